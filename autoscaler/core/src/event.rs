@@ -1,0 +1,175 @@
+//! What the brain is told, and what it answers: the seam between the pure core and its shell.
+//!
+//! Everything in [`Event`] is journalled by the shell before it is observed, and everything in [`Plan`] before it is
+//! carried out; feeding the same events to a new brain gives the same plans, bit for bit. Per-task samples are not
+//! events: the [`fleet`](crate::fleet) takes them at full rate and reduces them to one [`Digest`] a round.
+
+use model::action::{Command, Outcome, TaskEvent};
+use model::adapter::{BalancerReport, PumaReport};
+use model::decision::Decision;
+use model::gap::Gap;
+use model::id::{CgroupId, ControllerEpoch, NodeId, TaskName, WorkloadName};
+use model::node::{Incarnation, Inventory, Receipt};
+use model::workload::Workload;
+use serde::{Deserialize, Serialize};
+
+/// A point in controller time, ms. Starts near the wall clock and never steps: the shell advances it by the boot
+/// clock and continues behind the last journalled value after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// Milliseconds since `earlier`, 0 when it is later.
+    #[must_use]
+    pub fn since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This time and `ms` more.
+    #[must_use]
+    pub fn after(self, ms: u64) -> Time {
+        Time(self.0.saturating_add(ms))
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The controller started, with a new epoch; nothing shrinks until it has seen enough.
+    Started {
+        /// Fences commands of earlier controllers.
+        epoch: ControllerEpoch,
+    },
+    /// A specification was applied, anew or changed.
+    SpecApplied {
+        /// The whole of it.
+        workload: Workload,
+    },
+    /// A specification was withdrawn: its tasks are left alone.
+    SpecRemoved {
+        /// Which.
+        workload: WorkloadName,
+    },
+    /// An operator stopped all acting (or one workload's).
+    Paused {
+        /// One workload, or all.
+        workload: Option<WorkloadName>,
+        /// Why, in the operator's words.
+        reason: String,
+        /// Until when; `None` = until resumed.
+        until: Option<Time>,
+    },
+    /// An operator let it act again.
+    Resumed {
+        /// One workload, or all.
+        workload: Option<WorkloadName>,
+    },
+    /// An agent connected: its stream is up, and these are the tasks that it runs for us.
+    NodeUp {
+        /// Which node.
+        node: NodeId,
+        /// Which run of agent and kernel.
+        incarnation: Incarnation,
+        /// What it has and can.
+        inventory: Inventory,
+        /// Trimtab's own tasks on it.
+        tasks: Vec<RunningTask>,
+    },
+    /// Nothing was heard from a node for the time after which it counts as lost.
+    NodeDown {
+        /// Which node.
+        node: NodeId,
+        /// What was seen.
+        why: String,
+    },
+    /// An agent answered a command.
+    Outcome {
+        /// From which node.
+        node: NodeId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// A task started, became healthy, ended.
+    Task {
+        /// On which node.
+        node: NodeId,
+        /// What happened.
+        event: TaskEvent,
+    },
+    /// A hole in a node's data.
+    Gap {
+        /// Which node.
+        node: NodeId,
+        /// The hole.
+        gap: Gap,
+    },
+    /// A node's ledgers were compared.
+    Receipt {
+        /// Which node.
+        node: NodeId,
+        /// The comparison.
+        receipt: Receipt,
+    },
+    /// One round's measurements of one workload.
+    Digest(Digest),
+}
+
+/// A task of ours that an agent found running when it connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningTask {
+    /// Its name.
+    pub task: TaskName,
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// The generation that started it.
+    pub generation: model::id::Generation,
+    /// Its health check passes.
+    pub healthy: bool,
+}
+
+/// One round's measurements of one workload. Ages say how fresh each part is; a part that is missing is `None`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Which workload.
+    pub workload: WorkloadName,
+    /// Its tasks that samples or reports were seen of.
+    pub replicas: Vec<ReplicaDigest>,
+    /// The balancer's report, and its age in ms.
+    pub balancer: Option<(BalancerReport, u64)>,
+}
+
+/// One round's measurements of one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaDigest {
+    /// Its name.
+    pub task: TaskName,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Age of its newest sample, ms; `None` when there was none yet.
+    pub age_ms: Option<u64>,
+    /// CPU used since the last round, cores.
+    pub cpu_cores: Option<f64>,
+    /// Held back by a quota, share of the interval.
+    pub throttled_ratio: Option<f64>,
+    /// Mean run-queue delay, seconds.
+    pub run_delay_mean_seconds: Option<f64>,
+    /// Memory charged, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Puma's own report, and its age in ms.
+    pub puma: Option<(PumaReport, u64)>,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// Orders for agents, in the order in which they must be sent.
+    pub commands: Vec<(NodeId, Command)>,
+    /// Acts and non-acts, each with its reasons. A non-act that only repeats the last one is not repeated here.
+    pub decisions: Vec<Decision>,
+    /// Ask again at the latest then.
+    pub wake_at: Option<Time>,
+}

@@ -1,0 +1,3 @@
+//! The pure half of the autoscaler: events in, plans out.
+
+pub mod event;
