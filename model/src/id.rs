@@ -177,10 +177,24 @@ number!(
     CgroupId
 );
 
-/// One boot of a kernel (`/proc/sys/kernel/random/boot_id`), as a number.
+/// One boot of a kernel (`/proc/sys/kernel/random/boot_id`), as a number; 32 hex digits in JSON, where no number is
+/// that long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct BootId(pub u128);
+
+impl From<BootId> for String {
+    fn from(boot: BootId) -> String {
+        boot.to_string()
+    }
+}
+
+impl TryFrom<String> for BootId {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a boot id has 32 hex digits")
+    }
+}
 
 impl BootId {
     /// Parses the kernel's form, a UUID with or without dashes.

@@ -1,1 +1,592 @@
 //! Why something was done, or not.
+//!
+//! One value serves the log line, the API, the metric label and the test: its fields are structured, its `Display` is a
+//! sentence that a newcomer understands, its [`Reason::code`] is a bounded label. A reason never holds free text from
+//! outside except where its field says so.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gap::GapKind;
+use crate::id::{NodeId, TaskName};
+use crate::units::Millis;
+
+/// Something that is measured and can ask for more or for less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// 95th percentile of the time that requests wait for a free thread.
+    QueueDelay,
+    /// Requests waiting in the balancer now.
+    BackendQueue,
+    /// Busy threads ÷ threads, over all replicas that take requests.
+    BusyThreads,
+    /// CPU used ÷ CPU given, mean over the replicas.
+    Cpu,
+    /// Load expected when a replica that is started now would be ready.
+    Forecast,
+    /// How many replicas must at least be there.
+    Bounds,
+    /// The balancer's own report.
+    Balancer,
+    /// Samples of the replicas.
+    Samples,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::QueueDelay => "queue delay",
+            Signal::BackendQueue => "requests queued at the balancer",
+            Signal::BusyThreads => "busy threads",
+            Signal::Cpu => "CPU use",
+            Signal::Forecast => "forecast load",
+            Signal::Bounds => "bounds",
+            Signal::Balancer => "the balancer's report",
+            Signal::Samples => "samples of the replicas",
+        })
+    }
+}
+
+/// Why something was done, or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    // Why it acts.
+    /// Requests wait longer than the target, and have done so for long enough.
+    QueueDelayAbove {
+        /// 95th percentile now, ms.
+        p95_ms: f64,
+        /// The target, ms.
+        target_ms: f64,
+        /// Since when, ms.
+        held_ms: u64,
+    },
+    /// A level is above its target, and has been so for long enough.
+    LevelAbove {
+        /// Of what.
+        signal: Signal,
+        /// Share now, 0.. .
+        level: f64,
+        /// Share wanted at most.
+        target: f64,
+        /// Since when, ms.
+        held_ms: u64,
+    },
+    /// The load at the time when a replica would be ready is more than the present ones carry.
+    ForecastAbove {
+        /// Expected load (at the quantile that the risk asks for), in replicas' worth.
+        load: f64,
+        /// What is there, in replicas.
+        capacity: f64,
+        /// How far ahead, ms: the time that a replica needs to be ready.
+        ahead_ms: u64,
+    },
+    /// Far more work than capacity: the panic window acts without waiting.
+    Panic {
+        /// Which signal.
+        signal: Signal,
+        /// Share of what is there, 1 = all of it.
+        level: f64,
+    },
+    /// A replica is gone that nobody asked to stop.
+    LostReplica {
+        /// Which.
+        task: TaskName,
+        /// What was seen.
+        why: String,
+    },
+    /// Fewer replicas than the specification's minimum.
+    BelowMin {
+        /// There are.
+        have: u32,
+        /// There must be.
+        min: u32,
+    },
+    /// More replicas than the specification's maximum.
+    AboveMax {
+        /// There are.
+        have: u32,
+        /// There may be.
+        max: u32,
+    },
+    /// All signals were low for the whole of the window, and the survivors can carry the load.
+    ProvenIdle {
+        /// Window, ms.
+        window_ms: u64,
+        /// Largest need within it, in replicas.
+        largest_need: u32,
+        /// Predicted use of the survivors, share.
+        survivors: f64,
+    },
+    /// Use differs from the recommended size by more than the band.
+    SizeDiffers {
+        /// Of what: `cpu` or `memory`.
+        resource: Resource,
+        /// Given now, in millicores or bytes.
+        given: u64,
+        /// Recommended.
+        recommended: u64,
+    },
+    /// A survivor began to fail its checks: the drain is cancelled and the replica takes requests again.
+    SurvivorFailing {
+        /// Which.
+        task: TaskName,
+        /// What its check says.
+        check: String,
+    },
+    /// The policy of the Horizontal Pod Autoscaler computed this number.
+    HpaRatio {
+        /// Usage ÷ target.
+        ratio: f64,
+    },
+
+    // Why it does not act.
+    /// Everything is within its target.
+    WithinTarget,
+    /// The specification says to measure only.
+    ObserveOnly,
+    /// The specification says to recommend only.
+    RecommendOnly,
+    /// An operator paused it.
+    Paused {
+        /// In the operator's words.
+        why: String,
+        /// Time left, ms; absent = until resumed.
+        left_ms: Option<u64>,
+    },
+    /// A part of the data is too old: nothing shrinks.
+    Stale {
+        /// Which.
+        signal: Signal,
+        /// Its age, ms.
+        age_ms: u64,
+        /// Oldest that is used, ms.
+        limit_ms: u64,
+    },
+    /// A part of the data is missing: nothing shrinks.
+    Missing {
+        /// Which.
+        signal: Signal,
+    },
+    /// There was a hole in a node's data: nothing shrinks until it has passed out of the window.
+    DataGap {
+        /// Which node.
+        node: NodeId,
+        /// What kind.
+        kind: GapKind,
+        /// Nothing shrinks for this long yet, ms.
+        left_ms: u64,
+    },
+    /// Not enough was seen since the start (of the controller, or of the workload) to shrink.
+    WarmingUp {
+        /// Time left, ms.
+        left_ms: u64,
+    },
+    /// The need is there, but not yet for long enough.
+    NotYetLong {
+        /// Which signal.
+        signal: Signal,
+        /// It has been so for, ms.
+        held_ms: u64,
+        /// It must be so for, ms.
+        needed_ms: u64,
+    },
+    /// After a change it waits.
+    Cooldown {
+        /// Which direction is held back.
+        direction: Direction,
+        /// Time left, ms.
+        left_ms: u64,
+    },
+    /// The need was higher within the window that a shrink looks back on.
+    HoldWindow {
+        /// Largest need within it, replicas.
+        largest_need: u32,
+        /// Time until it falls out of the window, ms.
+        left_ms: u64,
+    },
+    /// A change is on its way; another one waits for it.
+    ChangeUnderway {
+        /// Which replica.
+        task: TaskName,
+        /// What it is doing.
+        state: String,
+    },
+    /// As many replicas as the specification allows.
+    AtMax {
+        /// The bound.
+        max: u32,
+        /// What would be needed.
+        wanted: u32,
+    },
+    /// As few replicas as the specification allows.
+    AtMin {
+        /// The bound.
+        min: u32,
+        /// What would do.
+        wanted: u32,
+    },
+    /// At most so many at once.
+    StepLimit {
+        /// Which direction.
+        direction: Direction,
+        /// Replicas at once.
+        step: u32,
+        /// What would be needed.
+        wanted: u32,
+    },
+    /// One more replica would open more database connections than there are.
+    DatabaseCeiling {
+        /// Connections that the replicas (old and new) would hold.
+        connections: u32,
+        /// Connections that they may hold.
+        available: u32,
+    },
+    /// Without it the others would be too busy.
+    SurvivorsTooBusy {
+        /// Their predicted use, share.
+        predicted: f64,
+        /// The limit, share.
+        limit: f64,
+    },
+    /// Too few replicas take requests for one to leave.
+    TooFewUp {
+        /// Would be left.
+        left: u32,
+        /// Must be left.
+        needed: u32,
+    },
+    /// No connected node that may act lists the launcher.
+    NoNodeWithLauncher {
+        /// Which launcher.
+        launcher: String,
+    },
+    /// No port of the range is free.
+    NoFreePort {
+        /// First of the range.
+        from: u16,
+        /// How many.
+        span: u16,
+    },
+    /// Starts failed; it waits longer after each.
+    StartBackoff {
+        /// Failures in a row.
+        failures: u32,
+        /// Time left, ms.
+        left_ms: u64,
+        /// What the last one said.
+        why: String,
+    },
+    /// Nothing is known yet of the node where a replica runs: neither lost nor there.
+    NodeAwaited {
+        /// Which node.
+        node: NodeId,
+        /// It counts as lost after, ms.
+        left_ms: u64,
+    },
+    /// No agent reports the balancer's backend.
+    NoBalancer {
+        /// Which backend.
+        backend: String,
+    },
+    /// The plan broke an invariant and was not carried out.
+    PlanRefused {
+        /// The invariant, as the checker words it.
+        finding: String,
+    },
+    /// A setting of the specification is weaker than the safe minimum; the safe one is used.
+    BehaviorRaised {
+        /// Which one.
+        setting: String,
+        /// Used instead.
+        used: Millis,
+    },
+}
+
+/// Which way a change goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// More.
+    Grow,
+    /// Less.
+    Shrink,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Grow => "grow",
+            Direction::Shrink => "shrink",
+        })
+    }
+}
+
+/// What a task is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// CPU, counted in thousandths of a core.
+    Cpu,
+    /// Memory, counted in bytes.
+    Memory,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Cpu => "CPU",
+            Resource::Memory => "memory",
+        })
+    }
+}
+
+impl Reason {
+    /// A short stable name: the value of the metric label `reason`, and the JSON tag.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::QueueDelayAbove { .. } => "queue_delay_above",
+            Reason::LevelAbove { .. } => "level_above",
+            Reason::ForecastAbove { .. } => "forecast_above",
+            Reason::Panic { .. } => "panic",
+            Reason::LostReplica { .. } => "lost_replica",
+            Reason::BelowMin { .. } => "below_min",
+            Reason::AboveMax { .. } => "above_max",
+            Reason::ProvenIdle { .. } => "proven_idle",
+            Reason::SizeDiffers { .. } => "size_differs",
+            Reason::SurvivorFailing { .. } => "survivor_failing",
+            Reason::HpaRatio { .. } => "hpa_ratio",
+            Reason::WithinTarget => "within_target",
+            Reason::ObserveOnly => "observe_only",
+            Reason::RecommendOnly => "recommend_only",
+            Reason::Paused { .. } => "paused",
+            Reason::Stale { .. } => "stale",
+            Reason::Missing { .. } => "missing",
+            Reason::DataGap { .. } => "data_gap",
+            Reason::WarmingUp { .. } => "warming_up",
+            Reason::NotYetLong { .. } => "not_yet_long",
+            Reason::Cooldown { .. } => "cooldown",
+            Reason::HoldWindow { .. } => "hold_window",
+            Reason::ChangeUnderway { .. } => "change_underway",
+            Reason::AtMax { .. } => "at_max",
+            Reason::AtMin { .. } => "at_min",
+            Reason::StepLimit { .. } => "step_limit",
+            Reason::DatabaseCeiling { .. } => "database_ceiling",
+            Reason::SurvivorsTooBusy { .. } => "survivors_too_busy",
+            Reason::TooFewUp { .. } => "too_few_up",
+            Reason::NoNodeWithLauncher { .. } => "no_node_with_launcher",
+            Reason::NoFreePort { .. } => "no_free_port",
+            Reason::StartBackoff { .. } => "start_backoff",
+            Reason::NodeAwaited { .. } => "node_awaited",
+            Reason::NoBalancer { .. } => "no_balancer",
+            Reason::PlanRefused { .. } => "plan_refused",
+            Reason::BehaviorRaised { .. } => "behavior_raised",
+        }
+    }
+}
+
+/// Seconds with one decimal, as people say them.
+fn seconds(ms: u64) -> String {
+    let tenths = (ms + 50) / 100;
+    if tenths.is_multiple_of(10) {
+        format!("{} s", tenths / 10)
+    } else {
+        format!("{}.{} s", tenths / 10, tenths % 10)
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::QueueDelayAbove { p95_ms, target_ms, held_ms } => write!(
+                f,
+                "95 % of requests wait up to {p95_ms:.0} ms for a free thread, the target is {target_ms:.0} ms, and it has been above for {}",
+                seconds(*held_ms)
+            ),
+            Reason::LevelAbove { signal, level, target, held_ms } => write!(
+                f,
+                "{signal} at {} is above the target of {} for {}",
+                percent(*level),
+                percent(*target),
+                seconds(*held_ms)
+            ),
+            Reason::ForecastAbove { load, capacity, ahead_ms } => write!(
+                f,
+                "in {}, when a new replica would be ready, the load is expected to need {load:.1} replicas, and {capacity:.0} are there",
+                seconds(*ahead_ms)
+            ),
+            Reason::Panic { signal, level } => {
+                write!(f, "{signal} at {} of what is there: acting at once", percent(*level))
+            }
+            Reason::LostReplica { task, why } => write!(f, "replica {task} is gone ({why}) and is replaced"),
+            Reason::BelowMin { have, min } => {
+                write!(f, "{have} replicas are there, at least {min} are asked for")
+            }
+            Reason::AboveMax { have, max } => {
+                write!(f, "{have} replicas are there, at most {max} are allowed")
+            }
+            Reason::ProvenIdle { window_ms, largest_need, survivors } => write!(
+                f,
+                "for {} no more than {largest_need} replicas were needed; the others will be {} busy",
+                seconds(*window_ms),
+                percent(*survivors)
+            ),
+            Reason::SizeDiffers { resource, given, recommended } => {
+                write!(f, "{resource}: {given} is given, {recommended} would do")
+            }
+            Reason::SurvivorFailing { task, check } => {
+                write!(
+                    f,
+                    "replica {task} fails its check ({check}), so the draining one takes requests again"
+                )
+            }
+            Reason::HpaRatio { ratio } => {
+                write!(f, "use is {ratio:.2} times the target (rule of the Horizontal Pod Autoscaler)")
+            }
+            Reason::WithinTarget => f.write_str("everything is within its target"),
+            Reason::ObserveOnly => f.write_str("mode is observe: it only measures"),
+            Reason::RecommendOnly => f.write_str("mode is recommend: it only says what it would do"),
+            Reason::Paused { why, left_ms: Some(left) } => {
+                write!(f, "paused by an operator for another {}: {why}", seconds(*left))
+            }
+            Reason::Paused { why, left_ms: None } => write!(f, "paused by an operator until resumed: {why}"),
+            Reason::Stale { signal, age_ms, limit_ms } => write!(
+                f,
+                "nothing shrinks: {signal} is {} old, and more than {} is too old to trust",
+                seconds(*age_ms),
+                seconds(*limit_ms)
+            ),
+            Reason::Missing { signal } => write!(f, "nothing shrinks: {signal} is missing"),
+            Reason::DataGap { node, kind, left_ms } => {
+                let kind = match kind {
+                    GapKind::Stale => "nothing arrived for a while",
+                    GapKind::Lost => "samples were lost",
+                    GapKind::Restarted => "the agent or a task restarted",
+                    GapKind::Partial => "some values could not be read",
+                    GapKind::ClockStepped => "the wall clock was set",
+                    GapKind::Merged => "samples were merged",
+                };
+                write!(
+                    f,
+                    "nothing shrinks for another {}: hole in the data of node {node} ({kind})",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::WarmingUp { left_ms } => {
+                write!(
+                    f,
+                    "nothing shrinks for another {}: not enough was seen since the start",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::NotYetLong { signal, held_ms, needed_ms } => write!(
+                f,
+                "{signal} asks for more since {}, it acts after {}",
+                seconds(*held_ms),
+                seconds(*needed_ms)
+            ),
+            Reason::Cooldown { direction, left_ms } => {
+                write!(
+                    f,
+                    "after the last change it waits another {} before it may {direction}",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::HoldWindow { largest_need, left_ms } => write!(
+                f,
+                "{largest_need} replicas were needed a short while ago; that stops counting in {}",
+                seconds(*left_ms)
+            ),
+            Reason::ChangeUnderway { task, state } => {
+                write!(f, "one change at a time: replica {task} is {state}")
+            }
+            Reason::AtMax { max, wanted } => {
+                write!(f, "{wanted} replicas would be needed, but {max} is the maximum")
+            }
+            Reason::AtMin { min, wanted } => {
+                write!(f, "{wanted} replicas would do, but {min} is the minimum")
+            }
+            Reason::StepLimit { direction, step, wanted } => {
+                write!(f, "{wanted} replicas are wanted, but it may {direction} by at most {step} at once")
+            }
+            Reason::DatabaseCeiling { connections, available } => write!(
+                f,
+                "one more replica would bring database connections to {connections}, and {available} are available"
+            ),
+            Reason::SurvivorsTooBusy { predicted, limit } => write!(
+                f,
+                "without it the others would be {} busy, at most {} is allowed",
+                percent(*predicted),
+                percent(*limit)
+            ),
+            Reason::TooFewUp { left, needed } => {
+                write!(f, "only {left} replicas would be left to take requests, {needed} must be")
+            }
+            Reason::NoNodeWithLauncher { launcher } => {
+                write!(f, "no connected node that may act lists the launcher {launcher}")
+            }
+            Reason::NoFreePort { from, span } => {
+                write!(f, "no free port among the {span} from {from}")
+            }
+            Reason::StartBackoff { failures, left_ms, why } => write!(
+                f,
+                "{failures} starts failed in a row ({why}); the next try is in {}",
+                seconds(*left_ms)
+            ),
+            Reason::NodeAwaited { node, left_ms } => write!(
+                f,
+                "node {node} has not connected since the controller's start; its replicas count as lost in {}",
+                seconds(*left_ms)
+            ),
+            Reason::NoBalancer { backend } => {
+                write!(f, "no connected agent reports the balancer's backend {backend}")
+            }
+            Reason::PlanRefused { finding } => {
+                write!(f, "the plan was not carried out, it breaks a rule: {finding}")
+            }
+            Reason::BehaviorRaised { setting, used } => {
+                write!(f, "behavior.{setting} is below the safe minimum; {used} is used")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_the_json_tag() {
+        let reasons = [
+            Reason::WithinTarget,
+            Reason::QueueDelayAbove { p95_ms: 31.0, target_ms: 20.0, held_ms: 2000 },
+            Reason::Cooldown { direction: Direction::Shrink, left_ms: 1 },
+        ];
+        for reason in reasons {
+            let tag = format!("{{\"reason\":\"{}\"", reason.code());
+            let json = serde_json::to_string(&reason).unwrap();
+            assert!(json.starts_with(&tag), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_reason_reads_as_a_sentence() {
+        let reason = Reason::QueueDelayAbove { p95_ms: 31.4, target_ms: 20.0, held_ms: 2_000 };
+        assert_eq!(
+            reason.to_string(),
+            "95 % of requests wait up to 31 ms for a free thread, the target is 20 ms, and it has been above for 2 s"
+        );
+        let reason = Reason::Stale { signal: Signal::Balancer, age_ms: 4_260, limit_ms: 3_000 };
+        assert_eq!(
+            reason.to_string(),
+            "nothing shrinks: the balancer's report is 4.3 s old, and more than 3 s is too old to trust"
+        );
+    }
+}

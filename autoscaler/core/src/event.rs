@@ -35,7 +35,7 @@ impl Time {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "what", rename_all = "snake_case")]
 pub enum Event {
     /// The controller started, with a new epoch; nothing shrinks until it has seen enough.
     Started {
@@ -114,6 +114,11 @@ pub enum Event {
     },
     /// One round's measurements of one workload.
     Digest(Digest),
+    /// One round's measurements of the nodes.
+    Nodes {
+        /// Those that were heard of.
+        nodes: Vec<NodeDigest>,
+    },
 }
 
 /// A task of ours that an agent found running when it connected.
@@ -138,8 +143,34 @@ pub struct Digest {
     pub workload: WorkloadName,
     /// Its tasks that samples or reports were seen of.
     pub replicas: Vec<ReplicaDigest>,
-    /// The balancer's report, and its age in ms.
-    pub balancer: Option<(BalancerReport, u64)>,
+    /// The balancer's report; `None` when no agent ever reported the backend.
+    pub balancer: Option<BalancerDigest>,
+}
+
+/// The newest report of a workload's backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BalancerDigest {
+    /// The node whose agent reports it: steps on the balancer go there.
+    pub node: NodeId,
+    /// The report.
+    pub report: BalancerReport,
+    /// Its age, ms.
+    pub age_ms: u64,
+}
+
+/// One round's measurements of one node, all its tasks together. Serves placement and the idle ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeDigest {
+    /// Which node.
+    pub node: NodeId,
+    /// Age of its newest sample, ms; `None` when there was none yet.
+    pub age_ms: Option<u64>,
+    /// CPU used by all its tasks, cores.
+    pub cpu_cores: f64,
+    /// Memory charged to all its tasks, bytes.
+    pub memory_bytes: u64,
+    /// Tasks on it.
+    pub tasks: u32,
 }
 
 /// One round's measurements of one task.
@@ -159,6 +190,9 @@ pub struct ReplicaDigest {
     pub run_delay_mean_seconds: Option<f64>,
     /// Memory charged, bytes.
     pub memory_bytes: Option<u64>,
+    /// Processes killed for lack of memory since its start.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
     /// Puma's own report, and its age in ms.
     pub puma: Option<(PumaReport, u64)>,
 }

@@ -1,0 +1,338 @@
+//! One node's tasks: a slot each, ingest in constant time.
+
+use model::id::{CgroupId, NodeId, TaskKey};
+use model::metric::{Kind, Metric};
+use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
+use model::sample::{Usage, Values, derive};
+use serde::Serialize;
+
+use super::NodeView;
+use crate::event::Time;
+
+/// Most slots of one node: protocol.md limits a batch to 20,000 tasks; the rest is room for churn between updates.
+pub const SLOT_LIMIT: u32 = 65_536;
+
+/// Most ended tasks of one node that wait to be taken; above it the oldest are counted and dropped.
+pub const ENDED_LIMIT: usize = 65_536;
+
+/// How a sample was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingest {
+    /// Stored.
+    Taken,
+    /// The same instant as before: a duplicate, which says nothing new.
+    Duplicate,
+    /// Older than what is stored (a spooled batch): its totals are history, not the present.
+    Older,
+    /// A total fell: the sample starts a new series and no usage is derived across it.
+    Restarted(Metric),
+    /// No task is known in this slot.
+    UnknownSlot,
+}
+
+/// A total or reading at an instant of the node's boot clock.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    boot_ns: u64,
+    values: Values,
+}
+
+#[derive(Debug)]
+struct Row {
+    info: TaskInfo,
+    newest: Option<Reading>,
+    /// The one before, for usage of the last interval.
+    previous: Option<Reading>,
+    /// The newest when the last digest was made, for usage of the round.
+    base: Option<Reading>,
+    /// Usage of the last round that had a new sample.
+    round: Option<Usage>,
+    arrived: Time,
+}
+
+/// A task that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedTask {
+    /// Its identity.
+    pub key: TaskKey,
+    /// What it was.
+    pub info: TaskInfo,
+    /// Its totals at the end; `None` when not one sample of it came.
+    pub totals: Option<Values>,
+    /// When the totals were read, CLOCK_BOOTTIME ns.
+    pub boot_ns: Option<u64>,
+}
+
+/// A task, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskView {
+    /// On which node.
+    pub node: NodeId,
+    /// What it is.
+    pub info: TaskInfo,
+    /// Usage between its last two samples; `None` until there are two.
+    pub usage: Option<Usage>,
+    /// Totals, by metric name.
+    pub totals: std::collections::BTreeMap<&'static str, u64>,
+    /// Age of its newest sample, ms.
+    pub age_ms: Option<u64>,
+}
+
+/// The tasks of one stream of one node.
+#[derive(Debug)]
+pub struct NodeTable {
+    pub(super) incarnation: Incarnation,
+    pub(super) inventory: Inventory,
+    pub(super) receipt: Option<Receipt>,
+    connected: bool,
+    up_since: Time,
+    rows: Vec<Option<Row>>,
+    live: u32,
+    last_sample: Option<Time>,
+    ended: Vec<EndedTask>,
+    /// CPU of tasks that ended on this stream, µs: with the live totals it is all CPU ever accounted.
+    ended_cpu_us: u64,
+    ended_dropped: u64,
+    samples: u64,
+    refused: u64,
+}
+
+impl NodeTable {
+    pub(super) fn new(incarnation: Incarnation, inventory: Inventory, now: Time) -> Self {
+        Self {
+            incarnation,
+            inventory,
+            receipt: None,
+            connected: true,
+            up_since: now,
+            rows: Vec::new(),
+            live: 0,
+            last_sample: None,
+            ended: Vec::new(),
+            ended_cpu_us: 0,
+            ended_dropped: 0,
+            samples: 0,
+            refused: 0,
+        }
+    }
+
+    /// A task appeared in a slot of this stream. A slot that was in use is ended first. False when the slot is out of
+    /// range ([`SLOT_LIMIT`]).
+    pub fn task_appeared(&mut self, slot: u32, info: TaskInfo, now: Time) -> bool {
+        if slot >= SLOT_LIMIT {
+            self.refused += 1;
+            return false;
+        }
+        self.task_gone(slot, None);
+        let at = slot as usize;
+        if at >= self.rows.len() {
+            self.rows.resize_with(at + 1, || None);
+        }
+        self.rows[at] =
+            Some(Row { info, newest: None, previous: None, base: None, round: None, arrived: now });
+        self.live += 1;
+        true
+    }
+
+    /// The task of a slot is what was said about it now (its class became known).
+    pub fn task_is(&mut self, slot: u32, info: TaskInfo) {
+        if let Some(row) = self.row(slot) {
+            row.info = info;
+        }
+    }
+
+    /// The task of a slot ended; `last` are its final totals when they were read after its end.
+    pub fn task_gone(&mut self, slot: u32, last: Option<(u64, &Values)>) {
+        let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.live -= 1;
+        let end = last.map(|(boot_ns, values)| Reading { boot_ns, values: *values }).or(row.newest);
+        self.ended_cpu_us += end.and_then(|e| e.values.get(Metric::CpuTime)).unwrap_or(0);
+        if self.ended.len() >= ENDED_LIMIT {
+            self.ended.remove(0);
+            self.ended_dropped += 1;
+        }
+        self.ended.push(EndedTask {
+            key: TaskKey { boot: self.incarnation.boot, cgroup: row.info.cgroup },
+            info: row.info,
+            totals: end.map(|e| e.values),
+            boot_ns: end.map(|e| e.boot_ns),
+        });
+    }
+
+    /// One sample of the task in `slot`, read at `boot_ns` of the node's boot clock and received `now`.
+    pub fn sample(&mut self, slot: u32, boot_ns: u64, values: &Values, now: Time) -> Ingest {
+        let Some(Some(row)) = self.rows.get_mut(slot as usize) else {
+            self.refused += 1;
+            return Ingest::UnknownSlot;
+        };
+        self.samples += 1;
+        self.last_sample = Some(now);
+        if let Some(newest) = &row.newest {
+            if boot_ns == newest.boot_ns {
+                row.arrived = now;
+                return Ingest::Duplicate;
+            }
+            if boot_ns < newest.boot_ns {
+                return Ingest::Older;
+            }
+            if let Some(metric) = fell(&newest.values, values) {
+                self.refused += 1;
+                *row = Row {
+                    info: row.info.clone(),
+                    newest: Some(Reading { boot_ns, values: *values }),
+                    previous: None,
+                    base: None,
+                    round: None,
+                    arrived: now,
+                };
+                return Ingest::Restarted(metric);
+            }
+        }
+        row.previous = row.newest.replace(Reading { boot_ns, values: *values });
+        row.arrived = now;
+        Ingest::Taken
+    }
+
+    /// The slot of a cgroup, by search; `None` when it is not here. For events, not for samples.
+    #[must_use]
+    pub fn slot_of(&self, cgroup: CgroupId) -> Option<u32> {
+        self.rows
+            .iter()
+            .position(|row| row.as_ref().is_some_and(|row| row.info.cgroup == cgroup))
+            .and_then(|at| u32::try_from(at).ok())
+    }
+
+    /// What the node has and can.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Which run of agent and kernel this stream belongs to.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// CPU of all tasks of this stream, ended ones included, µs.
+    #[must_use]
+    pub fn cpu_total_us(&self) -> u64 {
+        let live = self.rows.iter().flatten().filter_map(|r| r.newest?.values.get(Metric::CpuTime));
+        live.sum::<u64>() + self.ended_cpu_us
+    }
+
+    /// Ended tasks that were dropped because nobody took them.
+    #[must_use]
+    pub fn ended_dropped(&self) -> u64 {
+        self.ended_dropped
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<EndedTask> {
+        std::mem::take(&mut self.ended)
+    }
+
+    fn row(&mut self, slot: u32) -> Option<&mut Row> {
+        self.rows.get_mut(slot as usize).and_then(Option::as_mut)
+    }
+
+    /// Usage of each task of ours since the last call, with the age of its newest sample.
+    pub(super) fn rounds(&mut self, now: Time) -> impl Iterator<Item = Round<'_>> {
+        self.rows.iter_mut().flatten().map(move |row| {
+            if let Some(newest) = row.newest
+                && row.base.is_none_or(|base| base.boot_ns < newest.boot_ns)
+            {
+                let base = row.base.replace(newest).or(row.previous);
+                row.round = base
+                    .and_then(|b| derive(&b.values, &newest.values, newest.boot_ns - b.boot_ns).ok())
+                    .or(row.round);
+            }
+            Round {
+                info: &row.info,
+                usage: row.round,
+                values: row.newest.as_ref().map(|n| &n.values),
+                age_ms: row.newest.map(|_| now.since(row.arrived)),
+            }
+        })
+    }
+
+    /// CPU and memory in use by all tasks: of the last interval of each, as far as it is known.
+    pub(super) fn in_use(&self) -> (f64, u64) {
+        self.rows.iter().flatten().filter_map(Row::usage).fold((0.0, 0), |(cpu, memory), usage| {
+            (cpu + usage.cpu_cores.unwrap_or(0.0), memory + usage.memory_bytes.unwrap_or(0))
+        })
+    }
+
+    pub(super) fn age_ms(&self, now: Time) -> Option<u64> {
+        self.last_sample.map(|at| now.since(at))
+    }
+
+    pub(super) fn live(&self) -> u32 {
+        self.live
+    }
+
+    pub(super) fn view(&self, node: &NodeId, now: Time) -> NodeView {
+        let (cpu_cores, memory_bytes) = self.in_use();
+        NodeView {
+            node: node.clone(),
+            connected: self.connected,
+            boot: self.incarnation.boot,
+            inventory: self.inventory.clone(),
+            age_ms: self.age_ms(now),
+            cpu_cores,
+            memory_bytes,
+            tasks: self.live,
+            samples: self.samples,
+            refused: self.refused,
+            receipt: self.receipt,
+        }
+    }
+
+    pub(super) fn tasks(&self, node: &NodeId, now: Time) -> impl Iterator<Item = TaskView> {
+        self.rows.iter().flatten().map(move |row| TaskView {
+            node: node.clone(),
+            info: row.info.clone(),
+            usage: row.usage(),
+            totals: row
+                .newest
+                .iter()
+                .flat_map(|n| n.values.iter().map(|(m, v)| (m.entry().name, v)).collect::<Vec<_>>())
+                .collect(),
+            age_ms: row.newest.map(|_| now.since(row.arrived)),
+        })
+    }
+
+    /// When the stream came up.
+    #[must_use]
+    pub fn up_since(&self) -> Time {
+        self.up_since
+    }
+}
+
+/// A task's last round.
+pub(super) struct Round<'a> {
+    pub(super) info: &'a TaskInfo,
+    pub(super) usage: Option<Usage>,
+    pub(super) values: Option<&'a Values>,
+    pub(super) age_ms: Option<u64>,
+}
+
+impl Row {
+    fn usage(&self) -> Option<Usage> {
+        let (previous, newest) = (self.previous?, self.newest?);
+        derive(&previous.values, &newest.values, newest.boot_ns - previous.boot_ns).ok()
+    }
+}
+
+/// The first counter that fell, if any.
+fn fell(before: &Values, after: &Values) -> Option<Metric> {
+    let both = before.present() & after.present();
+    Metric::ALL.iter().copied().find(|metric| {
+        both & metric.bit() != 0
+            && metric.entry().kind == Kind::Counter
+            && after.get(*metric) < before.get(*metric)
+    })
+}

@@ -1,0 +1,112 @@
+//! What the brain shows of itself: values for the API, the command line and the tests.
+
+use model::decision::Decision;
+use model::id::{NodeId, TaskName, WorkloadName};
+use model::reason::Reason;
+use model::workload::{Mode, Policy, WorkloadKind};
+use serde::Serialize;
+
+use crate::event::Time;
+
+/// One workload, in a line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkloadView {
+    /// Its name.
+    pub name: WorkloadName,
+    /// Its kind.
+    pub kind: WorkloadKind,
+    /// How far Trimtab may go.
+    pub mode: Mode,
+    /// By which policy.
+    pub policy: Policy,
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+    /// Replicas wanted now.
+    pub wanted: u32,
+    /// Replicas that take requests (or, without a balancer, are healthy).
+    pub up: u32,
+    /// Replicas that are on their way up.
+    pub starting: u32,
+    /// Replicas that are on their way out.
+    pub leaving: u32,
+    /// All that is not gone.
+    pub replicas: Vec<ReplicaView>,
+    /// Paused by an operator: why.
+    pub paused: Option<String>,
+    /// What keeps it from shrinking now.
+    pub frozen: Vec<Reason>,
+    /// Current numbers.
+    pub load: LoadView,
+    /// Its newest decision.
+    pub last: Option<Decision>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReplicaView {
+    /// Its name.
+    pub task: TaskName,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Its state, as the state machine names it.
+    pub state: &'static str,
+    /// Since when.
+    pub since: Time,
+    /// The port for requests.
+    pub port: Option<u16>,
+    /// What it waits for, in words.
+    pub detail: String,
+}
+
+/// The numbers behind the last decision; absent ones are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct LoadView {
+    /// Requests per second.
+    pub requests_per_second: Option<f64>,
+    /// Queue delay at the balancer, 95th percentile, ms.
+    pub queue_delay_p95_ms: Option<f64>,
+    /// Requests queued now.
+    pub queued: Option<u64>,
+    /// Busy threads ÷ threads (rails) or CPU used ÷ given (service).
+    pub utilisation: Option<f64>,
+    /// CPU of all replicas, cores.
+    pub cpu_cores: Option<f64>,
+    /// Memory of all replicas, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Load now, in units of `capacity`.
+    pub load: Option<f64>,
+    /// Load expected when a replica that is started now would be ready, at the quantile of the risk.
+    pub forecast: Option<f64>,
+    /// Load that one replica carries at the target.
+    pub capacity: Option<f64>,
+    /// Time from an order to a ready replica, ms, as measured.
+    pub ready_after_ms: u64,
+}
+
+/// Why a workload is as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The workload now.
+    pub workload: WorkloadView,
+    /// The newest decisions, newest first.
+    pub decisions: Vec<Decision>,
+    /// What holds it back now.
+    pub blocks: Vec<Reason>,
+    /// What would make it act, in words.
+    pub would_act: Vec<String>,
+    /// What went against the expected order of events, newest first.
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// An event that a state machine did not expect: nothing was done, and it is not hidden.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Anomaly {
+    /// When.
+    pub at: Time,
+    /// Which replica.
+    pub task: TaskName,
+    /// What happened in which state.
+    pub what: String,
+}
