@@ -122,6 +122,8 @@ impl std::str::FromStr for Share {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let v = scaled(text, &[("%", 0.01), ("", 1.0)], "a share", "65%", 1.0, "above 0 and at most 100%")?;
+        // Twelve digits are kept, as many as are printed: what is printed is then read back to the same bits.
+        let v = (v * 1e12).round() / 1e12;
         if v > 0.0 {
             Ok(Share(v))
         } else {
@@ -233,6 +235,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_share_that_was_read_keeps_its_bits(percent in 0.001f64..100.0) {
+            let share: Share = format!("{percent}%").parse().unwrap();
+            prop_assert_eq!(share.to_string().parse(), Ok(share));
+        }
+
         #[test]
         fn what_is_printed_is_read_back(bytes in 0u64..1 << 50, cpu in 0u32..10_000_000, ms in 0u64..31_622_400_000) {
             prop_assert_eq!(Bytes(bytes).to_string().parse(), Ok(Bytes(bytes)));

@@ -1,0 +1,198 @@
+use proptest::prelude::*;
+
+use super::{Format, SpecFault, parse, parse_as, to_document};
+use crate::units::{Millis, Share};
+use crate::workload::{Mode, WorkloadKind};
+
+const GOOD: &str = "\
+apiVersion: trimtab/v1
+kind: Workload
+metadata: { name: web }
+spec:
+  type: rails
+  replicas: { min: 2, max: 20 }
+  target: { queueDelayP95: 20ms }
+  size: { mode: recommend, cpu: 1500m, memory: 512Mi }
+  mode: auto
+  rails:
+    balancer: { haproxy: /run/haproxy/admin.sock, backend: web }
+    launcher: puma-web
+    workers: 2
+    threads: 5
+    parameters: { RAILS_ENV: production, seed: 7 }
+";
+
+fn faults(text: &str) -> Vec<SpecFault> {
+    parse("web.yaml", text).unwrap_err()
+}
+
+#[test]
+fn the_example_of_the_manual_is_read() {
+    let workloads = parse("web.yaml", GOOD).unwrap();
+    let web = &workloads[0];
+    assert_eq!(web.name.as_str(), "web");
+    assert_eq!(web.spec.kind, WorkloadKind::Rails);
+    assert_eq!(web.spec.mode, Mode::Auto);
+    assert_eq!(web.spec.target.queue_delay_p95, Some(Millis(20)));
+    assert_eq!(web.spec.rails.as_ref().unwrap().parameters["seed"], "7");
+}
+
+#[test]
+fn a_workload_is_the_same_in_all_three_formats_and_by_serde() {
+    let yaml = parse("web.yaml", GOOD).unwrap();
+    let document = to_document(&yaml[0]);
+    let json = document.to_string();
+    assert_eq!(parse("web.json", &json).unwrap(), yaml);
+    assert_eq!(parse("web.json", &format!("[{json}]")).unwrap(), yaml);
+    assert_eq!(parse("web.toml", &toml::to_string(&document).unwrap()).unwrap(), yaml);
+    assert_eq!(
+        serde_json::from_value::<crate::workload::WorkloadSpec>(document["spec"].clone()).unwrap(),
+        yaml[0].spec
+    );
+}
+
+#[test]
+fn many_documents_are_read_and_a_name_that_comes_twice_is_refused() {
+    let two = format!("{GOOD}---\n{}", GOOD.replace("name: web", "name: shop"));
+    assert_eq!(parse("web.yaml", &two).unwrap().len(), 2);
+    let twice = faults(&format!("{GOOD}---\n{GOOD}"));
+    assert_eq!(twice[0].line, 19);
+    assert!(twice[0].message.contains("twice"), "{}", twice[0]);
+}
+
+#[test]
+fn an_unknown_field_is_shown_with_a_caret_and_what_was_meant() {
+    let text = GOOD.replace("replicas: {", "replica: {");
+    let found = faults(&text);
+    assert_eq!(
+        found[1].to_string(),
+        "error: unknown field `replica`\n\
+         \x20--> web.yaml:6:3\n\
+         \x20 |\n\
+         6 |   replica: { min: 2, max: 20 }\n\
+         \x20 |   ^^^^^^^\n\
+         \x20 = field: spec.replica\n\
+         \x20 = help: did you mean `replicas`?"
+    );
+    assert_eq!(found[0].field, "spec.replicas", "and the field that is missing is reported beside it");
+}
+
+#[test]
+fn all_faults_of_a_file_are_reported_at_once_with_their_places() {
+    let text = GOOD
+        .replace("min: 2, max: 20", "min: 20, max: 2")
+        .replace("20ms", "20 parsecs")
+        .replace("mode: auto", "mode: automatic")
+        .replace("memory: 512Mi", "memory: 512")
+        .replace("workers: 2", "workers: many");
+    let found: Vec<_> = faults(&text).into_iter().map(|f| (f.line, f.column, f.field)).collect();
+    let expected = [
+        (6, 20, "spec.replicas.min"),
+        (7, 28, "spec.target.queueDelayP95"),
+        (8, 48, "spec.size.memory"),
+        (9, 9, "spec.mode"),
+        (13, 14, "spec.rails.workers"),
+    ];
+    assert_eq!(found, expected.map(|(l, c, f)| (l, c, f.to_owned())));
+}
+
+#[test]
+fn each_rule_names_its_field_and_says_what_to_do() {
+    let cases = [
+        ("target: { queueDelayP95: 20ms }", "target: {}", "spec.target", "nothing says"),
+        ("  type: rails", "  type: service", "spec.service", "needs a `service` section"),
+        (
+            "  mode: auto",
+            "  mode: auto\n  service: { launcher: a }",
+            "spec.service",
+            "has no `service` section",
+        ),
+        (
+            "  mode: auto",
+            "  behavior: { shrinkCooldown: 1m, growCooldown: 30s }",
+            "spec.behavior.shrinkCooldown",
+            "flap",
+        ),
+        ("  mode: auto", "  behavior: { growCooldown: 2m }", "spec.behavior.growCooldown", "flap"),
+        ("max: 20", "max: 2000000", "spec.replicas.max", "more than"),
+        ("min: 2", "min: 0", "spec.replicas.min", "at least one"),
+        ("cpu: 1500m", "cpu: 1m", "spec.size.cpu", "sensible"),
+        ("20ms", "9h", "spec.target.queueDelayP95", "between"),
+        ("/run/haproxy/admin.sock", "/run/../etc", "spec.rails.balancer.haproxy", "absolute path"),
+        ("threads: 5", "ports: { from: 65000, span: 400 }", "spec.rails.ports.span", "beyond 65535"),
+        ("threads: 5", "ports: { from: 9300, span: 4 }", "spec.replicas", "too few"),
+        (
+            "threads: 5",
+            "database: { maxConnections: 10, reserved: 3, pool: 5 }",
+            "spec.replicas",
+            "database connections",
+        ),
+        ("kind: Workload", "kind: NodePool", "kind", "not read by this version"),
+        ("kind: Workload", "kind: workloads", "kind", "not a value"),
+        ("trimtab/v1", "trimtab/v9", "apiVersion", "not a version"),
+        ("name: web", "name: ../web", "metadata.name", "not allowed"),
+        ("seed: 7", "\"a b\": 7", "spec.rails.parameters", "not a parameter's name"),
+    ];
+    for (from, to, field, message) in cases {
+        assert!(GOOD.contains(from), "{from}");
+        let found = faults(&GOOD.replacen(from, to, 1));
+        let hit = found.iter().find(|f| f.field == field && f.message.contains(message));
+        assert!(hit.is_some(), "{to}: {found:#?}");
+        assert!(found.iter().all(|f| f.line > 0 && f.column > 0), "{to}");
+    }
+}
+
+#[test]
+fn broken_grammar_has_a_place_in_each_format() {
+    let yaml = faults("spec:\n\ttype: rails\n");
+    assert_eq!((yaml[0].line, yaml[0].help.is_some()), (2, true), "{}", yaml[0]);
+    let json = parse("a.json", "{\n  \"kind\": }").unwrap_err();
+    assert_eq!((json[0].line, json[0].column), (2, 11), "{}", json[0]);
+    let toml = parse("a.toml", "kind = \"Workload\"\nspec = [").unwrap_err();
+    assert_eq!(toml[0].line, 2, "{}", toml[0]);
+    assert!(parse("a.yaml", "").is_err(), "an empty file is not a good one");
+    assert!(parse("a.yaml", &"a: [".repeat(10_000)).is_err(), "deep nesting is refused");
+    assert!(parse("a.toml", &format!("a = {}", "[".repeat(100_000))).is_err());
+    assert!(parse("a.yaml", &"#".repeat(super::FILE_LIMIT + 1)).is_err());
+}
+
+#[test]
+fn a_key_that_comes_twice_is_refused() {
+    let found = faults(&GOOD.replace("  mode: auto", "  mode: auto\n  mode: observe"));
+    assert!(found[0].message.contains("uplicate"), "{}", found[0]);
+    assert_eq!(found[0].line, 10);
+}
+
+#[test]
+fn expanding_aliases_are_bounded() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..12 {
+        let many = vec![format!("*a{}", n - 1); 10].join(", ");
+        text += &format!("a{n}: &a{n} [{many}]\n");
+    }
+    assert!(parse("bomb.yaml", &text).is_err());
+}
+
+#[test]
+fn a_number_is_accepted_where_a_unit_has_a_plain_form() {
+    let workloads = parse("web.yaml", &GOOD.replace("queueDelayP95: 20ms", "cpu: 0.65")).unwrap();
+    assert_eq!(workloads[0].spec.target.cpu, Some(Share(0.65)));
+    assert!(faults(&GOOD.replace("20ms", "20"))[0].message.contains("30s"), "a duration needs its unit");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(?s).{0,200}", format in 0..3usize) {
+        let _ = parse_as([Format::Yaml, Format::Toml, Format::Json][format], "x", &text).map_err(|all| all.iter().map(ToString::to_string).collect::<String>());
+    }
+
+    #[test]
+    fn no_mutilation_of_a_good_file_makes_the_parser_panic(at in 0..GOOD.len(), cut in 0..40usize, put in "(?s).{0,6}") {
+        let mut text = GOOD.to_owned();
+        let end = (at + cut).min(text.len());
+        text.replace_range(at..end, &put);
+        let _ = parse("web.yaml", &text).map_err(|all| all.iter().map(ToString::to_string).collect::<String>());
+    }
+}
