@@ -1,0 +1,124 @@
+//! zstd in a context that lives as long as the stream: each batch is short, but much like the one before it.
+//!
+//! Level 1 with a 32 KiB window: the window bounds what the receiver keeps for each of thousands of agents (≈ 150 KB),
+//! and holds two batches of 1,000 active tasks.
+
+use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
+
+use crate::WireError;
+
+/// log2 of the window, bytes.
+const WINDOW_LOG: u32 = 15;
+const LEVEL: i32 = 1;
+
+pub(crate) struct Compressor(Encoder<'static>);
+
+impl Compressor {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let mut encoder = Encoder::new(LEVEL)?;
+        encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+        Ok(Self(encoder))
+    }
+
+    /// Compresses `input` so that the receiver can expand all of it at once.
+    pub(crate) fn compress(&mut self, input: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut out = vec![0; input.len() / 2 + 256];
+        let mut read = InBuffer::around(input);
+        let mut written = 0;
+        while read.pos() < input.len() {
+            let mut part = OutBuffer::around_pos(&mut out, written);
+            self.0.run(&mut read, &mut part)?;
+            written = part.pos();
+            grow_when_full(&mut out, written);
+        }
+        loop {
+            let mut part = OutBuffer::around_pos(&mut out, written);
+            let left = self.0.flush(&mut part)?;
+            written = part.pos();
+            if left == 0 {
+                out.truncate(written);
+                return Ok(out);
+            }
+            grow_when_full(&mut out, written);
+        }
+    }
+}
+
+fn grow_when_full(out: &mut Vec<u8>, written: usize) {
+    if written == out.len() {
+        out.resize(out.len() * 2, 0);
+    }
+}
+
+pub(crate) struct Decompressor(Decoder<'static>);
+
+impl Decompressor {
+    pub(crate) fn new() -> Result<Self, WireError> {
+        let mut decoder = Decoder::new().map_err(compression)?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(compression)?;
+        Ok(Self(decoder))
+    }
+
+    /// Expands `input` into `out`, which becomes exactly `length` bytes long.
+    pub(crate) fn expand(&mut self, input: &[u8], length: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
+        // One byte more than promised, so that a longer body shows.
+        out.clear();
+        out.resize(length + 1, 0);
+        let mut read = InBuffer::around(input);
+        let mut written = 0;
+        loop {
+            let before = (read.pos(), written);
+            let mut part = OutBuffer::around_pos(out, written);
+            self.0.run(&mut read, &mut part).map_err(compression)?;
+            written = part.pos();
+            if written > length {
+                return Err(WireError::Compression(format!("longer than the {length} bytes it says")));
+            }
+            if before == (read.pos(), written) {
+                break;
+            }
+        }
+        if written != length || read.pos() != input.len() {
+            return Err(WireError::Compression(format!("{written} bytes, but it says {length}")));
+        }
+        out.truncate(length);
+        Ok(())
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+fn compression(error: std::io::Error) -> WireError {
+    WireError::Compression(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_resemble_each_other_get_smaller() {
+        let (mut c, mut d) = (Compressor::new().unwrap(), Decompressor::new().unwrap());
+        let first: Vec<u8> = (0..8000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let mut out = Vec::new();
+        let mut sizes = Vec::new();
+        for round in 0..4u8 {
+            let mut body = first.clone();
+            body[usize::from(round)] ^= 0xff;
+            let sent = c.compress(&body).unwrap();
+            sizes.push(sent.len());
+            d.expand(&sent, body.len(), &mut out).unwrap();
+            assert_eq!(out, body);
+        }
+        assert!(sizes[3] * 20 < sizes[0], "{sizes:?}");
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused() {
+        let sent = Compressor::new().unwrap().compress(&[7; 1000]).unwrap();
+        let mut out = Vec::new();
+        for length in [0, 999, 1001] {
+            assert!(Decompressor::new().unwrap().expand(&sent, length, &mut out).is_err(), "{length}");
+        }
+        assert!(Decompressor::new().unwrap().expand(b"not zstd", 8, &mut out).is_err());
+    }
+}

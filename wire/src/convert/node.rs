@@ -1,0 +1,176 @@
+//! What an agent says of itself and of its tasks.
+
+use model::gap::Unavailable;
+use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
+use model::node::{Incarnation, Inventory, Receipt, TaskClass, TaskInfo, Tier};
+
+use super::{few, fit, name, optional_name, text, unspecified};
+use crate::{TASK_LIMIT, WireError, check_version, pb};
+
+/// Most features, launchers or unavailable metrics that a node may list.
+const LIST_LIMIT: usize = 256;
+
+/// An agent's introduction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    /// Its node.
+    pub node: NodeId,
+    /// Its boot and its start.
+    pub incarnation: Incarnation,
+    /// What the node has.
+    pub inventory: Inventory,
+    /// Tasks of ours that it runs: task, workload, cgroup, generation, healthy.
+    pub tasks: Vec<(TaskName, WorkloadName, CgroupId, Generation, bool)>,
+    /// Boot clock when it was sent, ns.
+    pub boot_ns: u64,
+    /// Wall clock when it was sent, ms.
+    pub wall_ms: u64,
+}
+
+/// Parses an introduction.
+///
+/// # Errors
+/// [`WireError`] for another major version, a bad name, or lists over their limits.
+pub fn hello(message: pb::Hello) -> Result<Hello, WireError> {
+    check_version(message.version.as_ref())?;
+    let boot: [u8; 16] = message.boot_id.as_slice().try_into().map_err(|_| WireError::Missing("boot id"))?;
+    let agent = AgentEpoch(message.agent_epoch_ms);
+    let tasks = few("running tasks", message.tasks, TASK_LIMIT)?;
+    Ok(Hello {
+        node: name("node", &message.node)?,
+        incarnation: Incarnation { boot: BootId(u128::from_be_bytes(boot)), agent },
+        inventory: message.inventory.ok_or(WireError::Missing("inventory"))?.try_into()?,
+        tasks: tasks
+            .into_iter()
+            .map(|t| {
+                let workload = name("workload", &t.workload)?;
+                Ok((
+                    name("task", &t.task)?,
+                    workload,
+                    CgroupId(t.cgroup),
+                    Generation(t.generation),
+                    t.healthy,
+                ))
+            })
+            .collect::<Result<_, WireError>>()?,
+        boot_ns: message.boot_ns,
+        wall_ms: message.wall_ms,
+    })
+}
+
+/// Makes the message of an introduction.
+#[must_use]
+pub fn hello_to_pb(hello: Hello) -> pb::Hello {
+    pb::Hello {
+        version: Some(crate::VERSION),
+        node: hello.node.to_string(),
+        boot_id: hello.incarnation.boot.0.to_be_bytes().to_vec(),
+        agent_epoch_ms: hello.incarnation.agent.0,
+        inventory: Some(hello.inventory.into()),
+        tasks: hello
+            .tasks
+            .into_iter()
+            .map(|(task, workload, cgroup, generation, healthy)| pb::RunningTask {
+                task: task.to_string(),
+                workload: workload.to_string(),
+                cgroup: cgroup.0,
+                generation: generation.0,
+                healthy,
+            })
+            .collect(),
+        boot_ns: hello.boot_ns,
+        wall_ms: hello.wall_ms,
+    }
+}
+
+impl TryFrom<pb::Inventory> for Inventory {
+    type Error = WireError;
+    fn try_from(m: pb::Inventory) -> Result<Self, WireError> {
+        let tier = match m.tier() {
+            pb::Tier::A => Tier::A,
+            pb::Tier::B => Tier::B,
+            pb::Tier::C => Tier::C,
+            pb::Tier::Unspecified => return Err(unspecified("tier")),
+        };
+        let texts = |what, list: Vec<String>| {
+            few(what, list, LIST_LIMIT)?.into_iter().map(|t| text(what, t)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Inventory {
+            cpus: m.cpus,
+            memory_bytes: m.memory_bytes,
+            kernel: text("kernel", m.kernel)?,
+            tier,
+            features: texts("features", m.features)?,
+            unavailable: few("unavailable", m.unavailable, LIST_LIMIT)?
+                .into_iter()
+                .map(|u| {
+                    Ok(Unavailable { what: text("unavailable", u.what)?, why: text("unavailable", u.why)? })
+                })
+                .collect::<Result<_, WireError>>()?,
+            launchers: texts("launchers", m.launchers)?,
+            acts: m.acts,
+        })
+    }
+}
+
+impl From<Inventory> for pb::Inventory {
+    fn from(i: Inventory) -> Self {
+        let tier = match i.tier {
+            Tier::A => pb::Tier::A,
+            Tier::B => pb::Tier::B,
+            Tier::C => pb::Tier::C,
+        };
+        pb::Inventory {
+            cpus: i.cpus,
+            memory_bytes: i.memory_bytes,
+            kernel: fit(i.kernel),
+            tier: tier.into(),
+            features: i.features.into_iter().map(fit).collect(),
+            unavailable: i
+                .unavailable
+                .into_iter()
+                .map(|u| pb::Unavailable { what: fit(u.what), why: fit(u.why) })
+                .collect(),
+            launchers: i.launchers.into_iter().map(fit).collect(),
+            acts: i.acts,
+        }
+    }
+}
+
+/// Parses a task of a batch.
+///
+/// # Errors
+/// [`WireError`] for a bad name or a text over its limit.
+pub fn task_info(m: pb::Task) -> Result<(u32, TaskInfo), WireError> {
+    let class = TaskClass {
+        kind: text("task kind", m.kind)?,
+        name: text("task name", m.name)?,
+        workload: optional_name("workload", &m.workload)?,
+        task: optional_name("task", &m.task)?,
+    };
+    Ok((m.slot, TaskInfo { cgroup: CgroupId(m.cgroup), since_ns: m.since_ns, class }))
+}
+
+impl From<pb::Receipt> for Receipt {
+    fn from(m: pb::Receipt) -> Self {
+        Receipt {
+            interval_ns: m.interval_ns,
+            kernel_us: m.kernel_us,
+            switch_us: m.switch_us,
+            proc_stat_us: m.proc_stat_us,
+            iterator_error_us: m.iterator_error_us,
+        }
+    }
+}
+
+impl From<Receipt> for pb::Receipt {
+    fn from(r: Receipt) -> Self {
+        pb::Receipt {
+            interval_ns: r.interval_ns,
+            kernel_us: r.kernel_us,
+            switch_us: r.switch_us,
+            proc_stat_us: r.proc_stat_us,
+            iterator_error_us: r.iterator_error_us,
+        }
+    }
+}
