@@ -8,6 +8,15 @@
 //! | [`view`] | what the brain shows of itself |
 
 pub mod brain;
+pub mod check;
 pub mod event;
 pub mod fleet;
+pub mod forecast;
+pub mod horizontal;
+pub mod place;
+pub mod replica;
+pub mod rollout;
+pub mod stabilise;
+#[cfg(test)]
+mod testing;
 pub mod view;

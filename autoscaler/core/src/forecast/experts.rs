@@ -1,0 +1,124 @@
+//! Small predictors of a level, and their mix.
+//!
+//! Each says where the level will be at t + τ. The mix weighs them by `exp(−η · loss)` with a fading loss, where the loss
+//! is the pinball loss of the log ratio at [`TILT`]: being too low costs more than being too high, as it does for the
+//! owner. A share of weight is always redistributed (Herbster and Warmuth 1998, fixed share), so a predictor that was bad
+//! for a day comes back within minutes when the regime changes.
+
+use std::collections::VecDeque;
+
+use super::Settings;
+
+/// How many predictors there are.
+const COUNT: usize = 4;
+/// Quantile of the pinball loss that weighs them: misses below cost nine times those above.
+const TILT: f64 = 0.9;
+/// Learning rate of the weights, per unit of log ratio.
+const RATE: f64 = 4.0;
+/// Weight that is redistributed at each step.
+const SHARE: f64 = 0.002;
+/// Minutes of a day.
+const DAY: usize = 1_440;
+
+/// What each predictor said at one time.
+pub(super) type Said = [f64; COUNT];
+
+/// The predictors' state.
+#[derive(Debug, Clone)]
+pub(super) struct Experts {
+    settings: Settings,
+    weights: [f64; COUNT],
+    /// Means of minutes, newest last; at most a week and a day.
+    minutes: VecDeque<f64>,
+    minute: Option<(u64, f64, u32)>,
+    /// Levels of the last steps, newest last.
+    levels: VecDeque<f64>,
+}
+
+impl Experts {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            weights: [1.0 / COUNT as f64; COUNT],
+            minutes: VecDeque::new(),
+            minute: None,
+            levels: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn look_ahead(&mut self, ahead_ms: u64) {
+        self.settings.ahead_ms = ahead_ms;
+    }
+
+    pub(super) fn observe(&mut self, at_ms: u64, level: f64) -> Said {
+        self.keep_minute(at_ms, level);
+        let ahead = (self.settings.ahead_ms / self.settings.step_ms.max(1)).max(1) as usize;
+        self.levels.push_back(level);
+        while self.levels.len() > 2 * ahead + 1 {
+            self.levels.pop_front();
+        }
+        let least = self.settings.least;
+        let back = |steps: usize| {
+            let at = self.levels.len().saturating_sub(1 + steps);
+            self.levels.get(at).copied().unwrap_or(level).max(least)
+        };
+        let now = level.max(least);
+        // As far forward as it came in the same time, at most doubling.
+        let trend = (now * (now / back(ahead)).clamp(0.5, 2.0)).max(least);
+        let half = now * (now / back(ahead)).clamp(0.5, 2.0).sqrt();
+        [now, half, trend, self.yesterday(now).unwrap_or(now)]
+    }
+
+    pub(super) fn mix(&self, said: &Said) -> f64 {
+        // Geometric: ratios are what is predicted.
+        said.iter().zip(self.weights).map(|(s, w)| s.max(1e-9).ln() * w).sum::<f64>().exp()
+    }
+
+    pub(super) fn learn(&mut self, said: &Said, level: f64) {
+        for (weight, said) in self.weights.iter_mut().zip(said) {
+            let miss = (level / said.max(1e-9)).ln();
+            let loss = if miss > 0.0 { TILT * miss } else { (TILT - 1.0) * miss };
+            *weight *= (-RATE * loss.min(2.0)).exp();
+        }
+        let sum = self.weights.iter().sum::<f64>().max(1e-300);
+        for weight in &mut self.weights {
+            *weight = *weight / sum * (1.0 - SHARE) + SHARE / COUNT as f64;
+        }
+    }
+
+    fn keep_minute(&mut self, at_ms: u64, level: f64) {
+        let minute = at_ms / 60_000;
+        match &mut self.minute {
+            Some((of, sum, n)) if *of == minute => {
+                *sum += level;
+                *n += 1;
+            }
+            Some((of, sum, n)) => {
+                let mean = *sum / f64::from(*n);
+                // A hole is filled with the last mean, so that a day back stays a day back.
+                for _ in 0..(minute - *of).min(DAY as u64) {
+                    self.minutes.push_back(mean);
+                }
+                while self.minutes.len() > DAY * 8 {
+                    self.minutes.pop_front();
+                }
+                self.minute = Some((minute, level, 1));
+            }
+            none => *none = Some((minute, level, 1)),
+        }
+    }
+
+    /// Yesterday's way from now to t + τ, gone again from today's level.
+    fn yesterday(&self, now: f64) -> Option<f64> {
+        let ahead = (self.settings.ahead_ms as f64 / 60_000.0).round() as usize;
+        let mean = |from: usize, to: usize| {
+            let range = self.minutes.range(from..to);
+            let n = range.len();
+            (n > 0).then(|| range.sum::<f64>() / n as f64)
+        };
+        let then = self.minutes.len().checked_sub(DAY)?;
+        let before = mean(then.saturating_sub(1), then + 1)?.max(self.settings.least);
+        let after = mean(then + ahead, then + ahead + 2)?.max(self.settings.least);
+        Some(now * (after / before).clamp(0.5, 2.0))
+    }
+}

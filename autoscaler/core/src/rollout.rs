@@ -1,0 +1,265 @@
+//! Orders: each replica's step, fenced, sent once per try, and sent again until it is answered.
+//!
+//! Problem: an order or its answer can be lost, doubled, or come from before a restart. Method: the replica's state names
+//! the step that is due; this module gives each try a [`CommandId`] (epoch in the high half, so it is unique for the life
+//! of the store without asking it), the workload's next generation, and a deadline. An answer that names no try on its
+//! way changes nothing. Bounds: one try at a time per replica, back-off from [`RETRY_MS`] doubling to [`RETRY_LIMIT_MS`],
+//! [`tries`] tries until the state machine hears that it was given up.
+
+use model::action::{Command, Outcome, OutcomeKind, Verb};
+use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
+
+use crate::event::Time;
+use crate::replica::{Effect, Event, Limits, State, Step};
+
+/// Wait after the first failed try, ms; doubles with each.
+pub const RETRY_MS: u64 = 500;
+/// Longest wait between two tries, ms.
+pub const RETRY_LIMIT_MS: u64 = 10_000;
+/// Time that an agent has for a step beside what the step itself takes, ms: a round trip and a queue on both sides.
+pub const ANSWER_MS: u64 = 5_000;
+/// Starting a process takes 1–10 s (brain.md); three times the longest.
+pub const START_MS: u64 = 30_000;
+
+/// Identity and fence of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fence {
+    epoch: ControllerEpoch,
+    sent: u64,
+}
+
+impl Fence {
+    /// A controller took over with this epoch.
+    pub fn started(&mut self, epoch: ControllerEpoch) {
+        *self = Self { epoch, sent: 0 };
+    }
+
+    /// The epoch in force.
+    #[must_use]
+    pub fn epoch(&self) -> ControllerEpoch {
+        self.epoch
+    }
+
+    fn next(&mut self) -> CommandId {
+        self.sent += 1;
+        CommandId(self.epoch.0 << 32 | self.sent)
+    }
+}
+
+/// One try on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    command: CommandId,
+    due: Time,
+}
+
+/// The step that a replica's state asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Order {
+    sent: Option<Sent>,
+    answered: Option<Time>,
+    failed: u32,
+    not_before: Time,
+}
+
+impl Order {
+    fn new(now: Time) -> Self {
+        Self { sent: None, answered: None, failed: 0, not_before: now }
+    }
+}
+
+/// A replica: where it is, how far, and what is on its way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replica {
+    /// Its name: `<workload>-<number>`.
+    pub task: TaskName,
+    /// Its number.
+    pub number: u32,
+    /// Where it runs.
+    pub node: NodeId,
+    /// How far it is.
+    pub state: State,
+    /// Its port for requests, when its kind has one.
+    pub port: Option<u16>,
+    /// Its control server's port.
+    pub control_port: Option<u16>,
+    /// Its address, as its agent read it back.
+    pub host: Option<String>,
+    /// Ordered at.
+    pub created: Time,
+    /// First took requests at.
+    pub up_at: Option<Time>,
+    /// What the last failed try said.
+    pub trouble: Option<String>,
+    order: Order,
+}
+
+/// Tries of a step until it counts as given up.
+#[must_use]
+pub fn tries(step: Step) -> u32 {
+    match step {
+        Step::Start | Step::Maintenance => 3,
+        Step::Add | Step::Ready | Step::Drain | Step::Stop | Step::Remove => 5,
+    }
+}
+
+impl Replica {
+    /// A replica whose start is due now.
+    #[must_use]
+    pub fn new(task: TaskName, number: u32, node: NodeId, now: Time) -> Self {
+        Self {
+            task,
+            number,
+            node,
+            state: State::New { since: now, healthy: false },
+            port: None,
+            control_port: None,
+            host: None,
+            created: now,
+            up_at: None,
+            trouble: None,
+            order: Order::new(now),
+        }
+    }
+
+    /// Tells its state machine what happened.
+    pub fn on(&mut self, event: Event, limits: &Limits, now: Time) -> Vec<Effect> {
+        let (state, effects) = self.state.on(event, limits, now);
+        let moved = state.step() != self.state.step() || state.since() != self.state.since();
+        if moved || effects.contains(&Effect::Reorder) {
+            self.order = Order::new(now);
+        }
+        self.state = state;
+        if state.serves() && self.up_at.is_none() {
+            self.up_at = Some(now);
+        }
+        effects
+    }
+
+    /// The step that must be sent now, if any.
+    #[must_use]
+    pub fn due(&self, now: Time) -> Option<Step> {
+        let order = &self.order;
+        let waits = order.answered.is_some() || order.sent.is_some() || now < order.not_before;
+        if waits { None } else { self.state.step() }
+    }
+
+    /// When time alone changes something about its order.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        self.state.step()?;
+        match (self.order.answered, self.order.sent) {
+            (Some(_), _) => None,
+            (None, Some(sent)) => Some(sent.due),
+            (None, None) => Some(self.order.not_before),
+        }
+    }
+
+    /// The state's step was answered before `at`: a report of that time shows its effect.
+    #[must_use]
+    pub fn settled_before(&self, at: Time) -> bool {
+        match self.state.step() {
+            None => self.state.since() <= at,
+            Some(_) => self.order.answered.is_some_and(|answered| answered <= at),
+        }
+    }
+
+    /// Its step was sent: the command's identity is remembered until it is answered or due.
+    pub fn sent(&mut self, command: CommandId, due: Time) {
+        self.order.sent = Some(Sent { command, due });
+    }
+
+    /// What was sent and not answered may never have arrived (its receiver, or this controller, started anew).
+    pub fn forget_sent(&mut self, now: Time) {
+        if self.order.sent.take().is_some() {
+            self.order.not_before = now;
+        }
+    }
+
+    /// Takes an answer. `None` when it answers nothing that is on its way.
+    pub fn answered(&mut self, outcome: &Outcome, limits: &Limits, now: Time) -> Option<Vec<Effect>> {
+        self.order.sent.filter(|sent| sent.command == outcome.command)?;
+        let step = self.state.step()?;
+        self.order.sent = None;
+        match outcome.kind {
+            OutcomeKind::Applied | OutcomeKind::Already => {
+                self.order.answered = Some(now);
+                self.trouble = None;
+                if step == Step::Start {
+                    self.host = outcome.read_back.get("host").cloned().or(self.host.take());
+                }
+                Some(self.on(Event::Done(step), limits, now))
+            }
+            OutcomeKind::Refused if step == Step::Start => {
+                self.trouble = Some(outcome.why.clone());
+                Some(self.on(Event::Refused(step), limits, now))
+            }
+            OutcomeKind::Refused | OutcomeKind::Failed => {
+                Some(self.failed(step, outcome.why.clone(), limits, now))
+            }
+        }
+    }
+
+    /// Lets time pass: an order that was not answered by its deadline failed once more.
+    pub fn tick(&mut self, limits: &Limits, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let (Some(sent), Some(step)) = (self.order.sent, self.state.step())
+            && now >= sent.due
+        {
+            self.order.sent = None;
+            effects.extend(self.failed(step, "no answer in time".to_owned(), limits, now));
+        }
+        effects.extend(self.on(Event::Tick, limits, now));
+        effects
+    }
+
+    fn failed(&mut self, step: Step, why: String, limits: &Limits, now: Time) -> Vec<Effect> {
+        self.trouble = Some(why);
+        self.order.failed += 1;
+        let wait = RETRY_MS.saturating_mul(1 << (self.order.failed - 1).min(16)).min(RETRY_LIMIT_MS);
+        self.order.not_before = now.after(wait);
+        if self.order.failed < tries(step) {
+            return Vec::new();
+        }
+        let effects = self.on(Event::GaveUp(step), limits, now);
+        // A step that is asked for again all the same keeps its distance.
+        self.order.not_before = self.order.not_before.max(now.after(wait));
+        effects
+    }
+}
+
+/// One command for a step that is due: to whom, and what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issue {
+    /// The agent that carries it out.
+    pub to: NodeId,
+    /// The verb.
+    pub verb: Verb,
+    /// Time until it must be answered, ms.
+    pub within_ms: u64,
+}
+
+/// Fences an issue and makes it a command.
+pub fn command(
+    fence: &mut Fence,
+    generation: &mut Generation,
+    workload: &WorkloadName,
+    replica: &mut Replica,
+    issue: Issue,
+    now: Time,
+) -> (NodeId, Command) {
+    generation.0 += 1;
+    let due = now.after(issue.within_ms);
+    let command = Command {
+        id: fence.next(),
+        epoch: fence.epoch(),
+        generation: *generation,
+        workload: workload.clone(),
+        task: replica.task.clone(),
+        verb: issue.verb,
+        deadline_ms: due.0,
+    };
+    // The answer needs its way back after the deadline of the work.
+    replica.sent(command.id, due.after(ANSWER_MS));
+    (issue.to, command)
+}
