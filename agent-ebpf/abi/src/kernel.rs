@@ -96,7 +96,8 @@ pub enum Constant {
 }
 
 const FIELD_MARKS: i16 = 0x7f00;
-const CONSTANT_MARKS: i32 = 0x5452_4900; // "TRI"
+const FIELD_IMMEDIATES: i32 = 0x5452_4600; // "TRF"
+const CONSTANT_MARKS: i32 = 0x5452_4300; // "TRC"
 
 /// The offset that stands for a field in an unloaded program. Offsets this large do not occur otherwise: our own structs are small.
 pub const fn field_mark(field: Field) -> i16 {
@@ -106,6 +107,11 @@ pub const fn field_mark(field: Field) -> i16 {
 /// The immediate that stands for a constant in an unloaded program.
 pub const fn constant_mark(constant: Constant) -> i32 {
     CONSTANT_MARKS + constant as i32
+}
+
+/// The immediate that stands for the offset of a field, where a helper reads it.
+pub const fn field_immediate(field: Field) -> i32 {
+    FIELD_IMMEDIATES + field as i32
 }
 
 /// Every field, in the order of its marks.
@@ -152,6 +158,11 @@ pub const FIELDS: [Field; 34] = {
 /// The field behind an instruction's offset, if it is a mark.
 pub fn marked_field(offset: i16) -> Option<Field> {
     FIELDS.get(usize::try_from(offset.checked_sub(FIELD_MARKS)?).ok()?).copied()
+}
+
+/// The field behind an instruction's immediate, if it is a mark.
+pub fn marked_offset(immediate: i32) -> Option<Field> {
+    FIELDS.get(usize::try_from(immediate.checked_sub(FIELD_IMMEDIATES)?).ok()?).copied()
 }
 
 /// The constant behind an instruction's immediate, if it is a mark.

@@ -27,6 +27,8 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::runq::CpuHead {}
     impl Sealed for crate::runq::RunqSlot {}
+    impl Sealed for crate::runq::Watch {}
+    impl Sealed for u64 {}
     impl Sealed for crate::cgroup::CgroupRecord {}
     impl Sealed for crate::cgroup::PassControl {}
     impl Sealed for crate::event::CgroupEvent {}

@@ -61,12 +61,29 @@ pub struct CpuHead {
     pub slot: u64,
     /// Switches whose `prev` was not the last `next`: on-CPU time not counted. The tracepoint does not see every switch on every kernel.
     pub guard_misses: u64,
-    /// Searches beyond the home slot.
+    /// Searches beyond the home slot, first claims included.
     pub collisions: u64,
     /// Searches that ended in the overflow slot.
     pub overflows: u64,
 }
 
+/// What the programs saw of the agent's own thread while the self-check ran. All counted since load.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Its cgroup on the unified hierarchy when it was last switched from.
+    pub cgroup_id: u64,
+    /// Its `sum_exec_runtime` then, ns.
+    pub sum_exec_ns: u64,
+    /// Sum of its waits, ns.
+    pub delay_ns: u64,
+    /// Times it was switched to after a wait.
+    pub switches_in: u64,
+    /// Times it was switched from.
+    pub switches_out: u64,
+}
+
+const _: () = assert!(size_of::<Watch>() == 40);
 const _: () = assert!(size_of::<RunqSlot>() == 13 * 64 && align_of::<RunqSlot>() == 64);
 const _: () = assert!(size_of::<CpuHead>() == 64 && align_of::<CpuHead>() == 64);
 

@@ -1,7 +1,9 @@
 //! The layout's promises, for every delay that matters.
 #![allow(missing_docs)]
 use agent_abi::histogram::{BUCKETS, LIMIT_NS, UNIT_NS, bounds, bucket_of, midpoint};
-use agent_abi::kernel::{Constant, FIELDS, constant_mark, field_mark, marked_constant, marked_field};
+use agent_abi::kernel::{
+    Constant, FIELDS, constant_mark, field_immediate, field_mark, marked_constant, marked_field, marked_offset,
+};
 use agent_abi::runq::{self, home_slot, region_bytes, slot_bits_for};
 use proptest::prelude::*;
 
@@ -85,6 +87,8 @@ fn a_thousand_cgroups_on_two_cpus_take_under_four_megabytes() {
 fn every_mark_names_its_field_or_constant_and_nothing_else_is_one() {
     for field in FIELDS {
         assert_eq!(marked_field(field_mark(field)), Some(field));
+        assert_eq!(marked_offset(field_immediate(field)), Some(field));
+        assert_eq!(marked_constant(field_immediate(field)), None);
     }
     for offset in [0, 8, 0x7eff, i16::MIN, field_mark(FIELDS[FIELDS.len() - 1]) + 1] {
         assert_eq!(marked_field(offset), None);
@@ -93,4 +97,5 @@ fn every_mark_names_its_field_or_constant_and_nothing_else_is_one() {
         assert_eq!(marked_constant(constant_mark(constant)), Some(constant));
     }
     assert_eq!(marked_constant(0), None);
+    assert_eq!(marked_offset(0), None);
 }

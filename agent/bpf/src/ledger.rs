@@ -1,0 +1,216 @@
+//! Folds the regions of all CPUs into totals per cgroup, and gives the slots of dead cgroups back.
+//!
+//! A scan reads every slot's sums, compares them with what it read last, and adds the difference to the cgroup's entry; so an entry
+//! is cumulative although its slots come and go, and the sum over entries, closed entries and overflow is always the sum of all slots.
+//!
+//! A slot is given back in two steps, because the owning CPU takes no lock (see [`agent_abi::runq`]): *retired* at one scan, *freed* at the
+//! next. The argument: a run of the program that saw the old id began before the slot was retired and takes less than a microsecond
+//! with interrupts off, scans are much further apart, so at the second scan nobody can be adding any more; what such a run did add is
+//! folded then, before the slot is zeroed. (A virtual CPU that is stopped inside the program for longer than a scan could add to a freed slot: the count
+//! is then one switch, credited to the slot's next owner.) A cgroup counts as dead when the kernel announced its removal, or when
+//! it was missing from a complete pass and its id no longer resolves; and only once a whole scan passed without a change.
+
+use crate::regions::{Regions, SlotRef, SlotSums};
+use std::collections::HashMap;
+
+/// Sums since the cgroup's first switch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunqTotals {
+    /// Time on CPU, ns. Exact but for switches hidden from the tracepoint, see [`crate::Counters::guard_misses`].
+    pub oncpu_ns: u64,
+    /// Time waiting on a run queue, ns.
+    pub delay_ns: u64,
+    /// Number of waits.
+    pub switches: u64,
+}
+
+impl RunqTotals {
+    fn add(&mut self, new: SlotSums, old: SlotSums) {
+        self.oncpu_ns += new.oncpu_ns.wrapping_sub(old.oncpu_ns);
+        self.delay_ns += new.delay_ns.wrapping_sub(old.delay_ns);
+        self.switches += new.switches.wrapping_sub(old.switches);
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.oncpu_ns += other.oncpu_ns;
+        self.delay_ns += other.delay_ns;
+        self.switches += other.switches;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    totals: RunqTotals,
+    first_scan: u64,
+    changed_scan: u64,
+    live_pass: u64,
+    removed: bool,
+    retired: bool,
+}
+
+/// Totals of every cgroup seen.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    entries: HashMap<u64, Entry>,
+    /// Last sums by CPU and slot, the overflow slot last.
+    seen: Vec<SlotSums>,
+    retiring: Vec<(u64, SlotRef)>,
+    doomed: Vec<u64>,
+    closed: RunqTotals,
+    overflow: RunqTotals,
+    scan: u64,
+    /// Scan at which the last complete pass began; 0 before the first.
+    pass: u64,
+}
+
+impl Ledger {
+    /// An empty ledger for regions of this shape.
+    pub(crate) fn new(regions: &Regions) -> Self {
+        Self {
+            entries: HashMap::with_capacity(regions.slots()),
+            seen: vec![SlotSums::default(); regions.cpus() * (regions.slots() + 1)],
+            retiring: Vec::with_capacity(regions.slots()),
+            doomed: Vec::with_capacity(regions.slots()),
+            closed: RunqTotals::default(),
+            overflow: RunqTotals::default(),
+            scan: 0,
+            pass: 0,
+        }
+    }
+
+    /// A complete pass over all cgroups begins.
+    pub(crate) fn pass_began(&mut self) {
+        self.pass = self.scan;
+    }
+
+    /// The pass saw this cgroup alive.
+    pub(crate) fn saw_alive(&mut self, cgroup_id: u64) {
+        if let Some(entry) = self.entries.get_mut(&cgroup_id) {
+            entry.live_pass = self.pass;
+        }
+    }
+
+    /// The kernel announced the removal of this cgroup.
+    pub(crate) fn saw_removed(&mut self, cgroup_id: u64) {
+        // It may have lived and died since the last scan: then the next scan finds its slots, and knows.
+        self.entries.entry(cgroup_id).or_default().removed = true;
+    }
+
+    /// Reads all slots. `is_gone` is asked about the few cgroups that seem to have disappeared unannounced.
+    pub(crate) fn scan(&mut self, regions: &mut Regions, is_gone: &mut dyn FnMut(u64) -> bool) {
+        self.scan += 1;
+        self.free_retired(regions);
+        let per_cpu = regions.slots() + 1;
+        for cpu in 0..regions.cpus() {
+            for index in 0..regions.slots() {
+                let slot = SlotRef { cpu, index: Some(index) };
+                self.fold(regions.sums(slot), cpu * per_cpu + index);
+            }
+            let sums = regions.sums(SlotRef { cpu, index: None });
+            let seen = &mut self.seen[cpu * per_cpu + regions.slots()];
+            self.overflow.add(sums, *seen);
+            *seen = sums;
+        }
+        self.close_retired();
+        self.retire_dead(regions, is_gone);
+    }
+
+    /// Totals of a cgroup, `None` before its first switch and after it was closed.
+    pub(crate) fn totals(&self, cgroup_id: u64) -> Option<RunqTotals> {
+        self.entries.get(&cgroup_id).map(|entry| entry.totals)
+    }
+
+    /// Every cgroup with its totals, or only those that the last scan saw changed.
+    pub(crate) fn entries(&self, changed_only: bool) -> impl Iterator<Item = (u64, RunqTotals)> {
+        let scan = self.scan;
+        self.entries
+            .iter()
+            .filter(move |(_, entry)| !changed_only || entry.changed_scan == scan)
+            .map(|(id, entry)| (*id, entry.totals))
+    }
+
+    /// Totals of all cgroups that are no longer listed.
+    pub(crate) fn closed(&self) -> RunqTotals {
+        self.closed
+    }
+
+    /// What found no slot.
+    pub(crate) fn overflow(&self) -> RunqTotals {
+        self.overflow
+    }
+
+    /// Cgroups listed.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn fold(&mut self, sums: SlotSums, position: usize) {
+        use agent_abi::runq::{FREE, RETIRED};
+        let seen = &mut self.seen[position];
+        if sums.cgroup_id == FREE || sums.cgroup_id == RETIRED || sums == *seen {
+            return;
+        }
+        let entry = self
+            .entries
+            .entry(sums.cgroup_id)
+            .or_insert_with(|| Entry { first_scan: self.scan, ..Entry::default() });
+        entry.totals.add(sums, *seen);
+        entry.changed_scan = self.scan;
+        // A dying task may claim a slot once more after its cgroup's slots were retired.
+        entry.retired = false;
+        *seen = sums;
+    }
+
+    fn retire_dead(&mut self, regions: &mut Regions, is_gone: &mut dyn FnMut(u64) -> bool) {
+        for (id, entry) in &self.entries {
+            let quiet = entry.changed_scan < self.scan && !entry.retired;
+            let missing = self.pass > entry.first_scan && entry.live_pass < self.pass;
+            if quiet && (entry.removed || missing && is_gone(*id)) {
+                self.doomed.push(*id);
+            }
+        }
+        while let Some(id) = self.doomed.pop() {
+            for cpu in 0..regions.cpus() {
+                if let Some(slot) = regions.find(cpu, id) {
+                    regions.retire(slot);
+                    self.retiring.push((id, slot));
+                }
+            }
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.removed = true;
+                entry.retired = true;
+            }
+        }
+    }
+
+    fn free_retired(&mut self, regions: &mut Regions) {
+        let per_cpu = regions.slots() + 1;
+        let scan = self.scan;
+        for (id, slot) in self.retiring.drain(..) {
+            let Some(index) = slot.index else { continue };
+            let seen = &mut self.seen[slot.cpu * per_cpu + index];
+            let last = SlotSums { cgroup_id: id, ..regions.sums(slot) };
+            if let Some(entry) = self.entries.get_mut(&id)
+                && last != *seen
+            {
+                entry.totals.add(last, *seen);
+                entry.changed_scan = scan;
+            }
+            *seen = SlotSums::default();
+            regions.free(slot);
+        }
+    }
+
+    /// Drops the entries whose slots were all freed and that did not change any more.
+    fn close_retired(&mut self) {
+        let scan = self.scan;
+        let closed = &mut self.closed;
+        self.entries.retain(|_, entry| {
+            let keep = !entry.retired || entry.changed_scan == scan;
+            if !keep {
+                closed.absorb(entry.totals);
+            }
+            keep
+        });
+    }
+}
