@@ -1,1 +1,28 @@
-//! (to be written)
+//! The pure half of the agent: bytes of kernel files in, samples out; commands in, effects out.
+//!
+//! No IO and no clock. Read in the order of one sample and then of one command:
+//!
+//! | module | question |
+//! |---|---|
+//! | [`parse`] | what do these bytes of a kernel file say? |
+//! | [`raw`] | what was read in one round? |
+//! | [`classify`] | what is this cgroup? |
+//! | [`table`] | what are each task's own totals, so that the node sums to 100 %? |
+//! | [`receipt`] | do the ledgers agree? |
+//! | [`session`] | what is sent now, what waits, what is spooled? |
+//! | [`guard`] | may this command run? |
+//! | [`launcher`] | which process does a start mean? |
+//! | [`lifecycle`] | what happens next with this task? |
+//! | [`haproxy`], [`puma`] | what do their answers say? |
+
+pub mod classify;
+pub mod guard;
+pub mod haproxy;
+pub mod launcher;
+pub mod lifecycle;
+pub mod parse;
+pub mod puma;
+pub mod raw;
+pub mod receipt;
+pub mod session;
+pub mod table;
