@@ -1,1 +1,7 @@
-//! (to be written)
+//! The central service: agents stream to it, it journals, asks the brain, and sends commands.
+
+pub mod clock;
+pub mod config;
+pub mod history;
+pub mod metrics;
+pub mod store;

@@ -1,0 +1,62 @@
+//! Every key that can be set, with its default and what it means.
+
+/// One key.
+pub(super) struct Key {
+    /// Its name; a dot separates section and key.
+    pub(super) name: &'static str,
+    /// Its default, as it would be written.
+    pub(super) default: &'static str,
+    /// What it means, with its unit.
+    pub(super) help: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { name, default, help }
+}
+
+/// All keys, in the order in which they are shown.
+pub(super) const KEYS: &[Key] = &[
+    key("state", "", "directory of the store; default $STATE_DIRECTORY, then $XDG_STATE_HOME/trimtab"),
+    key("listen", "127.0.0.1:7781", "where agents connect: addresses or unix:PATH, separated by commas"),
+    key("api", "127.0.0.1:7780", "where the REST interface listens, in the same form"),
+    key("log", "info", "log filter: a level, or target=level, separated by commas"),
+    key("round", "1s", "distance of rounds: usage is reduced and decisions are taken once in it"),
+    key("node_dead_after", "10s", "an agent that sent nothing for this long counts as lost"),
+    key(
+        "reconnect",
+        "30s",
+        "after a start, an agent may take this long to come back before it counts as lost",
+    ),
+    key("risk", "50%", "one setting for all workloads: 1% saves most, 100% is most cautious"),
+    key("journal.retain", "7d", "closed parts of the journal are kept this long"),
+    key("journal.replay", "2h", "a start replays at most this much of the journal"),
+    key("journal.max_bytes", "2Gi", "closed parts of the journal are dropped above this size"),
+    key("tasks.retain", "7d", "totals of ended tasks are kept this long"),
+    key("decisions.retain", "90d", "decisions and the idle ledger are kept this long"),
+    key(
+        "history.flush",
+        "1m",
+        "samples are written this often: a crash loses at most so much resolution, no totals",
+    ),
+    key("history.retain_1s", "6h", "history at a resolution of 1 s is kept this long"),
+    key("history.retain_10s", "2d", "history at a resolution of 10 s is kept this long"),
+    key("history.retain_1m", "14d", "history at a resolution of 1 min is kept this long"),
+    key("history.retain_10m", "366d", "history at a resolution of 10 min is kept this long"),
+    key("history.max_bytes", "8Gi", "the oldest of the finest history is dropped above this size"),
+    key("limits.agents", "20000", "agents connected at once"),
+    key(
+        "limits.agent_queue",
+        "256",
+        "messages that wait for one agent; an agent that falls further behind is disconnected",
+    ),
+    key("limits.api_body", "1Mi", "largest body of a request"),
+    key("limits.streams", "256", "live streams (Server-Sent Events) at once"),
+    key("tls.certificate", "", "certificate of this service (mutual TLS comes with a later version)"),
+    key("tls.key", "", "its private key"),
+    key("tls.agents_ca", "", "authority that signs agents' certificates"),
+];
+
+/// The names of all keys.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}

@@ -1,0 +1,233 @@
+//! What every task used over time: tiers of 1 s, 10 s, 1 min and 10 min in two-hour chunks, about a byte per value.
+//!
+//! Problem: 50,000 values a second for each of three series must cost little CPU and disk. Method: an idle task costs
+//! nothing while it is idle ([`open`]: only changes are kept, and the instants at which its node was read); once a
+//! minute the open minute is laid out series by series and compressed with `pco` ([`chunk`]); when a two-hour window
+//! has closed its parts are merged into one chunk ([`file`]). Values are rounded (0.1 millicore, 4 KiB): exact totals
+//! are in the store, not here. Bounds: retention per tier, and a size over all. Recovery: a crash loses the minutes
+//! that were not written yet, [`crate::config::HistorySettings::flush_ms`] at most; a missing value is never zero.
+
+mod chunk;
+mod file;
+mod open;
+#[cfg(test)]
+mod tests;
+
+pub use file::{HistoryError, Points, Query};
+
+use std::path::{Path, PathBuf};
+
+use autoscaler_core::event::Time;
+use model::id::{BootId, CgroupId, NodeId};
+use model::sample::Values;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::ControllerClock;
+use crate::config::HistorySettings;
+use crate::metrics::Metrics;
+use file::HistoryFile;
+use open::Open;
+
+/// A series of one task.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Series {
+    /// CPU in cores, mean of the interval.
+    Cpu = 0,
+    /// Memory charged in bytes, mean of the interval.
+    Memory = 1,
+    /// Seconds of run-queue delay per second.
+    RunDelay = 2,
+    /// Largest CPU of a second in the interval, cores.
+    CpuMax = 3,
+    /// Largest memory in the interval, bytes.
+    MemoryMax = 4,
+}
+
+impl Series {
+    /// What one stored unit is worth: 0.1 millicore, one page, 10 µs.
+    #[must_use]
+    pub fn unit(self) -> f64 {
+        match self {
+            Series::Cpu | Series::CpuMax => 1e-4,
+            Series::Memory | Series::MemoryMax => 4096.0,
+            Series::RunDelay => 1e-5,
+        }
+    }
+}
+
+/// A resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Tier {
+    /// One second.
+    S1 = 0,
+    /// Ten seconds.
+    S10 = 1,
+    /// One minute.
+    M1 = 2,
+    /// Ten minutes.
+    M10 = 3,
+}
+
+impl Tier {
+    /// All, finest first.
+    pub const ALL: [Tier; 4] = [Tier::S1, Tier::S10, Tier::M1, Tier::M10];
+
+    /// Seconds of one value.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        [1, 10, 60, 600][self as usize]
+    }
+
+    /// The series that it has: the finest needs no maxima.
+    fn series(self) -> &'static [Series] {
+        match self {
+            Tier::S1 => &[Series::Cpu, Series::Memory, Series::RunDelay],
+            _ => &[Series::Cpu, Series::Memory, Series::RunDelay, Series::CpuMax, Series::MemoryMax],
+        }
+    }
+}
+
+/// Seconds of one chunk.
+pub const WINDOW: u64 = 7200;
+
+/// One batch of one node, as history needs it.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// Which node.
+    pub node: NodeId,
+    /// In which boot of it.
+    pub boot: BootId,
+    /// When the values were read, controller time.
+    pub at: Time,
+    /// Tasks that are not listed do not exist.
+    pub snapshot: bool,
+    /// From the spool: of the past.
+    pub backlog: bool,
+    /// Tasks that appeared in this batch.
+    pub appeared: Vec<CgroupId>,
+    /// Tasks whose values changed, with all totals.
+    pub changed: Vec<(CgroupId, Values)>,
+    /// Tasks that ended.
+    pub gone: Vec<(CgroupId, Values)>,
+}
+
+/// Batches that may wait to be taken: a second of a thousand agents, and some more.
+const QUEUE: usize = 4096;
+
+/// The component that writes history.
+#[derive(Debug)]
+pub struct History {
+    settings: HistorySettings,
+    clock: ControllerClock,
+    file: HistoryFile,
+    open: Open,
+    batches: mpsc::Receiver<Observed>,
+    metrics: Metrics,
+}
+
+/// Gives batches to history, and asks it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    batches: mpsc::Sender<Observed>,
+    metrics: Metrics,
+    path: PathBuf,
+}
+
+impl History {
+    /// Opens or creates the history of a state directory.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the file cannot be opened or was written by a later version.
+    pub fn open(
+        state: &Path,
+        settings: HistorySettings,
+        clock: ControllerClock,
+        metrics: Metrics,
+    ) -> Result<(Self, Handle), HistoryError> {
+        let file = HistoryFile::open(state)?;
+        let (sender, batches) = mpsc::channel(QUEUE);
+        let handle = Handle { batches: sender, metrics: metrics.clone(), path: file.path().to_owned() };
+        Ok((Self { settings, clock, file, open: Open::default(), batches, metrics }, handle))
+    }
+
+    /// Takes batches and writes them until shutdown, and what is open then.
+    ///
+    /// # Errors
+    /// None at present: a write that fails is tried again and counted.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let mut flush = tokio::time::interval(std::time::Duration::from_millis(self.settings.flush_ms));
+        flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        flush.tick().await;
+        loop {
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                batch = self.batches.recv() => match batch {
+                    Some(batch) => self.open.observe(&batch),
+                    None => break,
+                },
+                _ = flush.tick() => self = self.flush(false).await?,
+            }
+        }
+        self.flush(true).await?;
+        Ok(())
+    }
+
+    /// Writes the closed minutes (or, at the end, all), off the async threads.
+    async fn flush(mut self, all: bool) -> anyhow::Result<Self> {
+        let now = self.clock.now();
+        let written = tokio::task::spawn_blocking(move || {
+            let result = self.write(now, all);
+            (self, result)
+        });
+        let (history, result) = written.await?;
+        match result {
+            Ok(()) => {}
+            Err(error) => {
+                history.metrics.history_failed.inc();
+                tracing::warn!(%error, "history could not be written; it is kept in memory and tried again");
+            }
+        }
+        Ok(history)
+    }
+
+    fn write(&mut self, now: Time, all: bool) -> Result<(), HistoryError> {
+        let second = now.0 / 1000;
+        let until = if all { second + 1 } else { second / 60 * 60 };
+        let parts = self.open.drain(until);
+        match self.file.write(&parts) {
+            Ok(written) => {
+                self.metrics.history_values.inc_by(written.values);
+                self.metrics.history_bytes.inc_by(written.bytes);
+            }
+            Err(error) => {
+                self.open.give_back(parts);
+                return Err(error);
+            }
+        }
+        self.file.compact(second)?;
+        self.file.retain(&self.settings, second)
+    }
+}
+
+impl Handle {
+    /// Gives a batch. When history is behind, the batch is dropped and counted: resolution is lost, no totals.
+    pub fn observe(&self, batch: Observed) {
+        if self.batches.try_send(batch).is_err() {
+            self.metrics.history_dropped.inc();
+        }
+    }
+
+    /// Answers a question from what was written: the last minutes may be missing.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the file cannot be read.
+    pub fn query(&self, query: &Query) -> Result<Vec<Points>, HistoryError> {
+        file::query(&self.path, query)
+    }
+}

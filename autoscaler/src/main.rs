@@ -1,0 +1,3 @@
+//! The central service.
+
+fn main() {}

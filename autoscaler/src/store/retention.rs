@@ -1,0 +1,52 @@
+//! What is kept how long.
+
+use autoscaler_core::event::Time;
+use rusqlite::{Connection, params};
+
+use super::schema::integer;
+use crate::config::JournalSettings;
+
+/// Answers to requests are remembered for a day, as HTTP interfaces with idempotency keys usually do.
+const REPLIES_MS: u64 = 86_400_000;
+/// Rows deleted in one transaction: a bound on how long a round waits.
+const AT_ONCE: i64 = 20_000;
+
+pub(super) fn retain(db: &Connection, settings: &JournalSettings, now: Time) -> Result<(), rusqlite::Error> {
+    let before = |ms: u64| integer(now.0.saturating_sub(ms));
+    let old = [
+        ("decisions", "row", "at_ms", before(settings.decisions_retain_ms)),
+        ("idle", "row", "at_ms", before(settings.decisions_retain_ms)),
+        ("tasks", "row", "ended_ms", before(settings.tasks_retain_ms)),
+        ("replies", "key", "at_ms", before(REPLIES_MS)),
+    ];
+    for (table, key, column, limit) in old {
+        let sql = format!(
+            "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {column} < ?1 LIMIT {AT_ONCE})"
+        );
+        db.prepare_cached(&sql)?.execute([limit])?;
+    }
+    journal(db, settings, now)
+}
+
+/// Drops closed segments that are too old, then more of them while the journal is too large. The segment that is being
+/// written stays, and so do the rounds that it was warmed with.
+fn journal(db: &Connection, settings: &JournalSettings, now: Time) -> Result<(), rusqlite::Error> {
+    let firsts: Vec<(i64, i64)> = db
+        .prepare_cached("SELECT first_seq, at_ms FROM segments ORDER BY first_seq")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let limit = integer(now.0.saturating_sub(settings.retain_ms));
+    for pair in firsts.windows(2) {
+        let [(first, _), (next, ended)] = pair else { continue };
+        let bytes: i64 =
+            db.query_row("SELECT coalesce(sum(length(body)), 0) FROM journal", [], |row| row.get(0))?;
+        if *ended >= limit && bytes <= integer(settings.max_bytes) {
+            break;
+        }
+        let transaction = db.unchecked_transaction()?;
+        transaction.execute("DELETE FROM journal WHERE seq >= ?1 AND seq < ?2", params![first, next])?;
+        transaction.execute("DELETE FROM segments WHERE first_seq = ?1", [first])?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The tables, and how an older file is brought to the present form.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Steps from one version of the schema to the next; the file's `user_version` says how many were taken. Append only.
+const STEPS: &[&str] = &["
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('epoch', 0);
+
+    -- One row per round (kind 0) or base of a segment (kind 1); body is zstd of JSON, crc is CRC-32 of body.
+    CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind INTEGER NOT NULL,
+        crc INTEGER NOT NULL, body BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE segments (first_seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
+
+    CREATE TABLE specs (
+        name TEXT PRIMARY KEY, revision INTEGER NOT NULL, at_ms INTEGER NOT NULL, spec TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE pauses (
+        workload TEXT PRIMARY KEY, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, until_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE decisions (
+        row INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, workload TEXT NOT NULL, act INTEGER NOT NULL,
+        kind TEXT NOT NULL, body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX decisions_of_workload ON decisions (workload, row);
+    CREATE INDEX decisions_by_time ON decisions (at_ms);
+
+    -- Tasks that ended, with their final totals. A boot id is 32 hex digits.
+    CREATE TABLE tasks (
+        row INTEGER PRIMARY KEY, node TEXT NOT NULL, boot TEXT NOT NULL, cgroup INTEGER NOT NULL,
+        kind TEXT, name TEXT, workload TEXT, task TEXT, since_ns INTEGER, ended_ms INTEGER NOT NULL,
+        cpu_total_us INTEGER, totals TEXT NOT NULL, status INTEGER, signal INTEGER, asked INTEGER,
+        UNIQUE (node, boot, cgroup)
+    ) STRICT;
+    CREATE INDEX tasks_by_time ON tasks (ended_ms);
+    CREATE INDEX tasks_by_task ON tasks (task) WHERE task IS NOT NULL;
+
+    -- The boot that each node is in.
+    CREATE TABLE boots (node TEXT PRIMARY KEY, boot TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE idle (row INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE INDEX idle_by_time ON idle (at_ms);
+
+    CREATE TABLE replies (
+        key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Marks the file as ours: 'trim'.
+const APPLICATION: i64 = 0x7472_696d;
+
+/// Sets how the file is written, and brings it to the present form.
+pub(super) fn prepare(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sqlite = |error| StoreError::Sqlite { path: path.to_owned(), error };
+    db.busy_timeout(std::time::Duration::from_secs(5)).map_err(sqlite)?;
+    db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+    }
+    for (version, step) in (1i64..).zip(STEPS).filter(|(version, _)| *version > found) {
+        let script = format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {version}; COMMIT;"
+        );
+        db.execute_batch(&script).map_err(sqlite)?;
+    }
+    Ok(())
+}
+
+/// SQLite's integers are signed; everything stored is far below 2^63, and what is not is kept at the largest.
+pub(super) fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
