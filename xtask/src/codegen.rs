@@ -24,7 +24,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let fresh = generate(root)?;
     let path = root.join(COMMITTED);
     if args.check {
-        let committed = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let committed =
+            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         ensure!(committed == fresh, "{COMMITTED} is stale: run `cargo xtask codegen` and commit the result");
         println!("codegen: {COMMITTED} is up to date");
     } else {
@@ -38,7 +39,16 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
 #[cfg(not(feature = "codegen"))]
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let mut cargo = std::process::Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    cargo.current_dir(root).args(["run", "--quiet", "--package", "xtask", "--features", "codegen", "--", "codegen"]);
+    cargo.current_dir(root).args([
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--features",
+        "codegen",
+        "--",
+        "codegen",
+    ]);
     if args.check {
         cargo.arg("--check");
     }
@@ -50,7 +60,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
 #[cfg(feature = "codegen")]
 fn generate(root: &Path) -> Result<String> {
     let protos = root.join("wire/proto");
-    let descriptors = protox::compile(["trimtab/v1/session.proto"], [&protos]).context("reading wire/proto")?;
+    let descriptors =
+        protox::compile(["trimtab/v1/session.proto"], [&protos]).context("reading wire/proto")?;
     let out = std::env::temp_dir().join(format!("trimtab-codegen-{}", std::process::id()));
     std::fs::create_dir_all(&out)?;
     let result = tonic_prost_build::configure()

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod codegen;
+mod ebpf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Make the wire's Rust code from wire/proto.
     Codegen(codegen::Args),
+    /// Build the kernel programs and put them where the agent embeds them.
+    Ebpf(ebpf::Args),
 }
 
 /// The top of the checkout.
@@ -31,6 +34,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Codegen(args) => codegen::run(&args, &root()),
+        Command::Ebpf(args) => ebpf::run(&args, &root()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -68,13 +68,13 @@ impl Mapped {
     /// # Panics
     /// As [`Mapped::copy`].
     pub(crate) fn buckets(&self, offset: usize, count: usize) -> &[AtomicU32] {
-        assert!(offset % 4 == 0 && count * 4 <= self.bytes.saturating_sub(offset));
+        assert!(offset.is_multiple_of(4) && count * 4 <= self.bytes.saturating_sub(offset));
         // SAFETY: inside the mapping and aligned; `AtomicU32` has the layout of `u32`.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count) }
     }
 
     fn at<T>(&self, offset: usize) -> *mut T {
-        assert!(offset % align_of::<T>() == 0 && size_of::<T>() <= self.bytes.saturating_sub(offset));
+        assert!(offset.is_multiple_of(align_of::<T>()) && size_of::<T>() <= self.bytes.saturating_sub(offset));
         // SAFETY: inside the mapping.
         unsafe { self.base.as_ptr().add(offset).cast() }
     }

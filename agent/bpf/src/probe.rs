@@ -329,7 +329,7 @@ impl KernelProbe {
     pub fn scan_runq(&mut self) -> Result<(), ProbeError> {
         let (switch, ledger) = self.switch.as_mut().ok_or(ProbeError::Inactive(Feature::RunQueue))?;
         self.scans += 1;
-        if self.pass.is_none() && self.scans % SCANS_PER_ROLL_CALL == 0 {
+        if self.pass.is_none() && self.scans.is_multiple_of(SCANS_PER_ROLL_CALL) {
             ledger.pass_began();
         }
         let root = &self.root;
