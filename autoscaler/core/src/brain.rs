@@ -1,10 +1,22 @@
 //! The brain: everything that decides, behind two methods.
+//!
+//! Problem: decisions must be reproducible, or nobody can trust or debug them. Method: [`Brain::observe`] only takes facts
+//! in, [`Brain::next`] only answers; neither reads a clock, a file or a random number, and all order comes from sorted
+//! maps. So feeding a journal to a new brain gives the same plans, bit for bit. Bounds: work per call grows with workloads
+//! and their replicas, not with tasks; what is remembered per workload is limited where it is declared.
+
 use std::collections::BTreeMap;
 
-use model::id::WorkloadName;
+use model::action::Command;
+use model::id::{Generation, NodeId, WorkloadName};
+use model::reason::Reason;
 use model::workload::Workload;
 
+use crate::check;
+use crate::controller::{Context, Controller, DecisionIds, Pause};
 use crate::event::{Event, Plan, Time};
+use crate::place::{Link, Node};
+use crate::rollout::Fence;
 use crate::view::{Explanation, WorkloadView};
 
 /// Settings of the whole brain; a workload's own are in its specification.
@@ -21,6 +33,7 @@ pub struct Config {
 }
 
 impl Default for Config {
+    /// Digests each second (face.md); agents reconnect within 30 s (protocol.md 7); the middle risk; pages of a minute.
     fn default() -> Self {
         Self { round_ms: 1_000, reconnect_ms: 30_000, risk: 0.5, idle_ms: 60_000 }
     }
@@ -29,51 +42,239 @@ impl Default for Config {
 /// The decision core. Deterministic: the same calls give the same answers.
 #[derive(Debug)]
 pub struct Brain {
-    #[allow(dead_code)]
     config: Config,
-    workloads: BTreeMap<WorkloadName, Workload>,
+    fence: Fence,
+    ids: DecisionIds,
+    nodes: BTreeMap<NodeId, Node>,
+    workloads: BTreeMap<WorkloadName, Controller>,
+    pause: Option<Pause>,
+    refused: u64,
 }
 
 impl Brain {
     /// A brain that knows nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, workloads: BTreeMap::new() }
+        Self {
+            config,
+            fence: Fence::default(),
+            ids: DecisionIds::default(),
+            nodes: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            pause: None,
+            refused: 0,
+        }
     }
 
     /// Takes one event. The shell has journalled it before, with the same `now`.
-    pub fn observe(&mut self, event: Event, _now: Time) {
+    pub fn observe(&mut self, event: Event, now: Time) {
         match event {
-            Event::SpecApplied { workload } => {
-                self.workloads.insert(workload.name.clone(), workload);
+            Event::Started { epoch } => {
+                self.fence.started(epoch);
+                self.ids = DecisionIds { epoch: epoch.0, given: 0 };
+                for node in self.nodes.values_mut() {
+                    node.link = Link::Awaited { since: now };
+                }
+                self.each(|workload| workload.started(epoch, now));
             }
+            Event::SpecApplied { workload } => self.apply(workload),
             Event::SpecRemoved { workload } => {
-                self.workloads.remove(&workload);
+                if let Some(workload) = self.workloads.get_mut(&workload) {
+                    workload.in_force = false;
+                }
             }
-            _ => {}
+            Event::Remembered { workload, memory } => {
+                for remembered in &memory.replicas {
+                    self.await_node(&remembered.node, now);
+                }
+                if let Some(workload) = self.workloads.get_mut(&workload) {
+                    workload.remember(memory, now);
+                }
+            }
+            Event::Paused { workload, reason, until } => {
+                self.set_pause(workload.as_ref(), Some(Pause { why: reason, until }));
+            }
+            Event::Resumed { workload } => self.set_pause(workload.as_ref(), None),
+            Event::NodeUp { node, inventory, tasks, .. } => {
+                let load = self.nodes.remove(&node).and_then(|old| old.load);
+                self.nodes.insert(node.clone(), Node { inventory, link: Link::Up, load, failed_at: None });
+                self.each(|workload| workload.node_up(&node, &tasks, now));
+            }
+            Event::NodeDown { node, .. } => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.link = Link::Down { since: now };
+                }
+            }
+            Event::Outcome { node: _, outcome } => self.each(|workload| workload.outcome(&outcome, now)),
+            Event::Task { node, event } => {
+                if let Some(workload) = self.workloads.get_mut(&event.workload) {
+                    workload.task(&node, &event, now);
+                }
+            }
+            Event::Gap { node, gap } => self.each(|workload| workload.gap(&node, &gap, now)),
+            Event::Receipt { .. } => {}
+            Event::Digest(digest) => {
+                if let Some(workload) = self.workloads.get_mut(&digest.workload) {
+                    workload.digest(digest, &self.config, now);
+                }
+            }
+            Event::Nodes { nodes } => {
+                for digest in nodes {
+                    if let Some(node) = self.nodes.get_mut(&digest.node) {
+                        node.load = Some(digest);
+                    }
+                }
+            }
         }
     }
 
     /// What to do now. Call it after each round of digests, after each event that is not a digest, and at `wake_at`.
     /// Replay must repeat these calls: the shell journals each with its `now`, also when the plan is empty.
-    pub fn next(&mut self, _now: Time) -> Plan {
-        Plan::default()
+    pub fn next(&mut self, now: Time) -> Plan {
+        let mut plan = Plan::default();
+        for workload in self.workloads.values_mut() {
+            let context =
+                Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() };
+            plan.decisions.extend(workload.round(&mut self.ids, &context));
+            let before = workload.generation;
+            let commands = workload.orders(&mut self.fence, &context);
+            let of = (workload.workload.name.clone(), before);
+            let (sound, refused) = lint(&self.fence, &self.nodes, of, commands, now);
+            plan.commands.extend(sound);
+            self.refused += refused;
+        }
+        for workload in self.workloads.values_mut() {
+            for node in workload.failed_on.drain(..) {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.failed_at = Some(now);
+                }
+            }
+            plan.wake_at = plan.wake_at.into_iter().chain(workload.wake_at(now)).min();
+        }
+        plan
     }
 
     /// The specifications in force, by name: what [`Fleet::digests`](crate::fleet::Fleet::digests) needs.
     pub fn specs(&self) -> impl Iterator<Item = &Workload> {
-        self.workloads.values()
+        self.workloads.values().filter(|w| w.in_force).map(|w| &w.workload)
     }
 
-    /// All workloads, by name.
+    /// The events that tell a new brain what this one must not forget: specifications, pauses, and what no node can
+    /// tell. A journal that begins anew begins with them.
     #[must_use]
-    pub fn workloads(&self, _now: Time) -> Vec<WorkloadView> {
-        Vec::new()
+    pub fn memory(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (name, workload) in &self.workloads {
+            events.push(Event::SpecApplied { workload: workload.workload.clone() });
+            events.push(Event::Remembered { workload: name.clone(), memory: workload.memory() });
+            if let Some(pause) = &workload.pause {
+                let (reason, until) = (pause.why.clone(), pause.until);
+                events.push(Event::Paused { workload: Some(name.clone()), reason, until });
+            }
+            if !workload.in_force {
+                events.push(Event::SpecRemoved { workload: name.clone() });
+            }
+        }
+        if let Some(pause) = &self.pause {
+            events.push(Event::Paused { workload: None, reason: pause.why.clone(), until: pause.until });
+        }
+        events
+    }
+
+    /// All workloads whose specification is in force, by name.
+    #[must_use]
+    pub fn workloads(&self, now: Time) -> Vec<WorkloadView> {
+        let context = self.context(now);
+        self.workloads.values().filter(|w| w.in_force).map(|w| w.view(&context)).collect()
     }
 
     /// Why a workload is as it is; `None` when there is no such workload.
     #[must_use]
-    pub fn explain(&self, _workload: &WorkloadName, _now: Time) -> Option<Explanation> {
-        None
+    pub fn explain(&self, workload: &WorkloadName, now: Time) -> Option<Explanation> {
+        let workload = self.workloads.get(workload).filter(|w| w.in_force)?;
+        Some(workload.explain(&self.context(now)))
+    }
+
+    /// All acting is paused by an operator: why.
+    #[must_use]
+    pub fn paused(&self) -> Option<&str> {
+        self.pause.as_ref().map(|pause| pause.why.as_str())
+    }
+
+    /// Commands that the linter held back since the start; anything but 0 is a fault of this crate.
+    #[must_use]
+    pub fn refused_commands(&self) -> u64 {
+        self.refused
+    }
+
+    fn context(&self, now: Time) -> Context<'_> {
+        Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() }
+    }
+
+    fn each(&mut self, mut of: impl FnMut(&mut Controller)) {
+        self.workloads.values_mut().for_each(&mut of);
+    }
+
+    fn apply(&mut self, workload: Workload) {
+        match self.workloads.get_mut(&workload.name) {
+            Some(controller) => controller.apply(workload, &self.config),
+            None => {
+                let name = workload.name.clone();
+                let mut controller = Controller::new(workload, &self.config);
+                controller.generation = Generation(self.fence.epoch().0 << 32);
+                self.workloads.insert(name, controller);
+            }
+        }
+    }
+
+    fn set_pause(&mut self, workload: Option<&WorkloadName>, pause: Option<Pause>) {
+        match workload {
+            None => self.pause = pause,
+            Some(name) => {
+                if let Some(workload) = self.workloads.get_mut(name) {
+                    workload.pause = pause;
+                }
+            }
+        }
+    }
+
+    /// A remembered replica's node counts as awaited until it connects.
+    fn await_node(&mut self, node: &NodeId, now: Time) {
+        self.nodes.entry(node.clone()).or_insert_with(|| Node {
+            inventory: model::node::Inventory {
+                cpus: 1,
+                memory_bytes: 1,
+                kernel: String::new(),
+                tier: model::node::Tier::B,
+                features: Vec::new(),
+                unavailable: Vec::new(),
+                launchers: Vec::new(),
+                acts: false,
+            },
+            link: Link::Awaited { since: now },
+            load: None,
+            failed_at: None,
+        });
+    }
+}
+
+/// Lets through what the linter finds nothing wrong with, and counts what it found.
+fn lint(
+    fence: &Fence,
+    nodes: &BTreeMap<NodeId, Node>,
+    (workload, before): (WorkloadName, Generation),
+    commands: Vec<(NodeId, Command)>,
+    now: Time,
+) -> (Vec<(NodeId, Command)>, u64) {
+    let generations = BTreeMap::from([(workload, before)]);
+    let findings = check::commands(fence.epoch(), &generations, nodes, &commands, now);
+    // What is held back here is ordered again once its answer is overdue.
+    if findings.is_empty() { (commands, 0) } else { (Vec::new(), findings.len() as u64) }
+}
+
+/// The reason of a refusal, for the log of the shell.
+impl From<check::Finding> for Reason {
+    fn from(finding: check::Finding) -> Self {
+        Reason::PlanRefused { finding: finding.to_string() }
     }
 }

@@ -8,7 +8,7 @@ use model::action::{Command, Outcome, TaskEvent};
 use model::adapter::{BalancerReport, PumaReport};
 use model::decision::Decision;
 use model::gap::Gap;
-use model::id::{CgroupId, ControllerEpoch, NodeId, TaskName, WorkloadName};
+use model::id::{CgroupId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt};
 use model::workload::Workload;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,14 @@ pub enum Event {
     SpecRemoved {
         /// Which.
         workload: WorkloadName,
+    },
+    /// What an earlier brain knew that no node can tell: it follows the specification in the first events that a new
+    /// brain is told (see [`Brain::memory`](crate::brain::Brain::memory)).
+    Remembered {
+        /// Of which workload.
+        workload: WorkloadName,
+        /// What.
+        memory: Memory,
     },
     /// An operator stopped all acting (or one workload's).
     Paused {
@@ -121,6 +129,42 @@ pub enum Event {
     },
 }
 
+/// What must survive of one workload when a journal begins anew: names that were used, and replicas with their steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The number of the next replica; lower ones were used.
+    pub next_number: u32,
+    /// The newest generation.
+    pub generation: Generation,
+    /// Replicas wanted.
+    pub wanted: u32,
+    /// All that is not gone.
+    pub replicas: Vec<Remembered>,
+}
+
+/// One replica of a [`Memory`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its name.
+    pub task: TaskName,
+    /// Its number.
+    pub number: u32,
+    /// Where it runs.
+    pub node: NodeId,
+    /// How far it was.
+    pub state: crate::replica::State,
+    /// Its port for requests.
+    pub port: Option<u16>,
+    /// Its control server's port.
+    pub control_port: Option<u16>,
+    /// Its address.
+    pub host: Option<String>,
+    /// Ordered at.
+    pub created: Time,
+    /// First took requests at.
+    pub up_at: Option<Time>,
+}
+
 /// A task of ours that an agent found running when it connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningTask {
@@ -131,7 +175,7 @@ pub struct RunningTask {
     /// Its cgroup.
     pub cgroup: CgroupId,
     /// The generation that started it.
-    pub generation: model::id::Generation,
+    pub generation: Generation,
     /// Its health check passes.
     pub healthy: bool,
 }

@@ -7,15 +7,22 @@
 //! | [`brain`] | what to do now |
 //! | [`view`] | what the brain shows of itself |
 
+pub mod assess;
 pub mod brain;
 pub mod check;
+mod controller;
+pub mod decide;
 pub mod event;
 pub mod fleet;
 pub mod forecast;
 pub mod horizontal;
+pub mod hpa;
 pub mod place;
+pub mod rails;
 pub mod replica;
 pub mod rollout;
+pub mod service;
+pub mod signal;
 pub mod stabilise;
 #[cfg(test)]
 mod testing;

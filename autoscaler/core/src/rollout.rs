@@ -122,6 +122,12 @@ impl Replica {
         }
     }
 
+    /// A replica that was found, or remembered, in this state: its step is ordered again.
+    #[must_use]
+    pub fn found(task: TaskName, number: u32, node: NodeId, state: State, now: Time) -> Self {
+        Self { state, ..Self::new(task, number, node, now) }
+    }
+
     /// Tells its state machine what happened.
     pub fn on(&mut self, event: Event, limits: &Limits, now: Time) -> Vec<Effect> {
         let (state, effects) = self.state.on(event, limits, now);
@@ -155,13 +161,19 @@ impl Replica {
         }
     }
 
-    /// The state's step was answered before `at`: a report of that time shows its effect.
+    /// A report of `at` shows the effect of the state's step: it was answered before.
     #[must_use]
     pub fn settled_before(&self, at: Time) -> bool {
         match self.state.step() {
             None => self.state.since() <= at,
             Some(_) => self.order.answered.is_some_and(|answered| answered <= at),
         }
+    }
+
+    /// Its step was never sent: it was found by a controller that may not act, or has no address to send.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        self.order.sent.is_none() && self.order.answered.is_none() && self.order.failed == 0
     }
 
     /// Its step was sent: the command's identity is remembered until it is answered or due.

@@ -99,6 +99,12 @@ impl Stabiliser {
         self.proof_since.is_some_and(|since| now.since(since) >= behavior.shrink_after.0)
     }
 
+    /// How long more has been needed than there is, ms.
+    #[must_use]
+    pub fn above_ms(&self, now: Time) -> u64 {
+        self.above_since.map_or(0, |since| now.since(since))
+    }
+
     /// Largest need of the hold window.
     #[must_use]
     pub fn largest_need(&self) -> u32 {

@@ -1,0 +1,404 @@
+//! One workload: what it asks for, its replicas, what was seen of it, and what was decided.
+//!
+//! | part | answers |
+//! |---|---|
+//! | `controller/happened.rs` | what an event means for the replicas |
+//! | `controller/round.rs` | what to do about this round's numbers |
+//! | `controller/change.rs` | which replicas start or leave, and whether the linter lets them |
+//! | `controller/orders.rs` | which steps are sent now |
+//! | `controller/show.rs` | what people are shown |
+
+mod change;
+mod happened;
+mod orders;
+mod round;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::decision::{Decision, DecisionId, DecisionKind};
+use model::id::{Generation, NodeId, TaskName};
+use model::reason::Reason;
+use model::workload::{Mode, Workload, WorkloadKind};
+
+use crate::brain::Config;
+use crate::event::{BalancerDigest, Digest, Memory, Remembered, Time};
+use crate::forecast::{Forecast, Settings};
+use crate::horizontal::Capacity;
+use crate::hpa::Hpa;
+use crate::place::{Link, Node};
+use crate::replica::{Effect, Event, Limits, Why};
+use crate::rollout::Replica;
+use crate::signal::Load;
+use crate::stabilise::Stabiliser;
+use crate::view::Anomaly;
+
+/// Decisions kept for `explain`.
+pub(crate) const DECISIONS_KEPT: usize = 64;
+/// Anomalies kept for `explain`.
+pub(crate) const ANOMALIES_KEPT: usize = 32;
+/// Time until a new replica is ready, before one was measured, ms (process start 1–10 s, brain.md).
+pub(crate) const READY_MS: u64 = 5_000;
+/// First wait after a failed start, ms; doubles with each.
+pub(crate) const BACKOFF_MS: u64 = 1_000;
+/// Longest wait after failed starts, ms.
+pub(crate) const BACKOFF_LIMIT_MS: u64 = 300_000;
+/// A replica that is lost this soon after it came up counts as a failed start, ms.
+pub(crate) const EARLY_MS: u64 = 30_000;
+/// Miss rates of the forecast at risk 0, ½ and 1: one round in 20, 100, 1,000 may need more than was foreseen.
+const BUDGETS: [f64; 3] = [0.05, 0.01, 0.001];
+
+/// What a round needs to know of the rest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) nodes: &'a BTreeMap<NodeId, Node>,
+    pub(crate) config: &'a Config,
+    /// All acting is paused.
+    pub(crate) paused: Option<&'a Pause>,
+}
+
+/// An operator's pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pause {
+    pub(crate) why: String,
+    pub(crate) until: Option<Time>,
+}
+
+impl Pause {
+    fn reason(&self, now: Time) -> Option<Reason> {
+        match self.until {
+            Some(until) if until <= now => None,
+            until => {
+                Some(Reason::Paused { why: self.why.clone(), left_ms: until.map(|until| until.since(now)) })
+            }
+        }
+    }
+}
+
+/// What makes a decision worth saying again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    kind: DecisionKind,
+    act: bool,
+    before: u32,
+    after: u32,
+    codes: Vec<&'static str>,
+}
+
+/// One workload.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub(crate) workload: Workload,
+    /// False after its specification was withdrawn.
+    pub(crate) in_force: bool,
+    pub(crate) generation: Generation,
+    next_number: u32,
+    wanted: u32,
+    replicas: BTreeMap<TaskName, Replica>,
+    load: Load,
+    forecast: Forecast,
+    capacity: Capacity,
+    stabiliser: Stabiliser,
+    hpa: Hpa,
+    digest: Option<Digest>,
+    digest_at: Time,
+    digest_new: bool,
+    report_at: Option<Time>,
+    gap: Option<(NodeId, model::gap::GapKind, Time)>,
+    pub(crate) pause: Option<Pause>,
+    failures: u32,
+    retry_at: Time,
+    trouble: String,
+    /// Why there are fewer than wanted, until there are not.
+    missing: Vec<Reason>,
+    /// Nodes on which a start failed since the brain looked last.
+    pub(crate) failed_on: Vec<NodeId>,
+    ready_ms: f64,
+    frozen: Vec<Reason>,
+    said: Option<crate::assess::Assessment>,
+    last: Option<Key>,
+    decisions: VecDeque<Decision>,
+    anomalies: VecDeque<Anomaly>,
+}
+
+impl Controller {
+    pub(crate) fn new(workload: Workload, config: &Config) -> Self {
+        let capacity = Capacity::new(threads(&workload));
+        let forecast = Forecast::new(forecast_settings(&workload, config));
+        Self {
+            wanted: workload.spec.replicas.min,
+            workload,
+            in_force: true,
+            generation: Generation(0),
+            next_number: 1,
+            replicas: BTreeMap::new(),
+            load: Load::default(),
+            forecast,
+            capacity,
+            stabiliser: Stabiliser::default(),
+            hpa: Hpa::default(),
+            digest: None,
+            digest_at: Time(0),
+            digest_new: false,
+            report_at: None,
+            gap: None,
+            pause: None,
+            failures: 0,
+            retry_at: Time(0),
+            trouble: String::new(),
+            missing: Vec::new(),
+            failed_on: Vec::new(),
+            ready_ms: READY_MS as f64,
+            frozen: Vec::new(),
+            said: None,
+            last: None,
+            decisions: VecDeque::new(),
+            anomalies: VecDeque::new(),
+        }
+    }
+
+    /// The specification was changed, or applied again.
+    pub(crate) fn apply(&mut self, workload: Workload, config: &Config) {
+        if threads(&workload) != threads(&self.workload) {
+            self.capacity = Capacity::new(threads(&workload));
+        }
+        if workload.spec.behavior != self.workload.spec.behavior {
+            self.forecast = Forecast::new(forecast_settings(&workload, config));
+        }
+        self.workload = workload;
+        self.in_force = true;
+        self.last = None;
+    }
+
+    /// A controller took over: what was sent may be lost, and what was seen is no proof of now. Generations start
+    /// above all earlier ones, also those of a store that was lost.
+    pub(crate) fn started(&mut self, epoch: model::id::ControllerEpoch, now: Time) {
+        self.generation.0 = self.generation.0.max(epoch.0 << 32);
+        self.stabiliser.restarted();
+        self.digest = None;
+        self.report_at = None;
+        self.last = None;
+        for replica in self.replicas.values_mut() {
+            replica.forget_sent(now);
+        }
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        Memory {
+            next_number: self.next_number,
+            generation: self.generation,
+            wanted: self.wanted,
+            replicas: self
+                .replicas
+                .values()
+                .map(|r| Remembered {
+                    task: r.task.clone(),
+                    number: r.number,
+                    node: r.node.clone(),
+                    state: r.state,
+                    port: r.port,
+                    control_port: r.control_port,
+                    host: r.host.clone(),
+                    created: r.created,
+                    up_at: r.up_at,
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn remember(&mut self, memory: Memory, now: Time) {
+        self.next_number = self.next_number.max(memory.next_number);
+        self.generation = self.generation.max(memory.generation);
+        self.wanted = memory.wanted;
+        for known in memory.replicas {
+            let mut replica = Replica::found(known.task.clone(), known.number, known.node, known.state, now);
+            (replica.port, replica.control_port, replica.host) = (known.port, known.control_port, known.host);
+            (replica.created, replica.up_at) = (known.created, known.up_at);
+            self.replicas.insert(known.task, replica);
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let behavior = &self.workload.spec.behavior;
+        Limits {
+            balanced: self.balanced(),
+            boot_ms: Limits::BOOT_MS,
+            up_ms: Limits::UP_MS,
+            settle_ms: Limits::SETTLE_MS,
+            down_ms: Limits::DOWN_MS,
+            drain_ms: behavior.drain_deadline.0,
+            delete_ms: Limits::DELETE_MS,
+        }
+    }
+
+    fn balanced(&self) -> bool {
+        self.workload.spec.kind == WorkloadKind::Rails && self.workload.spec.rails.is_some()
+    }
+
+    fn launcher(&self) -> &str {
+        let spec = &self.workload.spec;
+        let rails = spec.rails.as_ref().map(|r| r.launcher.as_str());
+        rails.or(spec.service.as_ref().map(|s| s.launcher.as_str())).unwrap_or_default()
+    }
+
+    /// The backend's digest.
+    fn balancer(&self) -> Option<&BalancerDigest> {
+        self.digest.as_ref()?.balancer.as_ref()
+    }
+
+    fn names(&self, which: impl Fn(&Replica) -> bool) -> BTreeSet<TaskName> {
+        self.replicas.values().filter(|r| which(r)).map(|r| r.task.clone()).collect()
+    }
+
+    fn number(&self, which: impl Fn(&Replica) -> bool) -> u32 {
+        u32::try_from(self.replicas.values().filter(|r| which(r)).count()).unwrap_or(u32::MAX)
+    }
+
+    fn stale_ms(config: &Config) -> u64 {
+        // Three intervals (workloads.md, rules for all).
+        3 * config.round_ms
+    }
+
+    /// Why it may not act now, if it may not.
+    fn held(&self, context: &Context<'_>) -> Option<Reason> {
+        match self.workload.spec.mode {
+            Mode::Observe => return Some(Reason::ObserveOnly),
+            Mode::Recommend => return Some(Reason::RecommendOnly),
+            Mode::Auto => {}
+        }
+        let pauses = [context.paused, self.pause.as_ref()];
+        pauses.into_iter().flatten().find_map(|pause| pause.reason(context.now))
+    }
+
+    /// Tells one replica what happened, and takes in what follows.
+    fn tell(&mut self, task: &TaskName, event: Event, now: Time) {
+        let limits = self.limits();
+        let Some(replica) = self.replicas.get_mut(task) else { return };
+        let effects = replica.on(event, &limits, now);
+        self.follow(task, effects, now);
+    }
+
+    /// What follows from a replica's effects.
+    fn follow(&mut self, task: &TaskName, effects: Vec<Effect>, now: Time) {
+        for effect in effects {
+            match effect {
+                Effect::Reorder => {}
+                Effect::StartFailed(why) => {
+                    self.start_failed(task, why, now);
+                    self.lost(task, why);
+                }
+                Effect::Lost(why) => {
+                    let up_at = self.replicas.get(task).and_then(|r| r.up_at);
+                    if why != Why::NodeLost && up_at.is_none_or(|at| now.since(at) < EARLY_MS) {
+                        self.start_failed(task, why, now);
+                    }
+                    self.lost(task, why);
+                }
+                Effect::Anomaly(state, event) => {
+                    let what = format!("{event:?} in state {}", state.name());
+                    self.anomalies.push_front(Anomaly { at: now, task: task.clone(), what });
+                    self.anomalies.truncate(ANOMALIES_KEPT);
+                }
+            }
+        }
+        let Some(replica) = self.replicas.get(task) else { return };
+        if replica.up_at == Some(now) && replica.state.serves() && replica.created < now {
+            // A third each: the last few starts count.
+            self.ready_ms += (now.since(replica.created) as f64 - self.ready_ms) / 3.0;
+        }
+        if matches!(replica.state, crate::replica::State::Up { since } if since == now) {
+            self.failures = 0;
+        }
+    }
+
+    fn lost(&mut self, task: &TaskName, why: Why) {
+        let trouble = self.replicas.get(task).and_then(|r| r.trouble.clone());
+        let why = trouble.map_or_else(|| why.to_string(), |trouble| format!("{why}: {trouble}"));
+        self.missing.push(Reason::LostReplica { task: task.clone(), why });
+        self.missing.truncate(16);
+    }
+
+    fn start_failed(&mut self, task: &TaskName, why: Why, now: Time) {
+        self.failures += 1;
+        let wait = BACKOFF_MS.saturating_mul(1 << (self.failures - 1).min(16)).min(BACKOFF_LIMIT_MS);
+        self.retry_at = now.after(wait);
+        if let Some(replica) = self.replicas.get(task) {
+            self.failed_on.push(replica.node.clone());
+            self.trouble = replica.trouble.clone().unwrap_or_else(|| why.to_string());
+        }
+    }
+
+    /// The node counts as there, for this purpose: its stream is up, or it is awaited and may come back.
+    fn node_lost(&self, node: &NodeId, context: &Context<'_>) -> bool {
+        match context.nodes.get(node).map(|node| node.link) {
+            None | Some(Link::Down { .. }) => true,
+            Some(Link::Awaited { since }) => context.now.since(since) >= context.config.reconnect_ms,
+            Some(Link::Up) => false,
+        }
+    }
+
+    pub(crate) fn wake_at(&self, now: Time) -> Option<Time> {
+        let orders = self.replicas.values().filter_map(Replica::wake_at);
+        let waits = self.stabiliser.wake_at(&self.workload.spec.behavior);
+        let retry = (self.failures > 0).then_some(self.retry_at);
+        orders.chain(waits).chain(retry).filter(|at| *at > now).min()
+    }
+
+    pub(crate) fn say(&mut self, decision: &Decision) -> bool {
+        let mut codes: Vec<&'static str> = decision.reasons.iter().map(Reason::code).collect();
+        codes.extend(decision.binding.iter().map(Reason::code));
+        let key = Key {
+            kind: decision.kind,
+            act: decision.act,
+            before: decision.before,
+            after: decision.after,
+            codes,
+        };
+        if !decision.act && self.last.as_ref() == Some(&key) {
+            return false;
+        }
+        self.last = Some(key);
+        self.decisions.push_front(decision.clone());
+        self.decisions.truncate(DECISIONS_KEPT);
+        true
+    }
+}
+
+/// Ids of decisions: unique for the life of the store, like those of commands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DecisionIds {
+    pub(crate) epoch: u64,
+    pub(crate) given: u64,
+}
+
+impl DecisionIds {
+    pub(crate) fn next(&mut self) -> DecisionId {
+        self.given += 1;
+        DecisionId(self.epoch << 32 | self.given)
+    }
+}
+
+fn threads(workload: &Workload) -> u32 {
+    workload.spec.rails.as_ref().map_or(1, |rails| rails.workers.saturating_mul(rails.threads).max(1))
+}
+
+/// Levels are smoothed over the time for which a need must be there, at least two rounds.
+fn smooth_ms(workload: &Workload, config: &Config) -> u64 {
+    workload.spec.behavior.grow_after.0.clamp(2 * config.round_ms, 60_000)
+}
+
+fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
+    let risk = config.risk.clamp(0.0, 1.0) * 2.0;
+    let low = (risk as usize).min(1);
+    // Between two settings on a logarithmic scale.
+    let budget = BUDGETS[low] * (BUDGETS[low + 1] / BUDGETS[low]).powf(risk - low as f64);
+    Settings {
+        step_ms: config.round_ms,
+        ahead_ms: READY_MS,
+        smooth_ms: smooth_ms(workload, config),
+        budget,
+        // A hundredth of a thread, or of a core: below it ratios say nothing.
+        least: 0.01,
+    }
+}

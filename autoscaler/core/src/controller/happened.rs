@@ -1,0 +1,213 @@
+//! What an event means for a workload's replicas.
+
+use model::action::{Outcome, TaskEvent, TaskEventKind};
+use model::adapter::ServerReport;
+use model::gap::{Gap, GapKind};
+use model::id::{NodeId, TaskName};
+
+use super::{Context, Controller, smooth_ms};
+use crate::brain::Config;
+use crate::event::{Digest, RunningTask, Time};
+use crate::replica::{Event, State};
+use crate::rollout::Replica;
+
+/// Numbers that a name may lie above the newest one and still be believed: a store that was lost is adopted from, a
+/// name that somebody made up does not use up the numbers.
+const NUMBERS_AHEAD: u32 = 1_000_000;
+
+impl Controller {
+    pub(crate) fn outcome(&mut self, outcome: &Outcome, now: Time) {
+        let limits = self.limits();
+        let Some(replica) = self.replicas.get_mut(&outcome.task) else { return };
+        if let Some(effects) = replica.answered(outcome, &limits, now) {
+            self.follow(&outcome.task, effects, now);
+        }
+    }
+
+    pub(crate) fn task(&mut self, node: &NodeId, event: &TaskEvent, now: Time) {
+        if self.replicas.get(&event.task).is_none_or(|replica| replica.node != *node) {
+            return;
+        }
+        let event_of = match &event.kind {
+            // The start's answer says the same, with the address.
+            TaskEventKind::Started { .. } | TaskEventKind::Adopted { .. } => return,
+            TaskEventKind::Healthy => Event::Healthy,
+            TaskEventKind::Unhealthy { why } => {
+                if let Some(replica) = self.replicas.get_mut(&event.task) {
+                    replica.trouble = Some(why.clone());
+                }
+                Event::Unhealthy
+            }
+            TaskEventKind::Ended { status, signal, .. } => {
+                if let Some(replica) = self.replicas.get_mut(&event.task) {
+                    replica.trouble = match (status, signal) {
+                        (_, Some(signal)) => Some(format!("killed by signal {signal}")),
+                        (Some(status), None) => Some(format!("exit status {status}")),
+                        (None, None) => None,
+                    };
+                }
+                Event::Ended
+            }
+        };
+        self.tell(&event.task, event_of, now);
+    }
+
+    /// An agent connected and says which of our tasks run on its node.
+    pub(crate) fn node_up(&mut self, node: &NodeId, running: &[RunningTask], now: Time) {
+        let here: Vec<TaskName> =
+            self.replicas.values().filter(|r| r.node == *node).map(|r| r.task.clone()).collect();
+        for task in here {
+            let found = running.iter().find(|r| r.task == task);
+            let Some(replica) = self.replicas.get_mut(&task) else { continue };
+            replica.forget_sent(now);
+            match (found, replica.state) {
+                (Some(found), State::New { .. } | State::Booting { .. } | State::Down { .. }) => {
+                    if found.healthy {
+                        self.tell(&task, Event::Healthy, now);
+                    }
+                }
+                (Some(_), _) => {}
+                // A start that never arrived is ordered again; anything else that should run has ended.
+                (None, State::New { .. }) => {}
+                (None, state) if state.may_run() => self.tell(&task, Event::Ended, now),
+                (None, _) => {}
+            }
+        }
+        // Steps on the balancer may have gone through the stream that broke.
+        let through_it = self.balancer().is_some_and(|balancer| balancer.node == *node);
+        for replica in self.replicas.values_mut().filter(|_| through_it) {
+            replica.forget_sent(now);
+        }
+        for found in running {
+            let ours = found.workload == self.workload.name && !self.replicas.contains_key(&found.task);
+            if ours && let Some(number) = self.number_of(&found.task) {
+                self.adopt(node, found, number, now);
+            }
+        }
+    }
+
+    /// A task of ours that is not among the replicas: an earlier store's, or a left-over of one that was given up.
+    fn adopt(&mut self, node: &NodeId, found: &RunningTask, number: u32, now: Time) {
+        let known = number < self.next_number;
+        let state = if known { State::Term { since: now } } else { State::Booting { since: now } };
+        let mut replica = Replica::found(found.task.clone(), number, node.clone(), state, now);
+        (replica.port, replica.control_port) = self.ports(number);
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        self.replicas.insert(found.task.clone(), replica);
+        if !known {
+            if found.healthy {
+                self.tell(&found.task, Event::Healthy, now);
+            }
+            let counting = self.number(|r| r.state.counts());
+            self.wanted = self.wanted.max(counting.min(self.workload.spec.replicas.max));
+        }
+    }
+
+    fn number_of(&self, task: &TaskName) -> Option<u32> {
+        let number = task.as_str().strip_prefix(self.workload.name.as_str())?.strip_prefix('-')?;
+        let number: u32 = number.parse().ok()?;
+        (number < self.next_number.saturating_add(NUMBERS_AHEAD)).then_some(number)
+    }
+
+    /// A hole in the data of a node that runs one of the replicas, or the balancer: the proof starts anew.
+    pub(crate) fn gap(&mut self, node: &NodeId, gap: &Gap, now: Time) {
+        let concerns = self.replicas.values().any(|r| r.node == *node && r.state.may_run())
+            || self.balancer().is_some_and(|balancer| balancer.node == *node);
+        // Merged and clock-stepped data has its totals: only what is unknown freezes.
+        if concerns && !matches!(gap.kind, GapKind::ClockStepped | GapKind::Merged) {
+            let until = now.after(self.workload.spec.behavior.shrink_after.0);
+            self.gap = Some((node.clone(), gap.kind, until));
+        }
+    }
+
+    pub(crate) fn digest(&mut self, digest: Digest, config: &Config, now: Time) {
+        let fresh_report = self.load.observe(&digest, smooth_ms(&self.workload, config), now);
+        let level = if self.balanced() { self.load.erlangs() } else { self.load.cpu_cores() };
+        self.forecast.look_ahead(self.ready_ms as u64);
+        let stale = digest.balancer.as_ref().is_some_and(|b| b.age_ms > Self::stale_ms(config));
+        if let Some(level) = level.filter(|_| !stale) {
+            self.forecast.observe(now.0, level);
+        }
+        let report_at = digest.balancer.as_ref().map(|b| Time(now.0.saturating_sub(b.age_ms)));
+        if fresh_report && let (Some(at), Some(balancer)) = (report_at, &digest.balancer) {
+            self.report_at = Some(at);
+            let servers = balancer.report.servers.clone();
+            self.servers(&servers, at, now);
+        }
+        self.digest = Some(digest);
+        self.digest_at = now;
+        self.digest_new = true;
+    }
+
+    /// Shows each replica what the balancer says of its server.
+    fn servers(&mut self, servers: &[ServerReport], at: Time, now: Time) {
+        let tasks: Vec<TaskName> = self.replicas.keys().cloned().collect();
+        for task in tasks {
+            let Some(replica) = self.replicas.get_mut(&task) else { continue };
+            let server = servers.iter().find(|server| server.server == task.as_str());
+            if let Some(server) = server
+                && replica.host.is_none()
+            {
+                replica.host = server.address.rsplit_once(':').map(|(host, _)| host.to_owned());
+            }
+            let event = match server {
+                Some(server) if replica.settled_before(at) || replica.never_sent() => {
+                    Event::Seen { state: server.state, idle: server.active + server.queued == 0 }
+                }
+                None if replica.settled_before(at) => Event::Missing,
+                _ => continue,
+            };
+            self.tell(&task, event, now);
+        }
+    }
+
+    /// Time passed: deadlines, lost nodes, failing survivors.
+    pub(super) fn pass(&mut self, context: &Context<'_>) -> Vec<(TaskName, String)> {
+        let (now, limits) = (context.now, self.limits());
+        let tasks: Vec<TaskName> = self.replicas.keys().cloned().collect();
+        for task in &tasks {
+            let Some(replica) = self.replicas.get_mut(task) else { continue };
+            let effects = replica.tick(&limits, now);
+            self.follow(task, effects, now);
+        }
+        for task in &tasks {
+            let Some(replica) = self.replicas.get(task) else { continue };
+            let lost = replica.state.may_run() && self.node_lost(&replica.node, context);
+            if lost && !self.still_served(task, context) {
+                self.tell(task, Event::NodeLost, now);
+            }
+        }
+        self.replicas.retain(|_, replica| !matches!(replica.state, State::Deleted { .. }));
+        self.failing_survivors()
+    }
+
+    /// Its agent is silent, and yet the balancer's fresh report says that it answers its checks.
+    fn still_served(&self, task: &TaskName, context: &Context<'_>) -> bool {
+        let fresh = |b: &&crate::event::BalancerDigest| {
+            b.age_ms + context.now.since(self.digest_at) <= Self::stale_ms(context.config)
+        };
+        self.balancer().filter(fresh).is_some_and(|balancer| {
+            balancer.report.servers.iter().any(|server| {
+                server.server == task.as_str() && matches!(server.state, model::adapter::ServerState::Up)
+            })
+        })
+    }
+
+    /// Replicas that take requests and fail their checks, as the balancer words it.
+    fn failing_survivors(&self) -> Vec<(TaskName, String)> {
+        let Some(balancer) = self.balancer() else { return Vec::new() };
+        let failing = |server: &&ServerReport| {
+            server.state == model::adapter::ServerState::Failing || server.check.starts_with("L7TOUT")
+        };
+        balancer
+            .report
+            .servers
+            .iter()
+            .filter(failing)
+            .filter_map(|server| {
+                let replica = self.replicas.values().find(|r| r.task.as_str() == server.server)?;
+                replica.state.serves().then(|| (replica.task.clone(), server.check.clone()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! What people are shown of a workload.
+
+use model::reason::Reason;
+
+use super::{Context, Controller};
+use crate::replica::State;
+use crate::view::{Explanation, LoadView, ReplicaView, WorkloadView};
+
+impl Controller {
+    pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
+        let spec = &self.workload.spec;
+        let pauses = [context.paused, self.pause.as_ref()];
+        let paused = pauses.into_iter().flatten().find(|pause| pause.reason(context.now).is_some());
+        WorkloadView {
+            name: self.workload.name.clone(),
+            kind: spec.kind,
+            mode: spec.mode,
+            policy: spec.policy,
+            min: spec.replicas.min,
+            max: spec.replicas.max,
+            wanted: self.wanted,
+            up: self.number(|r| r.state.serves()),
+            starting: self.number(|r| r.state.rises()),
+            leaving: self.number(|r| r.state.leaves()),
+            replicas: self
+                .replicas
+                .values()
+                .map(|r| ReplicaView {
+                    task: r.task.clone(),
+                    node: r.node.clone(),
+                    state: r.state.name(),
+                    since: r.state.since(),
+                    port: r.port,
+                    detail: r.trouble.clone().unwrap_or_else(|| waits_for(r.state).to_owned()),
+                })
+                .collect(),
+            paused: paused.map(|pause| pause.why.clone()),
+            frozen: self.frozen.clone(),
+            load: self.load_view(),
+            last: self.decisions.front().cloned(),
+        }
+    }
+
+    pub(crate) fn explain(&self, context: &Context<'_>) -> Explanation {
+        let mut blocks: Vec<Reason> = self.held(context).into_iter().collect();
+        blocks.extend(self.frozen.iter().cloned());
+        blocks.extend(self.decisions.front().and_then(|decision| decision.binding.clone()));
+        blocks.dedup();
+        Explanation {
+            workload: self.view(context),
+            decisions: self.decisions.iter().cloned().collect(),
+            blocks,
+            would_act: self.would_act(),
+            anomalies: self.anomalies.iter().cloned().collect(),
+        }
+    }
+
+    fn load_view(&self) -> LoadView {
+        let balanced = self.balanced();
+        let there = f64::from(self.number(|r| r.state.serves()).max(1));
+        let spec = &self.workload.spec;
+        let service = self.load.service_ms();
+        let target = crate::rails::target_ms(spec);
+        let serving = self.number(|r| r.state.serves()).max(1);
+        let capacity = if balanced {
+            self.capacity.carries(serving, service, target) / f64::from(serving)
+        } else {
+            crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
+        };
+        let busy = self.load.busy().map(|busy| busy / (self.load.threads.max(1) as f64));
+        let cpu = self.load.cpu_cores().map(|cpu| cpu / (crate::service::cores(spec) * there));
+        LoadView {
+            requests_per_second: self.load.rate(),
+            queue_delay_p95_ms: self.load.delay_p95_ms(),
+            queued: balanced.then_some(self.load.queued),
+            utilisation: if balanced { busy } else { cpu },
+            cpu_cores: self.load.cpu_cores(),
+            memory_bytes: self.load.memory_bytes,
+            load: if balanced { self.load.erlangs() } else { self.load.cpu_cores() },
+            forecast: self.forecast.upper(),
+            capacity: Some(capacity),
+            ready_after_ms: self.ready_ms as u64,
+        }
+    }
+
+    fn would_act(&self) -> Vec<String> {
+        let spec = &self.workload.spec;
+        let behavior = &spec.behavior;
+        let mut lines = Vec::new();
+        if self.wanted < spec.replicas.max {
+            let target = match (spec.target.queue_delay_p95, spec.target.cpu) {
+                (Some(delay), _) => format!("the 95th percentile of the queue delay above {delay}"),
+                (None, Some(cpu)) => format!("CPU use above {cpu}"),
+                (None, None) => "load above the target".to_owned(),
+            };
+            lines.push(format!(
+                "more replicas: {target}, or a forecast that asks for more than {}, for {}; at once when twice as \
+                 many requests as threads are there",
+                self.wanted, behavior.grow_after
+            ));
+        }
+        if self.wanted > spec.replicas.min {
+            lines.push(format!(
+                "fewer replicas: every signal asks for fewer than {} for {} of fresh data, {} after the last change, \
+                 and the others stay under {} busy",
+                self.wanted,
+                behavior.shrink_after,
+                crate::stabilise::shrink_cooldown(behavior),
+                behavior.survivors_below
+            ));
+        }
+        lines.push("a replica that is lost is replaced at once".to_owned());
+        lines
+    }
+}
+
+fn waits_for(state: State) -> &'static str {
+    match state {
+        State::New { .. } => "its start is ordered",
+        State::Booting { .. } => "waits for its health check",
+        State::Added { .. } => "waits for the balancer to call it up",
+        State::Settle { .. } => "takes requests, warming up",
+        State::Up { .. } => "takes requests",
+        State::Down { .. } => "its checks fail",
+        State::Draining { .. } => "finishes its requests",
+        State::Returning { .. } => "comes back from a cancelled drain",
+        State::Term { .. } => "its process ends",
+        State::Maint { .. } => "its server goes into maintenance",
+        State::Deleting { .. } => "its server is deleted",
+        State::Deleted { .. } => "gone",
+    }
+}
