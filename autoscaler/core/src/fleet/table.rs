@@ -193,6 +193,18 @@ impl NodeTable {
         Ingest::Taken
     }
 
+    /// All live tasks were read at `boot_ns`, and those that were not sampled then are as they were: their totals hold
+    /// for this instant too, so that an idle task is fresh and its use is zero.
+    pub fn unchanged_at(&mut self, boot_ns: u64, now: Time) {
+        self.last_sample = Some(now);
+        for row in self.rows.iter_mut().flatten() {
+            let Some(newest) = row.newest.filter(|newest| newest.boot_ns < boot_ns) else { continue };
+            row.previous = Some(newest);
+            row.newest = Some(Reading { boot_ns, values: newest.values });
+            row.arrived = now;
+        }
+    }
+
     /// The slot of a cgroup, by search; `None` when it is not here. For events, not for samples.
     #[must_use]
     pub fn slot_of(&self, cgroup: CgroupId) -> Option<u32> {
