@@ -2,6 +2,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod history;
+pub mod listen;
 pub mod metrics;
+pub mod replay;
 pub mod store;

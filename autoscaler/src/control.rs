@@ -1,0 +1,290 @@
+//! The one task that owns the brain, the fleet and the journal.
+//!
+//! Order within a turn: effects of the last round first, then input, then time. A round observes what happened, asks the
+//! brain, makes both durable, and only then sends commands, acknowledgements and answers. When nothing can be made
+//! durable (a full disk) the brain is told but not asked: nothing is done until the store works again, and `/readyz`,
+//! decisions and metrics say so. A bound is on everything that waits: inputs, peers' queues, rounds not yet durable.
+
+mod durable;
+mod handle;
+mod ingest;
+mod live;
+mod peers;
+mod start;
+#[cfg(test)]
+mod tests;
+mod writes;
+
+pub use durable::Frozen;
+pub use handle::{Handle, Health, Unreachable};
+pub use ingest::Batch;
+pub use live::{Live, Subscription};
+pub use peers::{Admission, Outbox, Said, SessionId, ToAgent};
+pub use writes::{Write, WriteError, Written};
+
+use std::time::Duration;
+
+use autoscaler_core::brain::Brain;
+use autoscaler_core::event::{Event, Plan, Time};
+use autoscaler_core::fleet::{EndedTask, Fleet};
+use model::id::NodeId;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::clock::ControllerClock;
+use crate::config::Settings;
+use crate::history;
+use crate::metrics::{Decided, Metrics, OfWorkload, Reason, Replicas};
+use crate::store::{Reader, Store};
+use durable::Durable;
+use handle::Input;
+use peers::Peers;
+use writes::Waiting;
+
+/// Inputs that may wait; a session that finds it full waits itself, and so does its agent.
+const INPUTS: usize = 1024;
+/// Inputs taken in one turn before time is looked at again.
+const AT_ONCE: usize = 2048;
+/// Distance of house-keeping, ms.
+const TIDY_MS: u64 = 60_000;
+/// Distance of pings to agents, ms.
+const PING_MS: u64 = 5_000;
+
+/// The control loop.
+#[derive(Debug)]
+pub struct Control {
+    settings: Settings,
+    clock: ControllerClock,
+    store: Store,
+    reader: Reader,
+    brain: Brain,
+    fleet: Fleet,
+    history: history::Handle,
+    metrics: Metrics,
+    inputs: mpsc::Receiver<Input>,
+    live: broadcast::Sender<Live>,
+    peers: Peers,
+    events: Vec<Event>,
+    ended: Vec<(NodeId, EndedTask)>,
+    waiting: Vec<Waiting>,
+    durable: Durable,
+    wake_at: Option<Time>,
+    next_round: Time,
+    next_tidy: Time,
+    next_ping: Time,
+    segment_began: Time,
+}
+
+impl Control {
+    /// Runs until shutdown. The last round is made durable before it returns.
+    ///
+    /// # Errors
+    /// Only when the store fails for good.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+        self.round(false)?;
+        loop {
+            let now = self.clock.now();
+            let due = self.wake_at.map_or(self.next_round, |wake| wake.min(self.next_round));
+            let wait = Duration::from_millis(due.since(now));
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                input = self.inputs.recv() => {
+                    let Some(input) = input else { break };
+                    self.take(input);
+                    for _ in 0..AT_ONCE {
+                        match self.inputs.try_recv() {
+                            Ok(input) => self.take(input),
+                            Err(_) => break,
+                        }
+                    }
+                    // A digest's events wait for the round; what somebody did does not.
+                    if !self.events.is_empty() {
+                        self.round(false)?;
+                    }
+                    if self.clock.now() >= self.next_round {
+                        self.tick()?;
+                    }
+                }
+                () = tokio::time::sleep(wait) => {
+                    if self.clock.now() >= self.next_round { self.tick()? } else { self.round(false)? }
+                }
+            }
+        }
+        self.round(false)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Connected { hello, outbox, reply } => {
+                let admission = self.connected(*hello, outbox);
+                // A session that went away in the meantime says so itself.
+                let _ = reply.send(admission);
+            }
+            Input::Batch { session, batch } => self.batch(session, *batch),
+            Input::Said { session, said } => self.said(session, *said),
+            Input::Disconnected { session, why } => self.disconnected(session, why),
+            Input::Write { write, reply } => self.write(*write, reply),
+            Input::Ask(question) => question(self),
+        }
+    }
+
+    /// A whole round: what was measured since the last one, too.
+    fn tick(&mut self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        while self.next_round <= now {
+            self.next_round = self.next_round.after(self.settings.round_ms);
+        }
+        self.lose_silent_nodes(now);
+        let digests = self.fleet.digests(self.brain.specs(), now);
+        self.events.extend(digests.into_iter().map(Event::Digest));
+        let nodes = self.fleet.node_digests(now);
+        if !nodes.is_empty() {
+            self.events.push(Event::Nodes { nodes });
+        }
+        self.round(true)?;
+        if now >= self.next_ping {
+            self.next_ping = now.after(PING_MS);
+            self.peers.to_all(&ToAgent::Ping(now), &self.metrics);
+        }
+        if now >= self.next_tidy {
+            self.next_tidy = now.after(TIDY_MS);
+            self.tidy(now)?;
+        }
+        Ok(())
+    }
+
+    /// Observes, asks, makes durable, and then lets it have effect.
+    fn round(&mut self, whole: bool) -> anyhow::Result<()> {
+        let began = std::time::Instant::now();
+        let now = self.clock.now();
+        let events = std::mem::take(&mut self.events);
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.extend(self.fleet.take_ended());
+        let was_frozen = self.durable.frozen().is_some() && !self.catch_up(now)?;
+        for event in &events {
+            self.brain.observe(event.clone(), now);
+        }
+        let plan = (!was_frozen).then(|| self.brain.next(now));
+        self.wake_at = plan.as_ref().and_then(|plan| plan.wake_at).filter(|at| *at > now);
+        let round = durable::OwnedRound { at: now, events, plan, ended };
+        if was_frozen {
+            self.durable.keep(round, &self.metrics);
+            self.refuse_waiting();
+        } else {
+            self.commit(round, now)?;
+        }
+        self.metrics.rounds.inc();
+        self.metrics.round_seconds.observe(began.elapsed().as_secs_f64());
+        if whole {
+            self.show(now);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, round: durable::OwnedRound, now: Time) -> anyhow::Result<()> {
+        let began = std::time::Instant::now();
+        match self.store.commit(&round.borrowed()) {
+            Ok(()) => {
+                self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+                if let Some(plan) = round.plan {
+                    self.carry_out(plan, now);
+                }
+                self.answer_waiting();
+                self.peers.acknowledge(&self.metrics);
+            }
+            Err(error) if error.is_transient() => {
+                tracing::error!(%error, "the store cannot be written: frozen, nothing is done until it can");
+                self.metrics.frozen.set(1);
+                self.durable.freeze(error.to_string(), now);
+                self.durable.keep(round, &self.metrics);
+                self.refuse_waiting();
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Writes what waits. True when all of it is durable and the loop may act again.
+    fn catch_up(&mut self, now: Time) -> anyhow::Result<bool> {
+        while let Some(round) = self.durable.oldest() {
+            match self.store.commit(&round.borrowed()) {
+                Ok(()) => {
+                    if let Some(plan) = self.durable.written() {
+                        self.carry_out(plan, now);
+                    }
+                }
+                Err(error) if error.is_transient() => {
+                    self.durable.still(error.to_string());
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        tracing::info!("the store can be written again: acting again");
+        self.metrics.frozen.set(0);
+        self.durable.thaw();
+        self.peers.acknowledge(&self.metrics);
+        Ok(true)
+    }
+
+    /// Sends the commands of a durable plan and shows its decisions.
+    fn carry_out(&mut self, plan: Plan, now: Time) {
+        for (node, command) in plan.commands {
+            if command.deadline_ms < now.0 {
+                self.metrics.commands_unsent.get_or_create(&Reason { reason: "late" }).inc();
+                continue;
+            }
+            tracing::info!(%node, task = %command.task, id = %command.id, generation = %command.generation, verb = %command.verb, "command");
+            self.peers.send(&node, ToAgent::Command(Box::new(command)), &self.metrics);
+        }
+        for decision in plan.decisions {
+            tracing::info!(workload = %decision.workload, act = decision.act, "{decision}");
+            let reason = decision.reasons.first().map_or("none", model::reason::Reason::code);
+            let label = Decided { workload: decision.workload.to_string(), reason, act: decision.act };
+            self.metrics.decisions.get_or_create(&label).inc();
+            // Nobody listens: not an error.
+            let _ = self.live.send(Live::Decision(Box::new(decision)));
+        }
+    }
+
+    /// Shows the state after a whole round to metrics and live streams.
+    fn show(&mut self, now: Time) {
+        let listened = self.live.receiver_count() > 0;
+        for view in self.brain.workloads(now) {
+            let workload = view.name.to_string();
+            for (state, count) in [
+                ("wanted", view.wanted),
+                ("up", view.up),
+                ("starting", view.starting),
+                ("leaving", view.leaving),
+            ] {
+                let label = Replicas { workload: workload.clone(), state };
+                self.metrics.replicas.get_or_create(&label).set(i64::from(count));
+            }
+            if let Some(delay) = view.load.queue_delay_p95_ms {
+                self.metrics.queue_delay.get_or_create(&OfWorkload { workload }).set(delay / 1000.0);
+            }
+            if listened {
+                let _ = self.live.send(Live::Workload(Box::new(view)));
+            }
+        }
+    }
+
+    fn tidy(&mut self, now: Time) -> anyhow::Result<()> {
+        let bytes = self.store.bytes();
+        self.metrics.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if self.durable.frozen().is_some() {
+            return Ok(());
+        }
+        let journal = self.settings.journal;
+        match self.store.retain(&journal, now) {
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "old records could not be dropped"),
+            Ok(()) => {}
+        }
+        if now.since(self.segment_began) > journal.retain_ms || bytes > journal.max_bytes.saturating_mul(2) {
+            self.begin_again(now)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! What people change: each change is an event, answered when it is durable.
+
+use autoscaler_core::event::{Event, Time};
+use model::id::WorkloadName;
+use model::workload::Workload;
+use tokio::sync::oneshot;
+
+use super::{Control, ToAgent};
+use crate::store::{SpecRow, StoreError};
+
+/// A change.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Apply a specification.
+    Apply {
+        /// The whole of it.
+        workload: Workload,
+        /// What must be in force before.
+        expect: Expect,
+    },
+    /// Withdraw a specification.
+    Remove {
+        /// Which.
+        name: WorkloadName,
+        /// What must be in force before.
+        expect: Expect,
+    },
+    /// Stop acting.
+    Pause {
+        /// One workload, or all.
+        workload: Option<WorkloadName>,
+        /// Why, in the operator's words.
+        reason: String,
+        /// For how long, ms; absent = until resumed.
+        for_ms: Option<u64>,
+    },
+    /// Act again.
+    Resume {
+        /// One workload, or all.
+        workload: Option<WorkloadName>,
+    },
+}
+
+/// What must be in force for a change to go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything or nothing.
+    Any,
+    /// Some revision.
+    Some,
+    /// Nothing yet.
+    Nothing,
+    /// Exactly this revision.
+    Revision(i64),
+}
+
+/// A change that is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// When.
+    pub at: Time,
+    /// The specification in force now, for `Apply`.
+    pub spec: Option<SpecRow>,
+    /// True when there was none before.
+    pub created: bool,
+    /// True when nothing had to be changed.
+    pub unchanged: bool,
+}
+
+/// Why a change did not go through.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no such workload.
+    #[error("there is no workload `{0}`")]
+    NotFound(WorkloadName),
+    /// Somebody else changed it in between.
+    #[error("workload `{name}` is at revision {found}, not at the one that was expected: read it again")]
+    Conflict {
+        /// Which.
+        name: WorkloadName,
+        /// In force; 0 = none.
+        found: i64,
+    },
+    /// Nothing can be made durable.
+    #[error(
+        "the store cannot be written ({0}): nothing is changed until it can; free space in the state directory"
+    )]
+    Frozen(String),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Written, WriteError>>;
+
+/// A change that waits to be durable.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    reply: Reply,
+    name: Option<WorkloadName>,
+    created: bool,
+    at: Time,
+}
+
+impl Control {
+    pub(super) fn write(&mut self, write: Write, reply: Reply) {
+        match self.prepare(write) {
+            Ok(Prepared::Event { event, name, created }) => {
+                self.events.push(*event);
+                self.waiting.push(Waiting { reply, name, created, at: self.clock.now() });
+            }
+            Ok(Prepared::Unchanged(row)) => {
+                let at = self.clock.now();
+                // Whoever asked may be gone.
+                let _ = reply.send(Ok(Written { at, spec: Some(*row), created: false, unchanged: true }));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn prepare(&self, write: Write) -> Result<Prepared, WriteError> {
+        if let Some(frozen) = self.durable.frozen() {
+            return Err(WriteError::Frozen(frozen.why.clone()));
+        }
+        let event = |event, name, created| Ok(Prepared::Event { event: Box::new(event), name, created });
+        match write {
+            Write::Apply { workload, expect } => {
+                let before = self.in_force(&workload.name, expect)?;
+                match before {
+                    Some(row) if row.workload == workload => Ok(Prepared::Unchanged(Box::new(row))),
+                    before => {
+                        let name = Some(workload.name.clone());
+                        event(Event::SpecApplied { workload }, name, before.is_none())
+                    }
+                }
+            }
+            Write::Remove { name, expect } => match self.in_force(&name, expect)? {
+                None => Err(WriteError::NotFound(name)),
+                Some(_) => event(Event::SpecRemoved { workload: name }, None, false),
+            },
+            Write::Pause { workload, reason, for_ms } => {
+                self.known(workload.as_ref())?;
+                let until = for_ms.map(|ms| self.clock.now().after(ms));
+                event(Event::Paused { workload, reason, until }, None, false)
+            }
+            Write::Resume { workload } => {
+                self.known(workload.as_ref())?;
+                event(Event::Resumed { workload }, None, false)
+            }
+        }
+    }
+
+    fn known(&self, name: Option<&WorkloadName>) -> Result<(), WriteError> {
+        match name {
+            Some(name) if !self.brain.specs().any(|workload| workload.name == *name) => {
+                Err(WriteError::NotFound(name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The specification in force, when it is as expected. What waits in this very round counts as a conflict.
+    fn in_force(&self, name: &WorkloadName, expect: Expect) -> Result<Option<SpecRow>, WriteError> {
+        let row = self.reader.spec(name)?;
+        let found = row.as_ref().map_or(0, |row| row.revision);
+        let conflict = || WriteError::Conflict { name: name.clone(), found };
+        let pending = self.events.iter().any(|event| match event {
+            Event::SpecApplied { workload } => workload.name == *name,
+            Event::SpecRemoved { workload } => workload == name,
+            _ => false,
+        });
+        let good = match expect {
+            Expect::Any => true,
+            Expect::Some => found > 0,
+            Expect::Nothing => found == 0,
+            Expect::Revision(wanted) => found == wanted,
+        };
+        if good && !(pending && expect != Expect::Any) { Ok(row) } else { Err(conflict()) }
+    }
+
+    /// The round is durable: answers everybody who waited for it, and tells agents of changed policies.
+    pub(super) fn answer_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        for Waiting { reply, name, created, at } in waiting {
+            let spec = name.map(|name| self.reader.spec(&name)).transpose();
+            let answer = spec.map_err(WriteError::Store).map(|spec| Written {
+                at,
+                spec: spec.flatten(),
+                created,
+                unchanged: false,
+            });
+            let _ = reply.send(answer);
+        }
+        let policy = ToAgent::Policy(self.policy());
+        self.peers.to_all(&policy, &self.metrics);
+    }
+
+    /// Nothing was made durable: says so to everybody who waited.
+    pub(super) fn refuse_waiting(&mut self) {
+        let why = self.durable.frozen().map_or_else(String::new, |frozen| frozen.why.clone());
+        for Waiting { reply, .. } in std::mem::take(&mut self.waiting) {
+            let _ = reply.send(Err(WriteError::Frozen(why.clone())));
+        }
+    }
+}
+
+enum Prepared {
+    Event { event: Box<Event>, name: Option<WorkloadName>, created: bool },
+    Unchanged(Box<SpecRow>),
+}
