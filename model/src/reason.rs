@@ -540,6 +540,9 @@ impl fmt::Display for Reason {
                 "{failures} starts failed in a row ({why}); the next try is in {}",
                 seconds(*left_ms)
             ),
+            Reason::NodeAwaited { node, left_ms: 0 } => {
+                write!(f, "nothing shrinks: node {node} is silent, and its replicas still take requests")
+            }
             Reason::NodeAwaited { node, left_ms } => write!(
                 f,
                 "node {node} has not connected since the controller's start; its replicas count as lost in {}",

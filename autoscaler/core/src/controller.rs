@@ -45,8 +45,13 @@ pub(crate) const BACKOFF_MS: u64 = 1_000;
 pub(crate) const BACKOFF_LIMIT_MS: u64 = 300_000;
 /// A replica that is lost this soon after it came up counts as a failed start, ms.
 pub(crate) const EARLY_MS: u64 = 30_000;
-/// Miss rates of the forecast at risk 0, ½ and 1: one round in 20, 100, 1,000 may need more than was foreseen.
+/// Miss rates of the forecast at risk 0, ½ and 1 when a replica is ready after [`BUDGET_MS`]: one round in 20, 100, 1,000
+/// may need more than was foreseen.
 const BUDGETS: [f64; 3] = [0.05, 0.01, 0.001];
+/// A miss hurts until the growth that answers it is ready: so the budget is in inverse proportion to that time.
+const BUDGET_MS: f64 = 60_000.0;
+/// Largest budget: below one round in five the reaction to what is measured is all there is.
+const BUDGET_LIMIT: f64 = 0.2;
 
 /// What a round needs to know of the rest.
 #[derive(Debug, Clone, Copy)]
@@ -360,7 +365,11 @@ impl Controller {
         }
         self.last = Some(key);
         self.decisions.push_front(decision.clone());
-        self.decisions.truncate(DECISIONS_KEPT);
+        if self.decisions.len() > DECISIONS_KEPT {
+            // Acts are what people ask about: the oldest non-act goes first.
+            let oldest = self.decisions.iter().rposition(|d| !d.act).unwrap_or(DECISIONS_KEPT);
+            self.decisions.remove(oldest);
+        }
         true
     }
 }
@@ -388,17 +397,22 @@ fn smooth_ms(workload: &Workload, config: &Config) -> u64 {
     workload.spec.behavior.grow_after.0.clamp(2 * config.round_ms, 60_000)
 }
 
-fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
+/// Share of rounds in which the load may pass the forecast, for this risk and time until a replica is ready.
+fn budget(config: &Config, ready_ms: f64) -> f64 {
     let risk = config.risk.clamp(0.0, 1.0) * 2.0;
     let low = (risk as usize).min(1);
     // Between two settings on a logarithmic scale.
     let budget = BUDGETS[low] * (BUDGETS[low + 1] / BUDGETS[low]).powf(risk - low as f64);
+    (budget * BUDGET_MS / ready_ms.max(1.0)).min(BUDGET_LIMIT)
+}
+
+fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
     Settings {
         step_ms: config.round_ms,
         ahead_ms: READY_MS,
         smooth_ms: smooth_ms(workload, config),
-        budget,
-        // A hundredth of a thread, or of a core: below it ratios say nothing.
-        least: 0.01,
+        budget: budget(config, READY_MS as f64),
+        // Half of what one replica has: under it, ratios are noise and one replica does anyway.
+        offset: 0.5 * f64::from(threads(workload)),
     }
 }

@@ -147,7 +147,7 @@ fn grow(standing: &Standing<'_>, said: &Assessment, to: u32, above_ms: u64, deci
             vec![Reason::HpaRatio { ratio: f64::from(desired) / f64::from(standing.wanted.max(1)) }];
     }
     if decided.reasons.is_empty() {
-        let (level, target) = (said.load / f64::from(standing.wanted.max(1)), 1.0);
+        let (level, target) = (f64::from(said.need) / f64::from(standing.wanted.max(1)), 1.0);
         decided.reasons.push(Reason::LevelAbove { signal: said.signal, level, target, held_ms: above_ms });
     }
     decided.alternatives.push(Alternative {

@@ -28,8 +28,8 @@ pub struct Settings {
     pub smooth_ms: u64,
     /// Share of the time in which the level may pass the upper forecast, 0 < x < 1.
     pub budget: f64,
-    /// Least level that is told apart from nothing: ratios are taken above it.
-    pub least: f64,
+    /// Added to each level before ratios are taken: about the level at which counting noise is as large as the level.
+    pub offset: f64,
 }
 
 /// A forecast of one level.
@@ -74,9 +74,10 @@ impl Forecast {
         }
     }
 
-    /// Looks this far ahead from now on, ms: the measured time until a replica is ready.
-    pub fn look_ahead(&mut self, ahead_ms: u64) {
+    /// Looks this far ahead from now on, with this budget of misses: the measured time until a replica is ready.
+    pub fn look_ahead(&mut self, ahead_ms: u64, budget: f64) {
         self.settings.ahead_ms = ahead_ms;
+        self.margin.budget(budget);
         self.experts.look_ahead(ahead_ms);
     }
 
@@ -88,10 +89,10 @@ impl Forecast {
         if self.recent.len() > keep {
             self.recent.pop_front();
         }
-        let smooth = self.recent.iter().sum::<f64>() / self.recent.len() as f64;
+        let smooth = self.recent.iter().sum::<f64>() / self.recent.len() as f64 + self.settings.offset;
         self.settle(at_ms, smooth);
         let said = self.experts.observe(at_ms, smooth);
-        let expected = self.experts.mix(&said).max(self.settings.least);
+        let expected = self.experts.mix(&said);
         let roughness = self.margin.roughness();
         let upper = expected * self.margin.factor(roughness);
         self.pending.push_back(Pending {
@@ -107,13 +108,13 @@ impl Forecast {
     /// The level that at t + τ is passed with the budget's probability; `None` without any history.
     #[must_use]
     pub fn upper(&self) -> Option<f64> {
-        self.now.map(|now| now.upper)
+        self.now.map(|now| (now.upper - self.settings.offset).max(0.0))
     }
 
     /// The level expected at t + τ; `None` without any history.
     #[must_use]
     pub fn expected(&self) -> Option<f64> {
-        self.now.map(|now| now.expected)
+        self.now.map(|now| (now.expected - self.settings.offset).max(0.0))
     }
 
     /// The smoothed level now.
@@ -126,7 +127,6 @@ impl Forecast {
     fn settle(&mut self, at_ms: u64, level: f64) {
         while self.pending.front().is_some_and(|p| p.due <= at_ms) {
             let Some(due) = self.pending.pop_front() else { break };
-            let level = level.max(self.settings.least);
             self.experts.learn(&due.said, level);
             self.margin.learn((level / due.expected).ln(), due.roughness, level > due.upper);
         }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn settings(budget: f64) -> Settings {
-        Settings { step_ms: 15_000, ahead_ms: 120_000, smooth_ms: 60_000, budget, least: 1.0 }
+        Settings { step_ms: 15_000, ahead_ms: 120_000, smooth_ms: 60_000, budget, offset: 1.0 }
     }
 
     #[test]

@@ -131,6 +131,10 @@ pub fn assess(round: &Round<'_>) -> Assessment {
         wish,
         format!("{erlangs:.1} threads' worth of load, {} threads there, {service:.0} ms each", load.threads),
     );
+    if wish > wanted {
+        let (level, signal) = (said.load / f64::from(wanted.max(1)), Signal::BusyThreads);
+        said.grow.push(Reason::LevelAbove { signal, level, target: 1.0, held_ms: 0 });
+    }
     if let Some(ahead) = round.ahead {
         said.ahead = ahead / one.max(1e-9);
         let wish = capacity.replicas_for(ahead, service, target, limit);
@@ -168,7 +172,8 @@ fn queue(round: &Round<'_>, target: f64, serving: u32, said: &mut Assessment) {
         None => said.wish(Signal::QueueDelay, 1, "no requests".to_owned()),
     }
     let level = (load.busy().unwrap_or(0.0) + load.queued as f64) / (load.threads.max(1) as f64);
-    if load.queued > 0 {
+    // Without a server that is up there is nothing to measure, and what is missing is on its way.
+    if load.queued > 0 && load.threads > 0 {
         let wish = if level >= PANIC { said.need.max(wanted + 1) } else { said.need.min(wanted) };
         said.wish(Signal::BackendQueue, wish, format!("{} queued", load.queued));
     }

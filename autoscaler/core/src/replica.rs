@@ -138,6 +138,8 @@ pub enum Event {
     Return,
     /// Its node is lost.
     NodeLost,
+    /// Its agent connected and says that its process runs.
+    Runs,
     /// Time passed.
     Tick,
 }
@@ -413,13 +415,15 @@ impl State {
                 to(S::Deleting { since: now })
             }
             (S::Maint { .. } | S::Deleting { .. }, E::Missing) => to(S::Deleted { since: now }),
+            // Its node was lost and came back with it.
+            (S::Maint { .. } | S::Deleting { .. } | S::Deleted { .. }, E::Runs) => to(S::Term { since: now }),
             (S::Deleting { .. }, E::Done(Step::Remove)) => to(S::Deleted { since: now }),
             (S::Deleting { .. }, E::Tick) if self.older(limits.delete_ms, now) => {
                 to(S::Deleted { since: now })
             }
 
             // Said again, or seen on the way: true, and nothing follows from it.
-            (_, E::Tick | E::Seen { .. }) => to(self),
+            (_, E::Tick | E::Seen { .. } | E::Runs) => to(self),
             (S::Added { .. }, E::Done(Step::Add)) => to(self),
             (S::Draining { .. }, E::Done(Step::Drain)) => to(self),
             (

@@ -38,6 +38,7 @@ fn events() -> Vec<Event> {
         Event::Leave,
         Event::Return,
         Event::NodeLost,
+        Event::Runs,
         Event::Tick,
     ];
     for step in steps {
@@ -148,7 +149,7 @@ proptest! {
     /// A process is never asked to end while the balancer may still send it requests, unless its drain's deadline
     /// passed or it never was up.
     #[test]
-    fn no_stop_without_a_drain(choices in prop::collection::vec((0usize..39, 0u64..6), 1..60)) {
+    fn no_stop_without_a_drain(choices in prop::collection::vec((0usize..40, 0u64..6), 1..60)) {
         let all = events();
         let mut state = State::New { since: Time(0), healthy: false };
         let mut now = Time(0);
@@ -158,10 +159,10 @@ proptest! {
             let (after, _) = state.on(all[choice % all.len()], &LIMITS, now);
             was_up |= after.serves();
             if was_up && after.name() == "term" && state.name() != "term" {
-                prop_assert_eq!(state.name(), "draining");
+                prop_assert!(matches!(state.name(), "draining" | "maint" | "deleting" | "deleted"));
             }
             if state.name() == "deleted" {
-                prop_assert_eq!(after.name(), "deleted");
+                prop_assert!(matches!(after.name(), "deleted" | "term"), "what runs all the same is ended");
             }
             state = after;
         }

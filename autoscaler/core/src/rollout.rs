@@ -170,6 +170,13 @@ impl Replica {
         }
     }
 
+    /// A report of `at` that does not show its server says so: the step was answered before, or was tried in vain.
+    #[must_use]
+    pub fn absent_since(&self, at: Time) -> bool {
+        let in_vain = self.order.failed > 0 && self.state.since() <= at;
+        self.settled_before(at) || (in_vain && !matches!(self.state, State::Added { .. }))
+    }
+
     /// Its step was never sent: it was found by a controller that may not act, or has no address to send.
     #[must_use]
     pub fn never_sent(&self) -> bool {

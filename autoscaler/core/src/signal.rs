@@ -12,6 +12,10 @@ use crate::event::{Digest, Time};
 
 /// Service time before any was measured, ms: a common Rails action.
 const FIRST_SERVICE_MS: f64 = 50.0;
+/// A backlog should be gone within this time, ms: half of the ten seconds after which people give up (Nielsen 1993).
+const CLEAR_MS: f64 = 5_000.0;
+/// Time constant of the service time, ms: long enough for tens of looks at busy threads, short beside a deployment.
+const SERVICE_SMOOTH_MS: f64 = 15_000.0;
 /// Bounds of a believable service time, ms.
 const SERVICE_MS: (f64, f64) = (0.1, 60_000.0);
 /// A report that comes after a longer silence starts the smoothing anew, in time constants.
@@ -43,6 +47,8 @@ pub struct Load {
     mark: Option<Mark>,
     rate: Smooth,
     busy: Smooth,
+    /// Requests per second and busy threads over [`SERVICE_SMOOTH_MS`]: their ratio is the service time.
+    slow: (Smooth, Smooth),
     delay: Smooth,
     /// Requests behind `delay` within the time constant, fading.
     delay_count: f64,
@@ -93,7 +99,7 @@ impl Load {
     /// Mean service time of a request, ms.
     #[must_use]
     pub fn service_ms(&self) -> f64 {
-        match (self.busy.0, self.rate.0) {
+        match (self.slow.1.0, self.slow.0.0) {
             (Some(busy), Some(rate)) if rate > 0.1 && busy > 0.0 => {
                 (busy / rate * 1_000.0).clamp(SERVICE_MS.0, SERVICE_MS.1)
             }
@@ -101,16 +107,19 @@ impl Load {
         }
     }
 
-    /// Demand for threads: those that serve, and those that the waiting requests would take. Erlangs.
+    /// Demand for threads, erlangs: requests per second times their service time (a count, so less noisy than a look at
+    /// busy threads), and the threads that it takes to clear the waiting ones within [`CLEAR_MS`].
     #[must_use]
     pub fn erlangs(&self) -> Option<f64> {
-        self.busy.0.map(|busy| busy + self.queued as f64)
+        let coming = self.rate.0.map(|rate| rate * self.service_ms() / 1_000.0).or(self.busy.0);
+        coming.map(|coming| coming + self.queued as f64 * self.service_ms() / CLEAR_MS)
     }
 
     fn report(&mut self, report: &BalancerReport, at: Time, smooth_ms: u64) -> bool {
         let up = |s: ServerState| matches!(s, ServerState::Up | ServerState::Failing);
         let serving = report.servers.iter();
         let active = serving.clone().map(|s| s.active).sum::<u64>() as f64;
+        let waited = self.queued;
         let waiting = report.queued + report.servers.iter().map(|s| s.queued).sum::<u64>();
         let limit = |limit: u64, active: u64| if limit == 0 { active.max(1) } else { limit };
         self.threads = serving.filter(|s| up(s.state)).map(|s| limit(s.limit, s.active)).sum();
@@ -129,8 +138,14 @@ impl Load {
         let constants = ms / smooth_ms.max(1) as f64;
         let weight = if constants > SILENCE { 1.0 } else { 1.0 - (-constants).exp() };
         self.busy.take(active, weight);
+        let slow = 1.0 - (-ms / SERVICE_SMOOTH_MS).exp();
+        self.slow.1.take(active, slow);
         if before.started_ms == mark.started_ms && mark.requests >= before.requests {
-            self.rate.take((mark.requests - before.requests) as f64 * 1_000.0 / ms, weight);
+            let rate = (mark.requests - before.requests) as f64 * 1_000.0 / ms;
+            self.rate.take(rate, weight);
+            // `stot` counts a request when it comes: what was done is that less what came to wait.
+            let done = rate - (waiting as f64 - waited as f64) * 1_000.0 / ms;
+            self.slow.0.take(done.max(0.0), slow);
         }
         self.delay_count *= (-constants).exp();
         if let Some(delay) = report.queue_delay.filter(|q| q.count > 0 && q.p95_ms.is_finite()) {
@@ -215,6 +230,6 @@ mod tests {
         assert_eq!(load.rate(), Some(15.0));
         assert!(load.observe(&digest(3, 1, 5, None, 0), 1_000, Time(4_000)));
         assert_eq!(load.rate(), Some(15.0), "totals fell: no rate from that pair");
-        assert_eq!(load.erlangs(), Some(6.0));
+        assert!(load.erlangs().is_some_and(|e| e > 0.5 && e < 2.0), "{:?}", load.erlangs());
     }
 }

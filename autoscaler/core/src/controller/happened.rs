@@ -66,7 +66,7 @@ impl Controller {
                         self.tell(&task, Event::Healthy, now);
                     }
                 }
-                (Some(_), _) => {}
+                (Some(_), _) => self.tell(&task, Event::Runs, now),
                 // A start that never arrived is ordered again; anything else that should run has ended.
                 (None, State::New { .. }) => {}
                 (None, state) if state.may_run() => self.tell(&task, Event::Ended, now),
@@ -123,9 +123,11 @@ impl Controller {
     pub(crate) fn digest(&mut self, digest: Digest, config: &Config, now: Time) {
         let fresh_report = self.load.observe(&digest, smooth_ms(&self.workload, config), now);
         let level = if self.balanced() { self.load.erlangs() } else { self.load.cpu_cores() };
-        self.forecast.look_ahead(self.ready_ms as u64);
+        self.forecast.look_ahead(self.ready_ms as u64, super::budget(config, self.ready_ms));
         let stale = digest.balancer.as_ref().is_some_and(|b| b.age_ms > Self::stale_ms(config));
-        if let Some(level) = level.filter(|_| !stale) {
+        // Without a replica that takes requests, what is measured is not the load.
+        let measured = !stale && self.replicas.values().any(|r| r.state.serves());
+        if let Some(level) = level.filter(|_| measured) {
             self.forecast.observe(now.0, level);
         }
         let report_at = digest.balancer.as_ref().map(|b| Time(now.0.saturating_sub(b.age_ms)));
@@ -154,7 +156,7 @@ impl Controller {
                 Some(server) if replica.settled_before(at) || replica.never_sent() => {
                     Event::Seen { state: server.state, idle: server.active + server.queued == 0 }
                 }
-                None if replica.settled_before(at) => Event::Missing,
+                None if replica.absent_since(at) => Event::Missing,
                 _ => continue,
             };
             self.tell(&task, event, now);

@@ -242,6 +242,8 @@ impl Controller {
                     self.stabiliser.changed(direction, context.now);
                 }
                 decided.act = true;
+                let replaced = tasks.len().min(self.missing.len());
+                self.missing.drain(..replaced);
             }
         }
         if let Some(held) = held

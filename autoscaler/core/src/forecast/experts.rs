@@ -57,14 +57,13 @@ impl Experts {
         while self.levels.len() > 2 * ahead + 1 {
             self.levels.pop_front();
         }
-        let least = self.settings.least;
         let back = |steps: usize| {
             let at = self.levels.len().saturating_sub(1 + steps);
-            self.levels.get(at).copied().unwrap_or(level).max(least)
+            self.levels.get(at).copied().unwrap_or(level)
         };
-        let now = level.max(least);
+        let now = level;
         // As far forward as it came in the same time, at most doubling.
-        let trend = (now * (now / back(ahead)).clamp(0.5, 2.0)).max(least);
+        let trend = now * (now / back(ahead)).clamp(0.5, 2.0);
         let half = now * (now / back(ahead)).clamp(0.5, 2.0).sqrt();
         [now, half, trend, self.yesterday(now).unwrap_or(now)]
     }
@@ -117,8 +116,8 @@ impl Experts {
             (n > 0).then(|| range.sum::<f64>() / n as f64)
         };
         let then = self.minutes.len().checked_sub(DAY)?;
-        let before = mean(then.saturating_sub(1), then + 1)?.max(self.settings.least);
-        let after = mean(then + ahead, then + ahead + 2)?.max(self.settings.least);
+        let before = mean(then.saturating_sub(1), then + 1)?;
+        let after = mean(then + ahead, then + ahead + 2)?;
         Some(now * (after / before).clamp(0.5, 2.0))
     }
 }

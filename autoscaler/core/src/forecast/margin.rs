@@ -44,6 +44,12 @@ impl Margin {
         Self { budget, alpha: budget, bins, total: 0.0, weight: 1.0, short: FIRST, long: FIRST, seen: 0.0 }
     }
 
+    /// Allows another share of misses from now on.
+    pub fn budget(&mut self, budget: f64) {
+        self.alpha *= budget / self.budget;
+        self.budget = budget;
+    }
+
     /// The size of misses to be expected now, log ratio.
     #[must_use]
     pub fn roughness(&self) -> f64 {

@@ -1,0 +1,163 @@
+//! The brain in a simulated world: seeds are printed, so a failure is reproduced by its seed.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod world;
+
+use autoscaler_core::brain::{Brain, Config};
+use model::workload::Workload;
+use world::{Dice, Faults, World};
+
+fn web(min: u32, max: u32) -> Workload {
+    serde_json::from_value(serde_json::json!({
+        "name": "web",
+        "spec": {
+            "type": "rails", "mode": "auto",
+            "replicas": {"min": min, "max": max},
+            "target": {"queueDelayP95": "20ms"},
+            "rails": {
+                "balancer": {"haproxy": "/run/haproxy.sock", "backend": "web"},
+                "launcher": "puma", "workers": 2, "threads": 2,
+                "ports": {"from": 9300, "span": 50}
+            },
+            "behavior": {
+                "growAfter": "2s", "shrinkAfter": "10s", "shrinkCooldown": "10s", "growCooldown": "2s",
+                "drainDeadline": "10s", "stopGrace": "5s"
+            }
+        }
+    }))
+    .unwrap()
+}
+
+/// Replicas that count at each plan never pass the bounds, and nothing shrinks on stale data.
+fn sound(world: &World, max: u32) {
+    assert_eq!(world.tally.stale_shrinks, 0, "shrunk on stale data");
+    assert!(world.tally.most_counted <= max, "{} replicas of {max}", world.tally.most_counted);
+    assert_eq!(world.brain.refused_commands(), 0);
+}
+
+#[test]
+fn a_day_grows_and_shrinks_without_an_error() {
+    let mut world = World::new(1, 2, web(2, 8), Faults::default());
+    world.run(15_000, 20.0, 50.0);
+    world.run(20_000, 80.0, 50.0);
+    world.run(20_000, 300.0, 50.0);
+    world.run(80_000, 20.0, 50.0);
+    println!("{}", world.tally.log.join("\n"));
+    let tally = &world.tally;
+    assert_eq!(tally.errors, 0, "{tally:?}");
+    assert!(tally.grown >= 2 && tally.shrunk >= 1 && tally.most_serving >= 5);
+    assert_eq!(world.serving(), 2, "back at the minimum");
+    assert_eq!(world.processes_alive(), 2);
+    sound(&world, 8);
+}
+
+#[test]
+fn a_puma_that_ignores_sigterm_leaves_all_the_same() {
+    let faults = Faults { ignore_term: true, ..Faults::default() };
+    let mut world = World::new(2, 1, web(1, 4), faults);
+    world.run(20_000, 120.0, 50.0);
+    world.run(90_000, 5.0, 50.0);
+    assert_eq!((world.serving(), world.processes_alive()), (1, 1), "{}", world.tally.log.join("\n"));
+    assert_eq!(world.tally.errors, 0);
+}
+
+#[test]
+fn a_balancer_that_restarts_is_told_of_its_servers_again() {
+    let mut world = World::new(3, 2, web(2, 6), Faults::default());
+    world.run(30_000, 60.0, 50.0);
+    world.restart_balancer();
+    world.run(10_000, 60.0, 50.0);
+    assert!(world.serving() >= 2, "{}", world.tally.log.join("\n"));
+    assert!(world.processes_alive() >= 2);
+}
+
+#[test]
+fn a_balancer_that_restarts_in_the_middle_of_a_drain_leaves_nothing_behind() {
+    let mut world = World::new(4, 1, web(1, 6), Faults::default());
+    world.run(20_000, 120.0, 50.0);
+    let before = world.processes_alive();
+    while world.tally.shrunk == 0 {
+        world.run(100, 5.0, 300.0);
+        assert!(world.now < 1_200_000, "{}", world.tally.log.join("\n"));
+    }
+    world.restart_balancer();
+    world.run(120_000, 5.0, 50.0);
+    assert!(before > 1);
+    assert_eq!((world.serving(), world.processes_alive()), (1, 1), "{}", world.tally.log.join("\n"));
+}
+
+#[test]
+fn a_restarted_controller_goes_on_where_it_was() {
+    let mut world = World::new(5, 2, web(2, 6), Faults::default());
+    world.run(20_000, 120.0, 50.0);
+    let serving = world.serving();
+    for epoch in 2..6 {
+        world.restart_controller(epoch);
+        world.run(3_300, 120.0, 50.0);
+    }
+    assert!(world.serving() >= serving);
+    assert_eq!(world.serving(), world.processes_alive(), "nothing doubled, nothing lost");
+    assert_eq!(world.tally.errors, 0);
+}
+
+#[test]
+fn nothing_shrinks_while_the_data_is_stale() {
+    let mut world = World::new(6, 1, web(1, 4), Faults::default());
+    world.run(20_000, 120.0, 50.0);
+    let serving = world.serving();
+    world.go_stale(120_000);
+    world.run(100_000, 1.0, 50.0);
+    assert_eq!(world.serving(), serving, "{}", world.tally.log.join("\n"));
+    world.run(120_000, 1.0, 50.0);
+    assert_eq!(world.serving(), 1, "{}", world.tally.log.join("\n"));
+}
+
+#[test]
+fn random_worlds_stay_sound_and_replay_bit_for_bit() {
+    for seed in 1..=24u64 {
+        println!("seed {seed}");
+        let mut dice = Dice(seed);
+        let faults = Faults {
+            lose_command: dice.roll() * 0.2,
+            kill_replica: dice.roll() * 0.03,
+            lose_node: dice.roll() * 0.01,
+            restart_balancer: dice.roll() * 0.01,
+            stale: dice.roll() * 0.03,
+            ignore_term: dice.roll() < 0.3,
+            start_fails: dice.roll() * 0.2,
+        };
+        let mut world = World::new(seed, 3, web(2, 6), faults);
+        for epoch in 2..14 {
+            world.run(20_000, dice.roll() * 300.0, 20.0 + dice.roll() * 60.0);
+            if dice.roll() < 0.2 {
+                world.restart_controller(epoch);
+            }
+        }
+        sound(&world, 6);
+        world.faults = Faults::default();
+        world.run(60_000, 20.0, 30.0);
+        while world.changing() {
+            world.run(1_000, 20.0, 30.0);
+            assert!(world.now < 1_600_000, "seed {seed}: {}", world.tally.log.join("\n"));
+        }
+        assert!(world.serving() >= 2, "seed {seed}: {}", world.tally.log.join("\n"));
+        assert_eq!(world.serving(), world.processes_alive(), "seed {seed}: {}", world.tally.log.join("\n"));
+
+        let mut again = Brain::new(Config::default());
+        let mut plans = world.plans.iter();
+        for (at, event) in &world.journal {
+            match event {
+                Some(event) => {
+                    // Through the journal's form, as a replay would read it.
+                    let json = serde_json::to_string(event).unwrap();
+                    again.observe(serde_json::from_str(&json).unwrap(), *at);
+                }
+                None => {
+                    let plan = serde_json::to_string(&again.next(*at)).unwrap();
+                    assert_eq!(&plan, plans.next().unwrap(), "seed {seed} at {at:?}");
+                }
+            }
+        }
+    }
+}
