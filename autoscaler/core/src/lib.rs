@@ -12,6 +12,7 @@ pub mod brain;
 pub mod check;
 mod controller;
 pub mod decide;
+pub mod estimate;
 pub mod event;
 pub mod fleet;
 pub mod forecast;
@@ -23,6 +24,7 @@ pub mod replica;
 pub mod rollout;
 pub mod service;
 pub mod signal;
+pub mod simulate;
 pub mod stabilise;
 #[cfg(test)]
 mod testing;
