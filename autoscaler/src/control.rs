@@ -20,7 +20,7 @@ pub use handle::{Handle, Health, Unreachable};
 pub use ingest::Batch;
 pub use live::{Live, Subscription};
 pub use peers::{Admission, Outbox, Said, SessionId, ToAgent};
-pub use writes::{Write, WriteError, Written};
+pub use writes::{Expect, Write, WriteError, Written};
 
 use std::time::Duration;
 

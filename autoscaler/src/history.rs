@@ -130,6 +130,12 @@ pub struct History {
     metrics: Metrics,
 }
 
+enum Next {
+    Stop,
+    Batch(Box<Observed>),
+    Flush,
+}
+
 /// Gives batches to history, and asks it.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -164,14 +170,16 @@ impl History {
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         flush.tick().await;
         loop {
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|stop| *stop) => break,
-                batch = self.batches.recv() => match batch {
-                    Some(batch) => self.open.observe(&batch),
-                    None => break,
-                },
-                _ = flush.tick() => self = self.flush(false).await?,
+                _ = shutdown.wait_for(|stop| *stop) => Next::Stop,
+                batch = self.batches.recv() => batch.map_or(Next::Stop, |batch| Next::Batch(Box::new(batch))),
+                _ = flush.tick() => Next::Flush,
+            };
+            match next {
+                Next::Stop => break,
+                Next::Batch(batch) => self.open.observe(&batch),
+                Next::Flush => self = self.flush(false).await?,
             }
         }
         self.flush(true).await?;
@@ -227,7 +235,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`HistoryError`] when the file cannot be read.
-    pub fn query(&self, query: &Query) -> Result<Vec<Points>, HistoryError> {
+    pub fn query(&self, query: &Query) -> Result<Points, HistoryError> {
         file::query(&self.path, query)
     }
 }

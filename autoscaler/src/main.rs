@@ -1,3 +1,128 @@
-//! The central service.
+//! `trimtab-autoscaler`: the central service.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use autoscaler::config::{ConfigFaults, Fragment, Input, Settings, load};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Where the configuration is when no flag says so, and the file exists.
+const CONFIG: &str = "/etc/trimtab/autoscaler.toml";
+
+/// The central service of Trimtab: agents stream to it, it decides, explains and sends commands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trimtab-autoscaler",
+    version,
+    after_help = "Keys can also be set as TRIMTAB_<KEY> or \
+    TRIMTAB_<SECTION>__<KEY>; `config show` lists all of them. Exit codes: 0 ok, 1 error, 2 usage, 5 bad configuration."
+)]
+struct Arguments {
+    /// Configuration file; `conf.d/*.toml` beside it is read, too [default: /etc/trimtab/autoscaler.toml if it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the store.
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where agents connect: addresses or unix:PATH, separated by commas.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the REST interface listens.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    api: Option<String>,
+    /// Log filter: a level, or target=level, separated by commas.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (also without a command).
+    Run,
+    /// Check the configuration, and say all that is wrong with it.
+    CheckConfig,
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Show every key with its value.
+    Show {
+        /// Say where each value was written.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trimtab-autoscaler: {error:#}");
+            let bad_configuration = error.downcast_ref::<ConfigFaults>().is_some();
+            ExitCode::from(if bad_configuration { 5 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let (input, settings) = configuration(&arguments)?;
+    match arguments.command {
+        None | Some(Command::Run) => serve(settings),
+        Some(Command::CheckConfig) => {
+            println!("the configuration is good");
+            Ok(())
+        }
+        Some(Command::Config(ConfigCommand::Show { origin })) => {
+            print!("{}", input.show(origin));
+            Ok(())
+        }
+    }
+}
+
+fn configuration(arguments: &Arguments) -> Result<(Input, Settings), ConfigFaults> {
+    let mut flags = Fragment::default();
+    let path = arguments.state.as_ref().map(|path| path.display().to_string());
+    flags.flag("state", "--state", path);
+    flags.flag("listen", "--listen", arguments.listen.clone());
+    flags.flag("api", "--api", arguments.api.clone());
+    flags.flag("log", "--log", arguments.log.clone());
+    let default = Some(PathBuf::from(CONFIG)).filter(|path| path.exists());
+    let file = arguments.config.clone().or(default);
+    // Variables that are not UTF-8 are none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    load(file.as_deref(), environment, flags)
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&settings.log);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // One thread for the loop and its peers, one so that a question never waits for a long turn.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let (stop, shutdown) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.send_replace(true);
+        });
+        autoscaler::service::run(settings, shutdown).await
+    })
+}

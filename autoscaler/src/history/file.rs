@@ -311,7 +311,7 @@ pub struct Points {
 /// Most values of one answer.
 const MOST_POINTS: u64 = 20_000;
 
-pub(super) fn query(path: &Path, query: &Query) -> Result<Vec<Points>, HistoryError> {
+pub(super) fn query(path: &Path, query: &Query) -> Result<Points, HistoryError> {
     let failed = |error| HistoryError::Sqlite { path: path.to_owned(), error };
     let step = query.tier.seconds();
     let from = query.from / step * step;
@@ -353,5 +353,5 @@ pub(super) fn query(path: &Path, query: &Query) -> Result<Vec<Points>, HistoryEr
             }
         }
     }
-    Ok(vec![Points { from_ms: from * 1000, step_ms: step * 1000, values }])
+    Ok(Points { from_ms: from * 1000, step_ms: step * 1000, values })
 }

@@ -46,7 +46,7 @@ fn ask(
     to: u64,
 ) -> Vec<Option<f64>> {
     let query = Query { node: node(), boot: None, cgroup, series, tier, from, to };
-    file::query(&state.join("history.db"), &query).unwrap().remove(0).values
+    file::query(&state.join("history.db"), &query).unwrap().values
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! What the REST interface says: types that clients may rely on. Times are ms of controller time.
+
+mod decision;
+mod node;
+mod workload;
+
+pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
+pub use node::{EndedTask, EndedTasks, Node, Nodes, Task, Tasks, Unavailable};
+pub use workload::{Applied, Load, Pause, Replica, Workload, WorkloadDetail, Workloads};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The version that every answer names.
+pub const API_VERSION: &str = "trimtab/v1";
+
+/// Whether the service acts, and why not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// The program's version.
+    pub version: String,
+    /// `acting`, `paused` or `frozen`.
+    pub state: String,
+    /// Why it is frozen: nothing can be made durable.
+    pub frozen: Option<String>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
+    /// This controller's epoch.
+    pub epoch: u64,
+    /// Agents connected.
+    pub agents: usize,
+    /// Controller time.
+    pub now_ms: u64,
+}
+
+/// The idle ledger: where capacity is not used, by cause. Newest page first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Idle {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// Pages; each is an interval with its causes, which sum to all idle capacity.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<serde_json::Value>,
+}
+
+/// Values of one series at even distances; `null` where nothing is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// `cores`, `bytes` or `seconds_per_second`.
+    pub unit: String,
+    /// Time of the first value.
+    pub from_ms: u64,
+    /// Distance of values, ms.
+    pub step_ms: u64,
+    /// The values.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Stops acting.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PauseRequest {
+    /// One workload; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// Why, for those who ask later.
+    #[serde(default)]
+    pub reason: String,
+    /// For how long (`2h`); absent = until resumed.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub for_: Option<String>,
+}
+
+/// Acts again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// One workload; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+}
+
+/// A fault, RFC 9457.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `about:blank`, or a URN that names the kind of fault.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong here, and what to do.
+    pub detail: String,
+    /// Faults of a specification, each with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub faults: Vec<serde_json::Value>,
+}

@@ -1,0 +1,225 @@
+//! Nodes and tasks.
+
+use std::collections::BTreeMap;
+
+use autoscaler_core::fleet::{NodeView, TaskView};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::store::{EndedTaskRow, Page};
+
+/// All nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Nodes {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// By name.
+    pub items: Vec<Node>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its agent's stream is up.
+    pub connected: bool,
+    /// How well it is measured: `A`, `B` or `C`.
+    pub tier: String,
+    /// Its agent may act.
+    pub acts: bool,
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// CPU in use by all tasks, cores.
+    pub cpu_cores: f64,
+    /// Usable memory.
+    pub memory_total_bytes: u64,
+    /// Memory charged to all tasks.
+    pub memory_bytes: u64,
+    /// Tasks now.
+    pub tasks: u32,
+    /// Age of the newest sample, ms.
+    pub age_ms: Option<u64>,
+    /// Kernel release.
+    pub kernel: String,
+    /// The kernel's boot, 32 hex digits.
+    pub boot: String,
+    /// Launchers that its owner allows.
+    pub launchers: Vec<String>,
+    /// BPF features that run.
+    pub features: Vec<String>,
+    /// What cannot be measured, and why.
+    pub unavailable: Vec<Unavailable>,
+    /// Samples taken since it connected.
+    pub samples: u64,
+    /// Samples refused since it connected.
+    pub refused_samples: u64,
+    /// How far its CPU ledgers differ, share; absent when only one is known.
+    pub accounting_error_ratio: Option<f64>,
+}
+
+/// A metric that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unavailable {
+    /// What.
+    pub what: String,
+    /// Why, and what would give it.
+    pub why: String,
+}
+
+impl From<NodeView> for Node {
+    fn from(view: NodeView) -> Self {
+        let inventory = view.inventory;
+        Self {
+            name: view.node.to_string(),
+            connected: view.connected,
+            tier: inventory.tier.to_string(),
+            acts: inventory.acts,
+            cpus: inventory.cpus,
+            cpu_cores: view.cpu_cores,
+            memory_total_bytes: inventory.memory_bytes,
+            memory_bytes: view.memory_bytes,
+            tasks: view.tasks,
+            age_ms: view.age_ms,
+            kernel: inventory.kernel,
+            boot: view.boot.to_string(),
+            launchers: inventory.launchers,
+            features: inventory.features,
+            unavailable: inventory
+                .unavailable
+                .into_iter()
+                .map(|missing| Unavailable { what: missing.what, why: missing.why })
+                .collect(),
+            samples: view.samples,
+            refused_samples: view.refused,
+            accounting_error_ratio: view.receipt.and_then(|receipt| receipt.error_ratio()),
+        }
+    }
+}
+
+/// Live tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tasks {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// By node, then age.
+    pub items: Vec<Task>,
+    /// Give it as `cursor` for the next part.
+    pub next: Option<String>,
+}
+
+/// A live task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// On which node.
+    pub node: String,
+    /// Its cgroup's number.
+    pub cgroup: u64,
+    /// What a rule named it.
+    pub kind: String,
+    /// A readable name.
+    pub name: String,
+    /// The workload that it belongs to.
+    pub workload: Option<String>,
+    /// Its name when Trimtab started it.
+    pub task: Option<String>,
+    /// CPU in use, cores; absent until there are two samples.
+    pub cpu_cores: Option<f64>,
+    /// Memory charged.
+    pub memory_bytes: Option<u64>,
+    /// Mean run-queue delay, seconds.
+    pub run_delay_mean_seconds: Option<f64>,
+    /// Age of the newest sample, ms.
+    pub age_ms: Option<u64>,
+    /// All totals since its start, by metric name.
+    pub totals: BTreeMap<String, u64>,
+}
+
+impl From<TaskView> for Task {
+    fn from(view: TaskView) -> Self {
+        let class = view.info.class;
+        Self {
+            node: view.node.to_string(),
+            cgroup: view.info.cgroup.0,
+            kind: class.kind,
+            name: class.name,
+            workload: class.workload.map(String::from),
+            task: class.task.map(String::from),
+            cpu_cores: view.usage.and_then(|usage| usage.cpu_cores),
+            memory_bytes: view.totals.get("memory_current_bytes").copied(),
+            run_delay_mean_seconds: view.usage.and_then(|usage| usage.run_delay_mean_seconds),
+            age_ms: view.age_ms,
+            totals: view.totals.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+/// Tasks that ended, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedTasks {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// Newest first.
+    pub items: Vec<EndedTask>,
+    /// Give it as `cursor` for the next part.
+    pub next: Option<String>,
+}
+
+/// A task that ended, with its final totals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedTask {
+    /// On which node.
+    pub node: String,
+    /// In which boot of it.
+    pub boot: String,
+    /// Its cgroup's number.
+    pub cgroup: u64,
+    /// What a rule named it.
+    pub kind: Option<String>,
+    /// A readable name.
+    pub name: Option<String>,
+    /// The workload that it belonged to.
+    pub workload: Option<String>,
+    /// Its name when Trimtab started it.
+    pub task: Option<String>,
+    /// When its end was stored.
+    pub ended_ms: u64,
+    /// CPU total by the kernel's ledger, µs.
+    pub cpu_total_us: Option<u64>,
+    /// All totals, by metric name.
+    #[schema(value_type = Object)]
+    pub totals: serde_json::Value,
+    /// Exit status, when it exited.
+    pub status: Option<i32>,
+    /// Signal, when it was killed.
+    pub signal: Option<i32>,
+    /// True when a command asked for its end.
+    pub asked: Option<bool>,
+}
+
+impl From<Page<EndedTaskRow>> for EndedTasks {
+    fn from(page: Page<EndedTaskRow>) -> Self {
+        let items = page.items.into_iter().map(|row| EndedTask {
+            node: row.node,
+            boot: row.boot,
+            cgroup: row.cgroup,
+            kind: row.kind,
+            name: row.name,
+            workload: row.workload,
+            task: row.task,
+            ended_ms: row.ended_ms,
+            cpu_total_us: row.cpu_total_us,
+            totals: row.totals,
+            status: row.status,
+            signal: row.signal,
+            asked: row.asked,
+        });
+        Self { api_version: super::API_VERSION.to_owned(), items: items.collect(), next: page.next }
+    }
+}

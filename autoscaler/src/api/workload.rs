@@ -1,0 +1,217 @@
+//! Workloads: what is asked, and how it is.
+
+use autoscaler_core::view::{ReplicaView, WorkloadView};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::decision::{Decision, ReasonText};
+use crate::store::PauseRow;
+
+/// All workloads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workloads {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// By name.
+    pub items: Vec<Workload>,
+}
+
+/// How a workload is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How far Trimtab may go: `observe`, `recommend`, `auto`.
+    pub mode: String,
+    /// By which policy.
+    pub policy: String,
+    /// Replicas at least.
+    pub min: u32,
+    /// Replicas at most.
+    pub max: u32,
+    /// Replicas wanted now.
+    pub wanted: u32,
+    /// Replicas that take requests.
+    pub up: u32,
+    /// Replicas on their way up.
+    pub starting: u32,
+    /// Replicas on their way out.
+    pub leaving: u32,
+    /// Each replica.
+    pub replicas: Vec<Replica>,
+    /// Paused by an operator: why.
+    pub paused: Option<String>,
+    /// What keeps it from shrinking.
+    pub frozen: Vec<ReasonText>,
+    /// Its numbers.
+    pub load: Load,
+    /// Its newest decision.
+    pub last: Option<Decision>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// Its name.
+    pub task: String,
+    /// Where it runs.
+    pub node: String,
+    /// Its state.
+    pub state: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// Its port for requests.
+    pub port: Option<u16>,
+    /// What it waits for.
+    pub detail: String,
+}
+
+/// Numbers of a workload; absent ones are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// Requests per second.
+    pub requests_per_second: Option<f64>,
+    /// Queue delay, 95th percentile, ms.
+    pub queue_delay_p95_ms: Option<f64>,
+    /// Requests queued now.
+    pub queued: Option<u64>,
+    /// Busy threads ÷ threads, or CPU used ÷ given.
+    pub utilisation: Option<f64>,
+    /// CPU of all replicas, cores.
+    pub cpu_cores: Option<f64>,
+    /// Memory of all replicas.
+    pub memory_bytes: Option<u64>,
+    /// Load now, in units of `capacity`.
+    pub load: Option<f64>,
+    /// Load expected when a replica that is started now would be ready.
+    pub forecast: Option<f64>,
+    /// Load that one replica carries at the target.
+    pub capacity: Option<f64>,
+    /// Time from an order to a ready replica, ms.
+    pub ready_after_ms: u64,
+}
+
+/// A workload with what is asked of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadDetail {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// The revision in force; also the entity tag.
+    pub revision: i64,
+    /// When it was applied.
+    pub applied_ms: u64,
+    /// The specification as a document that can be applied again.
+    #[schema(value_type = Object)]
+    pub document: serde_json::Value,
+    /// How it is; absent in the moment before the first round.
+    pub status: Option<Workload>,
+}
+
+/// What an application of a specification did, or would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// There was none before.
+    pub created: bool,
+    /// It is as it was.
+    pub unchanged: bool,
+    /// The revision in force after it; absent for a dry run that would change it.
+    pub revision: Option<i64>,
+    /// The document in force before.
+    #[schema(value_type = Option<Object>)]
+    pub before: Option<serde_json::Value>,
+    /// The document in force after, with defaults filled in.
+    #[schema(value_type = Object)]
+    pub after: serde_json::Value,
+    /// Replicas wanted now.
+    pub wanted_now: Option<u32>,
+    /// Replicas wanted at least and at most afterwards: the bounds that `wantedNow` will be moved into.
+    pub bounds: (u32, u32),
+}
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// One workload; absent = all.
+    pub workload: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// Until when; absent = until resumed.
+    pub until_ms: Option<u64>,
+}
+
+impl From<PauseRow> for Pause {
+    fn from(row: PauseRow) -> Self {
+        Self {
+            workload: row.workload.map(String::from),
+            reason: row.reason,
+            since_ms: row.at_ms,
+            until_ms: row.until_ms,
+        }
+    }
+}
+
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl From<WorkloadView> for Workload {
+    fn from(view: WorkloadView) -> Self {
+        let load = view.load;
+        Self {
+            name: view.name.to_string(),
+            kind: word(&view.kind),
+            mode: word(&view.mode),
+            policy: word(&view.policy),
+            min: view.min,
+            max: view.max,
+            wanted: view.wanted,
+            up: view.up,
+            starting: view.starting,
+            leaving: view.leaving,
+            replicas: view.replicas.into_iter().map(Replica::from).collect(),
+            paused: view.paused,
+            frozen: view.frozen.iter().map(ReasonText::from).collect(),
+            load: Load {
+                requests_per_second: load.requests_per_second,
+                queue_delay_p95_ms: load.queue_delay_p95_ms,
+                queued: load.queued,
+                utilisation: load.utilisation,
+                cpu_cores: load.cpu_cores,
+                memory_bytes: load.memory_bytes,
+                load: load.load,
+                forecast: load.forecast,
+                capacity: load.capacity,
+                ready_after_ms: load.ready_after_ms,
+            },
+            last: view.last.as_ref().map(Decision::from),
+        }
+    }
+}
+
+impl From<ReplicaView> for Replica {
+    fn from(view: ReplicaView) -> Self {
+        Self {
+            task: view.task.to_string(),
+            node: view.node.to_string(),
+            state: view.state.to_owned(),
+            since_ms: view.since.0,
+            port: view.port,
+            detail: view.detail,
+        }
+    }
+}

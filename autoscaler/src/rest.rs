@@ -1,0 +1,150 @@
+//! The REST interface: reading for everybody, a few changes for operators, live events.
+//!
+//! It asks the control loop and the store, and decides nothing. It listens on loopback or a unix socket and has no
+//! log-in yet, so it refuses what a browser page of another site would send ([`guard`]).
+
+mod changes;
+mod fleet;
+mod guard;
+mod live;
+mod openapi;
+mod past;
+mod probes;
+mod problem;
+mod repeat;
+mod workloads;
+
+pub use openapi::document;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::LimitSettings;
+use crate::control;
+use crate::history;
+use crate::listen::Bound;
+use crate::metrics::Metrics;
+use crate::store::{Reader, StoreError};
+use problem::Failure;
+
+/// What every handler may use.
+#[derive(Debug, Clone)]
+struct App {
+    control: control::Handle,
+    history: history::Handle,
+    reader: Reader,
+    metrics: Metrics,
+    streams: Arc<Semaphore>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Asks the store on a thread that may wait for the disk.
+    async fn stored<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let reader = self.reader.clone();
+        let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
+        Ok(answer.map_err(|error| Failure::internal(&error))??)
+    }
+}
+
+/// The component that serves the REST interface.
+#[derive(Debug)]
+pub struct Rest {
+    bound: Vec<Bound>,
+    control: control::Handle,
+    history: history::Handle,
+    reader: Reader,
+    metrics: Metrics,
+    limits: LimitSettings,
+}
+
+impl Rest {
+    /// Serves on listeners that are bound already.
+    #[must_use]
+    pub fn new(
+        bound: Vec<Bound>,
+        control: control::Handle,
+        history: history::Handle,
+        reader: Reader,
+        metrics: Metrics,
+        limits: LimitSettings,
+    ) -> Self {
+        Self { bound, control, history, reader, metrics, limits }
+    }
+
+    /// Serves until shutdown.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let app = App {
+            control: self.control,
+            history: self.history,
+            reader: self.reader,
+            metrics: self.metrics,
+            streams: Arc::new(Semaphore::new(self.limits.streams)),
+            shutdown: shutdown.clone(),
+        };
+        let router = router(app, self.limits.api_body);
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in self.bound {
+            let mut stop = shutdown.clone();
+            let stopped = async move {
+                // An error means that the sender is gone, which is a shutdown, too.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            let router = router.clone();
+            match listener {
+                Bound::Tcp(listener) => {
+                    serving.spawn(async move {
+                        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+                    });
+                }
+                Bound::Unix(listener, _) => {
+                    serving.spawn(async move {
+                        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+                    });
+                }
+            }
+        }
+        while let Some(ended) = serving.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+fn router(app: App, body: usize) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(probes::status))
+        .route("/nodes", get(fleet::nodes))
+        .route("/nodes/{id}", get(fleet::node))
+        .route("/tasks", get(fleet::tasks))
+        .route("/workloads", get(workloads::list))
+        .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
+        .route("/workloads/{name}/explain", get(workloads::explain))
+        .route("/decisions", get(past::decisions))
+        .route("/idle", get(past::idle))
+        .route("/history", get(past::history))
+        .route("/pause", post(changes::pause))
+        .route("/resume", post(changes::resume))
+        .route("/stream", get(live::stream))
+        .route("/openapi.json", get(openapi::serve));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
+        .layer(DefaultBodyLimit::max(body))
+        .with_state(app)
+}
