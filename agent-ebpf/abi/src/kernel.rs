@@ -85,7 +85,7 @@ pub enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Constant {
-    /// `32 - slot_bits`, see [`crate::runq::home_slot`].
+    /// `64 - slot_bits`, see [`crate::runq::home_slot`].
     SlotShift,
     /// `(1 << slot_bits) - 1`.
     SlotMask,

@@ -97,15 +97,15 @@ pub const fn region_bytes(slot_bits: u32) -> usize {
     SLOTS_OFFSET + (size_of::<RunqSlot>() << slot_bits)
 }
 
-/// Where the search for an id starts, `0..1 << slot_bits`, given `slot_shift = 32 - slot_bits`.
+/// Where the search for an id starts, `0..1 << slot_bits`, given `slot_shift = 64 - slot_bits`.
 ///
 /// Inode numbers of cgroups are close to an arithmetic progression (a cgroup's files take the numbers between), so masking them would use
-/// one slot in 16 or 32, and a plain multiplication clusters at some steps. One xor-shift before multiplying by 2³²/φ and keeping the top
+/// one slot in 16 or 32, and a plain multiplication clusters at some steps. One xor-shift before multiplying by 2⁶⁴/φ and keeping the top
 /// bits (Knuth, TAOCP vol. 3, 6.4) spreads every step from 1 to 300 like random numbers.
 #[inline(always)]
 pub const fn home_slot(cgroup_id: u64, slot_shift: u64) -> u64 {
     let mixed = cgroup_id ^ (cgroup_id >> 7);
-    (mixed.wrapping_mul(0x9e37_79b1) & 0xffff_ffff) >> slot_shift
+    mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> slot_shift
 }
 
 /// Slot bits for a node: room for twice the cgroups expected, halved until all CPUs fit into `budget_bytes`, never below

@@ -2,7 +2,8 @@
 #![allow(missing_docs)]
 use agent_abi::histogram::{BUCKETS, LIMIT_NS, UNIT_NS, bounds, bucket_of, midpoint};
 use agent_abi::kernel::{
-    Constant, FIELDS, constant_mark, field_immediate, field_mark, marked_constant, marked_field, marked_offset,
+    Constant, FIELDS, constant_mark, field_immediate, field_mark, marked_constant, marked_field,
+    marked_offset,
 };
 use agent_abi::runq::{self, home_slot, region_bytes, slot_bits_for};
 use proptest::prelude::*;
@@ -49,7 +50,7 @@ proptest! {
 
     #[test]
     fn a_home_slot_is_inside_its_region(id in any::<u64>(), bits in runq::MIN_SLOT_BITS..=runq::MAX_SLOT_BITS) {
-        prop_assert!(home_slot(id, u64::from(32 - bits)) < 1 << bits);
+        prop_assert!(home_slot(id, u64::from(64 - bits)) < 1 << bits);
     }
 
     #[test]
@@ -58,7 +59,7 @@ proptest! {
         let mut taken = [false; 2048];
         let mut homeless = 0;
         for k in 0..1024 {
-            let home = home_slot(start + k * step, 21);
+            let home = home_slot(start + k * step, 64 - 11);
             let free = (0..runq::WINDOW).map(|w| usize::try_from((home + w) & 2047).unwrap()).find(|slot| !taken[*slot]);
             match free {
                 Some(slot) => taken[slot] = true,

@@ -91,7 +91,11 @@ unsafe fn switch_in(head: *mut CpuHead, next: Task) {
         (*head).slot = index;
 
         if queued != 0 {
-            let delay = next.run_queue_clock_ns().saturating_sub(queued);
+            let clock = next.run_queue_clock_ns();
+            if clock < queued {
+                return; // One clock that never goes back; a kernel where that fails must not poison the sums.
+            }
+            let delay = clock - queued;
             (*slot).delay_ns += delay;
             (*slot).switches += 1;
             let bucket = hide_range(bucket_of(delay) as u64);

@@ -214,3 +214,154 @@ impl Ledger {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_abi::histogram::BUCKETS;
+    use proptest::prelude::*;
+
+    const CPUS: usize = 2;
+    const BITS: u32 = 6;
+
+    struct World {
+        regions: Regions,
+        ledger: Ledger,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let regions = Regions::anonymous(CPUS, BITS);
+            let ledger = Ledger::new(&regions);
+            Self { regions, ledger }
+        }
+
+        fn scan(&mut self) {
+            self.ledger.scan(&mut self.regions, &mut |_| true);
+        }
+
+        fn free_slots(&self) -> usize {
+            let slots = (0..CPUS).flat_map(|cpu| {
+                (0..self.regions.slots()).map(move |index| SlotRef { cpu, index: Some(index) })
+            });
+            slots.filter(|slot| self.regions.sums(*slot) == SlotSums::default()).count()
+        }
+
+        fn everything(&self) -> RunqTotals {
+            let mut sum = self.ledger.closed();
+            sum.absorb(self.ledger.overflow());
+            for (_, totals) in self.ledger.entries(false) {
+                sum.absorb(totals);
+            }
+            sum
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_the_sum_of_its_slots_on_all_cpus() {
+        let mut world = World::new();
+        world.regions.count(0, 7, 100, 1_000);
+        world.regions.count(1, 7, 3_000, 2_000);
+        world.scan();
+        assert_eq!(
+            world.ledger.totals(7),
+            Some(RunqTotals { oncpu_ns: 3_000, delay_ns: 3_100, switches: 2 })
+        );
+        assert_eq!(world.ledger.entries(true).count(), 1);
+        world.scan();
+        assert_eq!(world.ledger.entries(true).count(), 0, "nothing changed between the scans");
+        let mut histogram = [0; BUCKETS];
+        for cpu in 0..CPUS {
+            world.regions.add_histogram(world.regions.find(cpu, 7).unwrap(), &mut histogram);
+        }
+        assert_eq!(histogram.iter().sum::<u32>(), 2);
+        assert_eq!((histogram[0], histogram[agent_abi::histogram::bucket_of(3_000)]), (1, 1));
+    }
+
+    #[test]
+    fn a_removed_cgroup_gives_its_slots_back_and_keeps_its_totals() {
+        let mut world = World::new();
+        world.regions.count(0, 7, 100, 1_000);
+        world.ledger.saw_removed(7);
+        world.scan();
+        assert_eq!(world.ledger.entries(true).count(), 1, "its last figures are reported");
+        world.scan();
+        assert_eq!(world.free_slots(), 127, "retired, not yet free");
+        world.scan();
+        assert_eq!(world.free_slots(), 128);
+        assert_eq!(world.ledger.len(), 0);
+        assert_eq!(world.ledger.closed(), RunqTotals { oncpu_ns: 1_000, delay_ns: 100, switches: 1 });
+    }
+
+    #[test]
+    fn a_switch_while_the_slot_is_being_given_back_is_not_lost() {
+        let mut world = World::new();
+        world.regions.count(0, 7, 100, 1_000);
+        world.ledger.saw_removed(7);
+        world.scan();
+        let slot = world.regions.find(0, 7).unwrap();
+        world.scan();
+        // A program run that had found the slot before it was retired adds to it.
+        world.regions.add_late(slot, 5);
+        // And a dying task switches once more: it claims a slot of its own.
+        world.regions.count(0, 7, 20, 30);
+        world.scan();
+        assert_eq!(world.ledger.totals(7), Some(RunqTotals { oncpu_ns: 1_035, delay_ns: 120, switches: 2 }));
+        for _ in 0..3 {
+            world.scan();
+        }
+        assert_eq!((world.ledger.len(), world.free_slots()), (0, 128));
+        assert_eq!(world.ledger.closed(), RunqTotals { oncpu_ns: 1_035, delay_ns: 120, switches: 2 });
+    }
+
+    #[test]
+    fn an_unannounced_death_is_found_by_a_pass_and_a_question() {
+        let mut world = World::new();
+        world.regions.count(0, 7, 1, 1);
+        world.regions.count(0, 8, 1, 1);
+        world.scan();
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            world.ledger.pass_began();
+            world.ledger.saw_alive(8);
+            world.ledger.scan(&mut world.regions, &mut |id| {
+                asked.push(id);
+                true
+            });
+        }
+        assert_eq!(asked, [7], "only the missing one is asked about, once");
+        assert_eq!((world.ledger.totals(7), world.ledger.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_cgroup_that_was_born_during_the_pass_is_not_taken_for_dead() {
+        let mut world = World::new();
+        world.ledger.pass_began();
+        world.regions.count(0, 7, 1, 1);
+        world.scan();
+        world.scan();
+        assert!(world.ledger.totals(7).is_some());
+        assert_eq!(world.free_slots(), 127);
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_over_everything_is_exact_under_churn(
+            steps in prop::collection::vec((0..CPUS, 1..400_u64, 0..100_000_u64, 0..10_000_u64, 0..10_u8), 1..600),
+        ) {
+            let mut world = World::new();
+            let mut expected = RunqTotals::default();
+            for (cpu, id, delay_ns, oncpu_ns, then) in steps {
+                world.regions.count(cpu, id, delay_ns, oncpu_ns);
+                expected.absorb(RunqTotals { oncpu_ns, delay_ns, switches: 1 });
+                match then {
+                    0..=1 => world.scan(),
+                    2..=5 => world.ledger.saw_removed(id),
+                    _ => {}
+                }
+            }
+            world.scan();
+            prop_assert_eq!(world.everything(), expected);
+        }
+    }
+}

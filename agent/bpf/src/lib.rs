@@ -35,6 +35,8 @@ mod pins;
 mod regions;
 mod self_check;
 mod switch;
+#[cfg(feature = "yardsticks")]
+pub mod yardsticks;
 
 pub use agent_abi as abi;
 pub use feature::{Feature, FeatureReport, FeatureState, Refusal};

@@ -74,7 +74,9 @@ impl Mapped {
     }
 
     fn at<T>(&self, offset: usize) -> *mut T {
-        assert!(offset.is_multiple_of(align_of::<T>()) && size_of::<T>() <= self.bytes.saturating_sub(offset));
+        assert!(
+            offset.is_multiple_of(align_of::<T>()) && size_of::<T>() <= self.bytes.saturating_sub(offset)
+        );
         // SAFETY: inside the mapping.
         unsafe { self.base.as_ptr().add(offset).cast() }
     }

@@ -85,7 +85,7 @@ impl Regions {
 
     /// The slot that a CPU keeps for a cgroup.
     pub(crate) fn find(&self, cpu: usize, cgroup_id: u64) -> Option<SlotRef> {
-        let home = home_slot(cgroup_id, u64::from(32 - self.slot_bits));
+        let home = home_slot(cgroup_id, u64::from(64 - self.slot_bits));
         (0..WINDOW)
             .map(|step| SlotRef { cpu, index: Some((home + step) as usize & (self.slots() - 1)) })
             .find(|slot| self.id(*slot) == cgroup_id)
@@ -127,9 +127,9 @@ impl Regions {
         Self::new(Mapped::anonymous(Self::bytes(cpus, slot_bits)), cpus, slot_bits)
     }
 
-    /// Counts as the kernel program does; false when only the overflow slot was left.
-    pub(crate) fn count(&mut self, cpu: usize, cgroup_id: u64, delay_ns: u64, ran_ns: u64) -> bool {
-        let home = home_slot(cgroup_id, u64::from(32 - self.slot_bits));
+    /// Counts as the kernel program does.
+    pub(crate) fn count(&mut self, cpu: usize, cgroup_id: u64, delay_ns: u64, ran_ns: u64) {
+        let home = home_slot(cgroup_id, u64::from(64 - self.slot_bits));
         let window: Vec<_> = (0..WINDOW)
             .map(|step| SlotRef { cpu, index: Some((home + step) as usize & (self.slots() - 1)) })
             .collect();
@@ -147,6 +147,10 @@ impl Regions {
         slot.switches += 1;
         slot.hist[agent_abi::histogram::bucket_of(delay_ns)] += 1;
         self.memory.store(at, slot);
-        found.index.is_some()
+    }
+
+    /// Adds run time to a slot whatever its state, as a program run does that found it before.
+    pub(crate) fn add_late(&mut self, slot: SlotRef, ran_ns: u64) {
+        self.memory.number(self.at(slot) + offset_of!(RunqSlot, oncpu_ns)).fetch_add(ran_ns, Relaxed);
     }
 }

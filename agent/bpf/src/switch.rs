@@ -75,20 +75,25 @@ impl Switch {
     }
 }
 
-fn attach(kernel: &Kernel, room: Room, cpus: usize) -> Result<Pinned, Refusal> {
+/// Loads the program without attaching it: the program, and its regions.
+pub(crate) fn load(kernel: &Kernel, room: Room, cpus: usize) -> Result<(OwnedFd, OwnedFd), Refusal> {
     let slot_bits = slot_bits_for(room.cgroups, cpus, room.bytes);
     let constants =
-        [(Constant::SlotShift, (32 - slot_bits) as i32), (Constant::SlotMask, (1_i32 << slot_bits) - 1)];
+        [(Constant::SlotShift, (64 - slot_bits) as i32), (Constant::SlotMask, (1_i32 << slot_bits) - 1)];
     let size =
         MapSize { map: "REGIONS", value_bytes: Some(region_bytes(slot_bits) as u32), entries: cpus as u32 };
     let mut loaded = kernel.load("switch", OBJECT, &constants, &[size])?;
     let program = kernel.load_tracepoint(&mut loaded, "count_switch", "sched_switch")?;
-    let regions = loaded.map("REGIONS")?;
+    Ok((program, loaded.map("REGIONS")?))
+}
+
+fn attach(kernel: &Kernel, room: Room, cpus: usize) -> Result<Pinned, Refusal> {
+    let (program, regions) = load(kernel, room, cpus)?;
     let link = bpf_call::attach_tracepoint(program.as_fd()).map_err(tried("attach to sched_switch"))?;
     Ok(Pinned { regions, program, link })
 }
 
 /// CPUs that may ever be online: the range of `bpf_get_smp_processor_id`.
-fn cpus() -> Result<usize, Refusal> {
+pub(crate) fn cpus() -> Result<usize, Refusal> {
     aya::util::nr_cpus().map_err(|(path, error)| Refusal::System { what: path.into(), error })
 }
