@@ -1,1 +1,30 @@
-//! (to be written)
+//! The node agent's shell: reads the kernel, carries out effects, talks to the autoscaler. Decisions are in
+//! [`agent_core`].
+//!
+//! | module | question |
+//! |---|---|
+//! | [`settings`] | what did the node's owner configure? |
+//! | [`source`] | how is one round read from this host? |
+//! | [`sampler`] | when is a round read? |
+//! | [`node`] | who owns the core, and in which order does it act? |
+//! | [`uplink`] | how does the stream to the autoscaler live? |
+//! | [`spool`] | where do rounds wait while the autoscaler is away? |
+//! | [`fences`] | what survives on disk so that no command runs twice? |
+//! | [`executor`] | how do tasks start, outlive the agent, and end? |
+//! | [`adapter`] | how are HAProxy and Puma read and told? |
+//! | [`http`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`record`] | how are raw rounds kept and played again? |
+
+pub mod adapter;
+pub mod clock;
+pub mod durable;
+pub mod executor;
+pub mod fences;
+pub mod http;
+pub mod node;
+pub mod record;
+pub mod sampler;
+pub mod settings;
+pub mod source;
+pub mod spool;
+pub mod uplink;

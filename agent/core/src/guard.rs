@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    fn with_outcome(fence: Fence) -> Fence {
+    fn with_outcome(fence: &Fence) -> Fence {
         let outcome = Outcome {
             command: CommandId(1),
             generation: fence.generation,
@@ -245,7 +245,7 @@ mod tests {
             why: String::new(),
             read_back: std::collections::BTreeMap::new(),
         };
-        Fence { outcome: Some(outcome), ..fence }
+        Fence { outcome: Some(outcome), ..fence.clone() }
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         let again =
             |fence: &Fence, c: &Command| judge(c, ControllerEpoch(1), Some(fence), &limits(&l, &b), 0);
         assert_eq!(again(&fence, &command(1, 5, 9)), Verdict::UnderWay);
-        let done = with_outcome(fence);
+        let done = with_outcome(&fence);
         assert!(matches!(again(&done, &command(1, 5, 9)), Verdict::Repeat(_)));
         assert_eq!(again(&done, &command(1, 5, 8)), Verdict::Refuse(Refusal::OtherContent(Generation(5))));
         assert!(matches!(again(&done, &command(1, 4, 9)), Verdict::Refuse(Refusal::OldGeneration { .. })));
@@ -302,7 +302,7 @@ mod tests {
                 let c = command(epoch, generation, grace);
                 if let Verdict::Run(f) = judge(&c, seen, fence.as_ref(), &limits(&l, &b), 0) {
                     ran.push((epoch, generation));
-                    fence = Some(with_outcome(f));
+                    fence = Some(with_outcome(&f));
                     seen = seen.max(c.epoch);
                 }
             }

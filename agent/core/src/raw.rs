@@ -46,9 +46,12 @@ pub struct Recorded {
     pub busy_us: Option<u64>,
     /// Values of the root's own processes, as (metric index, value).
     pub root: Vec<(u8, u64)>,
-    /// id, parent, CPU ns, values.
-    pub cgroups: Vec<(u64, u64, u64, Vec<(u8, u64)>)>,
+    /// Every cgroup but the root.
+    pub cgroups: Vec<RecordedCgroup>,
 }
+
+/// id, parent, CPU ns, values as (metric index, value).
+pub type RecordedCgroup = (u64, u64, u64, Vec<(u8, u64)>);
 
 fn pairs(values: &Values) -> Vec<(u8, u64)> {
     values.iter().map(|(m, v)| (m as u8, v)).collect()
@@ -78,7 +81,7 @@ impl From<&Raw> for Recorded {
 
 impl From<&Recorded> for Raw {
     fn from(r: &Recorded) -> Self {
-        let cgroup = |(id, parent, cpu_ns, values): &(u64, u64, u64, Vec<(u8, u64)>)| RawCgroup {
+        let cgroup = |(id, parent, cpu_ns, values): &RecordedCgroup| RawCgroup {
             id: CgroupId(*id),
             parent: CgroupId(*parent),
             cpu_ns: *cpu_ns,

@@ -112,14 +112,12 @@ impl<E: Clone> Session<E> {
     }
 
     /// The controller said welcome; `credit` bytes may be sent.
-    pub fn welcomed(&mut self, acknowledged: u64, credit: u32) {
+    ///
+    /// What was sent on an earlier stream counts as not sent: the controller may have it, and takes it twice.
+    pub fn welcomed(&mut self, credit: u32) {
         self.link = Link::Up { credit: credit.into(), skipped: 0 };
         self.attempt = 0;
         self.last_snapshot_ns = None;
-        self.acknowledged(acknowledged);
-        for (sent, _) in &mut self.events {
-            *sent = None;
-        }
     }
 
     /// The stream broke or could not be had. Returns the rounds that nobody acknowledged: they belong in the spool.
@@ -141,14 +139,14 @@ impl<E: Clone> Session<E> {
         self.jitter
     }
 
-    /// Everything up to round `seq` is safe with the controller, with all events sent before it.
-    pub fn acknowledged(&mut self, seq: u64) {
+    /// Everything up to round `seq` is safe with the controller, with all events sent before it: those are returned.
+    pub fn acknowledged(&mut self, seq: u64) -> Vec<E> {
         while self.unacknowledged.front().is_some_and(|round| round.seq <= seq) {
             self.unacknowledged.pop_front();
         }
-        while self.events.front().is_some_and(|(sent, _)| sent.is_some_and(|s| s <= seq)) {
-            self.events.pop_front();
-        }
+        let covered = |(sent, _): &(Option<u64>, E)| sent.is_some_and(|s| s <= seq);
+        let count = self.events.iter().take_while(|e| covered(e)).count();
+        self.events.drain(..count).map(|(_, event)| event).collect()
     }
 
     /// The controller lets `bytes` more be sent.
@@ -268,7 +266,7 @@ mod tests {
 
     fn up(session: &mut Session<u32>) {
         assert!(session.dial(u64::MAX));
-        session.welcomed(0, 1000);
+        session.welcomed(1000);
     }
 
     #[test]
@@ -377,11 +375,11 @@ mod tests {
                     }
                     2 if s.is_up() => { received.extend(in_flight.drain(..)); s.acknowledged(s.next_seq() - 1); }
                     3 => { s.lost(0); in_flight.clear(); }
-                    4 => if s.dial(u64::MAX) { s.welcomed(0, 1000) },
+                    4 if s.dial(u64::MAX) => s.welcomed(1000),
                     _ => {}
                 }
             }
-            if !s.is_up() { s.dial(u64::MAX); s.welcomed(0, 1000); }
+            if !s.is_up() { s.dial(u64::MAX); s.welcomed(1000); }
             in_flight.extend(s.due_events());
             received.extend(in_flight);
             prop_assert_eq!(received.len() as u32, count);

@@ -1,0 +1,280 @@
+//! Cgroups of our own tasks: made, limited, read back, emptied, removed. On unified hosts by the hierarchy's files, on
+//! hybrid hosts limits go to the v1 hierarchies through cgroups-rs, while CPU time stays on the unified one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_core::parse;
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::hierarchies::V1;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::{Cgroup, Controllers};
+use model::action::Size;
+use model::id::CgroupId;
+use model::sample::Values;
+
+/// Length of a quota period, µs: the kernel's default.
+const PERIOD_US: u64 = 100_000;
+/// After the last process left, the kernel still charges the end of its exit; then the total stands still.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Why a cgroup could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The kernel said no.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The v1 hierarchy said no.
+    #[error("v1 cgroup {path}: {why}")]
+    V1 {
+        /// Which cgroup.
+        path: String,
+        /// What happened.
+        why: String,
+    },
+    /// This host has no such control.
+    #[error("{0} cannot be set on this host: its controller is on no hierarchy that this agent may write")]
+    NoController(&'static str),
+}
+
+/// A cgroup that was made.
+pub(super) struct Made {
+    pub(super) id: CgroupId,
+    pub(super) join: Vec<PathBuf>,
+}
+
+/// Where our tasks' cgroups are.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    unified: PathBuf,
+    slice: String,
+    /// Controllers that the unified hierarchy offers.
+    controllers: Vec<String>,
+    /// v1 controllers in use: hybrid hosts.
+    v1: Vec<String>,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |error| CgroupError::Io { path, error }
+}
+
+impl Cgroups {
+    /// Finds which controllers are where.
+    #[must_use]
+    pub fn find(unified: &Path, slice: &str) -> Self {
+        let text = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+        let controllers: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let hierarchies = V1::new();
+        let v1 = [("cpu", Controllers::Cpu), ("memory", Controllers::Mem)]
+            .into_iter()
+            .filter(|(name, _)| !controllers.iter().any(|c| c == name))
+            .filter(|(_, controller)| hierarchies.get_mount_point(controller.clone()).is_some())
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        Self { unified: unified.to_owned(), slice: slice.to_owned(), controllers, v1 }
+    }
+
+    /// Directory of a task's cgroup on the unified hierarchy.
+    pub(super) fn unified(&self, path: &str) -> PathBuf {
+        self.unified.join(&self.slice).join(path)
+    }
+
+    fn below_v1(&self, path: &str) -> String {
+        format!("{}/{path}", self.slice)
+    }
+
+    fn v1_cgroup(&self, path: &str) -> Option<Cgroup> {
+        let load = || {
+            Cgroup::load_with_specified_controllers(Box::new(V1::new()), self.below_v1(path), self.v1.clone())
+        };
+        (!self.v1.is_empty()).then(load)
+    }
+
+    /// Makes a task's cgroup with its limits. It is idempotent.
+    pub(super) fn make(&self, path: &str, size: &Size) -> Result<Made, CgroupError> {
+        let directory = self.unified(path);
+        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
+        self.delegate(path);
+        let mut join = vec![directory.join("cgroup.procs")];
+        if !self.v1.is_empty() {
+            let below = self.below_v1(path);
+            let v1 =
+                Cgroup::new_with_specified_controllers(Box::new(V1::new()), &below, Some(self.v1.clone()))
+                    .map_err(|e| CgroupError::V1 { path: below.clone(), why: e.to_string() })?;
+            drop(v1);
+            let hierarchies = V1::new();
+            for (name, controller) in [("cpu", Controllers::Cpu), ("memory", Controllers::Mem)] {
+                let mount =
+                    hierarchies.get_mount_point(controller).filter(|_| self.v1.iter().any(|c| c == name));
+                if let Some((mount, _)) = mount {
+                    join.push(mount.join(&below).join("cgroup.procs"));
+                }
+            }
+        }
+        self.resize(path, size)?;
+        let id = CgroupId(fs::metadata(&directory).map_err(io_error(&directory))?.ino());
+        Ok(Made { id, join })
+    }
+
+    /// Turns controllers on from the top down to the task's parent; what cannot be turned on shows when it is set.
+    fn delegate(&self, path: &str) {
+        let wanted: Vec<String> = self.controllers.iter().map(|c| format!("+{c}")).collect();
+        let mut directory = self.unified.clone();
+        for part in std::iter::once(self.slice.as_str()).chain(path.split('/')) {
+            for controller in &wanted {
+                let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
+            }
+            directory.push(part);
+        }
+    }
+
+    /// Sets the limits that are given, and reads back what is in force.
+    pub(super) fn resize(&self, path: &str, size: &Size) -> Result<BTreeMap<String, String>, CgroupError> {
+        let mut back = BTreeMap::new();
+        let v1 = self.v1_cgroup(path);
+        let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
+            path: self.below_v1(path),
+            why: e.to_string(),
+        };
+        if let Some(weight) = size.cpu_weight {
+            match v1.as_ref().and_then(|c| c.controller_of::<CpuController>()) {
+                Some(cpu) => {
+                    // The kernel's own scale: weight 100 = 1024 shares.
+                    cpu.set_shares(u64::from(weight) * 1024 / 100).map_err(failed)?;
+                    back.insert("cpu.shares".to_owned(), cpu.shares().map_err(failed)?.to_string());
+                }
+                None => self.write(path, "cpu.weight", &weight.to_string(), &mut back)?,
+            }
+        }
+        if let Some(millis) = size.cpu_max_millis {
+            let quota = u64::from(millis) * PERIOD_US / 1000;
+            match v1.as_ref().and_then(|c| c.controller_of::<CpuController>()) {
+                Some(cpu) => {
+                    cpu.set_cfs_quota_and_period(Some(quota.cast_signed()), Some(PERIOD_US))
+                        .map_err(failed)?;
+                    back.insert("cpu.cfs_quota_us".to_owned(), cpu.cfs_quota().map_err(failed)?.to_string());
+                }
+                None => self.write(path, "cpu.max", &format!("{quota} {PERIOD_US}"), &mut back)?,
+            }
+        }
+        if let Some(bytes) = size.memory_max_bytes {
+            match v1.as_ref().and_then(|c| c.controller_of::<MemController>()) {
+                Some(memory) => {
+                    memory.set_limit(bytes.cast_signed()).map_err(failed)?;
+                    let limit = memory.memory_stat().limit_in_bytes;
+                    back.insert("memory.limit_in_bytes".to_owned(), limit.to_string());
+                }
+                None => self.write(path, "memory.max", &bytes.to_string(), &mut back)?,
+            }
+        }
+        if let Some(bytes) = size.memory_high_bytes {
+            match v1.as_ref().and_then(|c| c.controller_of::<MemController>()) {
+                // v1 has no memory.high; the soft limit is a hint under global pressure only: say what it is.
+                Some(memory) => {
+                    memory.set_soft_limit(bytes.cast_signed()).map_err(failed)?;
+                    back.insert("memory.soft_limit_in_bytes".to_owned(), bytes.to_string());
+                }
+                None => self.write(path, "memory.high", &bytes.to_string(), &mut back)?,
+            }
+        }
+        Ok(back)
+    }
+
+    fn write(
+        &self,
+        path: &str,
+        file: &'static str,
+        value: &str,
+        back: &mut BTreeMap<String, String>,
+    ) -> Result<(), CgroupError> {
+        let full = self.unified(path).join(file);
+        match fs::write(&full, value) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(CgroupError::NoController(file)),
+            Err(error) => return Err(CgroupError::Io { path: full, error }),
+        }
+        let read = fs::read_to_string(&full).map_err(io_error(&full))?;
+        back.insert(file.to_owned(), read.trim().to_owned());
+        Ok(())
+    }
+
+    pub(super) fn freeze(&self, path: &str, frozen: bool) -> Result<BTreeMap<String, String>, CgroupError> {
+        let mut back = BTreeMap::new();
+        self.write(path, "cgroup.freeze", if frozen { "1" } else { "0" }, &mut back)?;
+        Ok(back)
+    }
+
+    pub(super) fn reclaim(&self, path: &str, bytes: u64) -> Result<BTreeMap<String, String>, CgroupError> {
+        let full = self.unified(path).join("memory.reclaim");
+        match fs::write(&full, bytes.to_string()) {
+            // EAGAIN: less was reclaimed than asked; that is a result, not a fault.
+            Ok(()) => Ok(BTreeMap::from([("reclaimed".to_owned(), "all".to_owned())])),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Ok(BTreeMap::from([("reclaimed".to_owned(), "less than asked".to_owned())]))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(CgroupError::NoController("memory.reclaim")),
+            Err(error) => Err(CgroupError::Io { path: full, error }),
+        }
+    }
+
+    /// Kills everything in the cgroup.
+    pub(super) fn kill(&self, path: &str) {
+        let full = self.unified(path).join("cgroup.kill");
+        if let Err(error) = fs::write(&full, "1") {
+            tracing::warn!(path = %full.display(), %error, "cgroup.kill");
+        }
+    }
+
+    /// Removes a task's cgroups; what is still busy stays and is said.
+    pub(super) fn remove(&self, path: &str) {
+        let directory = self.unified(path);
+        match fs::remove_dir(&directory) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %directory.display(), %error, "the cgroup could not be removed");
+            }
+        }
+        // The workload's own cgroup goes with its last task.
+        if let Some(parent) = directory.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+        if let Some(v1) = self.v1_cgroup(path) {
+            let _ = v1.delete();
+            if let Some(workload) = path.split('/').next() {
+                let _ = self.v1_cgroup(workload).map(|c| c.delete());
+            }
+        }
+    }
+}
+
+/// Waits until no process is in the cgroup at `directory`, then reads its CPU total, µs; `None` when the cgroup is gone.
+pub(super) async fn when_empty(directory: &Path) -> Option<u64> {
+    loop {
+        let events = fs::read(directory.join("cgroup.events")).ok()?;
+        if parse::populated(&events) != Ok(true) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut last = None;
+    loop {
+        tokio::time::sleep(SETTLE).await;
+        let bytes = fs::read(directory.join("cpu.stat")).ok()?;
+        let total = parse::cpu_stat(&bytes, &mut Values::default()).ok()?;
+        if last == Some(total) {
+            return last;
+        }
+        last = Some(total);
+    }
+}

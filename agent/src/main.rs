@@ -1,0 +1,181 @@
+//! `trimtab-agent`: measures every task of this host and, where its owner allows it, acts.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent::executor::shim;
+use agent::settings::{Faults, Fragment, Settings};
+use agent::{node, record, source};
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Measures every task of this host exactly and, where its owner allows it, starts, sizes and ends tasks.
+#[derive(Debug, Parser)]
+#[command(name = "trimtab-agent", version)]
+struct Cli {
+    /// Configuration; files in conf.d beside it are read after it. Default: /etc/trimtab/agent.toml when it is there.
+    #[arg(long, global = true, env = "TRIMTAB_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Flags {
+    /// Where the autoscaler listens: http://127.0.0.1:7781 or unix:/path.
+    #[arg(long, global = true)]
+    autoscaler: Option<String>,
+    /// Directory of this agent's state.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+    /// Name of this node.
+    #[arg(long, global = true)]
+    node: Option<String>,
+    /// Address for /metrics, /livez and /readyz, on loopback.
+    #[arg(long, global = true)]
+    http: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent (also without a command).
+    Run,
+    /// Try what this host offers, say the tier and what is missing; exit 1 when nothing can be measured.
+    Check {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one round of raw readings as JSON.
+    Dump,
+    /// Write raw rounds to a file, one JSON object a line.
+    Record {
+        /// Where to.
+        file: PathBuf,
+        /// How many rounds.
+        #[arg(long, default_value_t = 60)]
+        rounds: u64,
+        /// Time between them, ms.
+        #[arg(long, default_value_t = 1000)]
+        interval_ms: u64,
+    },
+    /// Play recorded rounds and print what each task used.
+    Replay {
+        /// What `record` wrote.
+        file: PathBuf,
+    },
+    /// Print the settings in force.
+    Config {
+        /// With the place that each came from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// (internal) Start a task and wait for it.
+    #[command(hide = true)]
+    Shim { directory: PathBuf },
+    /// (internal) Become a task.
+    #[command(hide = true)]
+    Enter { directory: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match &cli.command {
+        Some(Command::Shim { directory }) => return ended(shim::shim(directory), 1),
+        Some(Command::Enter { directory }) => return ended(shim::enter(directory), shim::ENTER_FAILED as u8),
+        _ => {}
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let settings = match settings(&cli) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            eprintln!("error: the configuration has {} fault(s):\n{faults}", faults.0.len());
+            return ExitCode::from(5);
+        }
+    };
+    let result = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run(settings),
+        Command::Check { json } => check(&settings, json),
+        Command::Dump => dump(&settings, 1, Duration::ZERO, &mut std::io::stdout().lock()),
+        Command::Record { file, rounds, interval_ms } => std::fs::File::create(&file)
+            .with_context(|| format!("creating {}", file.display()))
+            .and_then(|mut out| dump(&settings, rounds, Duration::from_millis(interval_ms), &mut out)),
+        Command::Replay { file } => std::fs::File::open(&file)
+            .with_context(|| format!("opening {}", file.display()))
+            .and_then(|input| record::replay(std::io::BufReader::new(input), &mut std::io::stdout().lock())),
+        Command::Config { origin } => {
+            print!("{}", settings.show(origin));
+            Ok(())
+        }
+        Command::Shim { .. } | Command::Enter { .. } => Ok(()),
+    };
+    ended(result, 1)
+}
+
+fn ended(result: Result<()>, status: u8) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn settings(cli: &Cli) -> Result<Settings, Faults> {
+    let default = PathBuf::from("/etc/trimtab/agent.toml");
+    let file = cli.config.clone().or_else(|| default.exists().then_some(default));
+    let flags = Fragment {
+        autoscaler: cli.flags.autoscaler.clone(),
+        state: cli.flags.state.clone(),
+        node: cli.flags.node.clone(),
+        http: cli.flags.http.clone(),
+        ..Fragment::default()
+    };
+    let variables =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    Settings::read(file.as_deref(), variables, flags)
+}
+
+fn run(settings: Settings) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(node::run(settings))
+}
+
+fn check(settings: &Settings, json: bool) -> Result<()> {
+    let mut source = source::Source::open(settings)?;
+    let mut reading = source::Reading::default();
+    source.read(&mut reading)?;
+    let offer = source.offer();
+    if json {
+        let missing: Vec<_> = offer.unavailable.iter().collect();
+        let value = serde_json::json!({
+            "apiVersion": "trimtab/v1", "tier": offer.tier, "features": offer.features, "unavailable": missing,
+            "cgroups": reading.raw.cgroups.len(), "acts": settings.act,
+        });
+        println!("{value:#}");
+        return Ok(());
+    }
+    println!("tier {}: {} cgroups measured in one round", offer.tier, reading.raw.cgroups.len());
+    for feature in &offer.features {
+        println!("PASS  {feature}");
+    }
+    for missing in &offer.unavailable {
+        println!("WARN  {}: {}", missing.what, missing.why);
+    }
+    let acting = if settings.act { "acts on commands" } else { "observes only (act = true lets it act)" };
+    println!("this agent {acting}; launchers: {:?}", settings.launchers.keys().collect::<Vec<_>>());
+    Ok(())
+}
+
+fn dump(settings: &Settings, rounds: u64, interval: Duration, out: &mut impl Write) -> Result<()> {
+    let mut source = source::Source::open(settings)?;
+    record::record(&mut source, rounds, interval, out)
+}

@@ -1,0 +1,408 @@
+//! The node's loop: one task owns the table, the session and the executor; everyone else sends it values.
+//!
+//! Priority when several things are ready: effects that finished, then messages of the controller, then rounds, then
+//! time. So a command's outcome is never delayed by sampling, and sampling never by a slow disk of the controller.
+
+mod commands;
+mod metrics;
+mod rounds;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agent_core::classify::Rules;
+use agent_core::receipt::Ledgers;
+use agent_core::session::Session;
+use agent_core::table::Table;
+use anyhow::{Context, Result};
+use model::action::{Outcome, TaskEvent, TaskEventKind};
+use model::adapter::AdapterReport;
+use model::id::{AgentEpoch, BootId, CgroupId, TaskName};
+use model::node::{Incarnation, Inventory};
+use tokio::sync::{mpsc, watch};
+use wire::batch::Encoder;
+use wire::convert::Hello;
+use wire::pb::agent_message::Body;
+use wire::pb::controller_message;
+
+use crate::adapter::haproxy::Haproxy;
+use crate::executor::{Executor, Happened};
+use crate::fences::Fences;
+use crate::http::Published;
+use crate::sampler::Rounds;
+use crate::settings::Settings;
+use crate::source::{Offer, ProcessReader};
+use crate::spool::Spool;
+use crate::uplink::{self, Heard, Stream};
+use crate::{clock, sampler, source};
+
+/// Time between two looks at everything that waits for time.
+const TICK: Duration = Duration::from_millis(100);
+/// Time between two reads of balancers and application servers.
+const ADAPT: Duration = Duration::from_secs(1);
+
+/// Something that must arrive at the autoscaler.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Task(TaskEvent),
+    Outcome(Outcome),
+    Gap(model::gap::Gap),
+}
+
+/// What came of something that this loop asked others to do.
+enum Done {
+    Outcome(Outcome),
+    Reports(Vec<AdapterReport>),
+}
+
+/// One stream that is up.
+struct Up {
+    stream: Stream,
+    encoder: Encoder,
+    /// Slots named on this stream.
+    named: BTreeSet<u32>,
+    /// The number of the spooled round that is under way.
+    backlog: Option<wire::pb::SampleBatch>,
+}
+
+struct Node {
+    settings: Settings,
+    inventory: Inventory,
+    incarnation: Incarnation,
+    table: Table,
+    rules: Rules,
+    processes: ProcessReader,
+    session: Session<Event>,
+    spool: Spool,
+    fences: Fences,
+    executor: Executor,
+    haproxies: Vec<Haproxy>,
+    /// The stream that is dialing or up, by number.
+    dialed: Option<(u64, Stream)>,
+    streams: u64,
+    up: Option<Up>,
+    /// Controller time − boot clock, ms.
+    controller_offset_ms: Option<i64>,
+    heard: mpsc::Sender<Heard>,
+    done: mpsc::Sender<Done>,
+    paths: BTreeMap<CgroupId, String>,
+    ledgers: Option<Ledgers>,
+    /// Rounds since the last receipt.
+    since_receipt: u64,
+    receipt: Option<model::node::Receipt>,
+    health: source::Health,
+    published: watch::Sender<Published>,
+    wire_bytes: u64,
+    why_down: String,
+}
+
+/// Runs the agent until a signal asks it to end; tasks keep running.
+///
+/// # Errors
+/// When the agent cannot start: its state, its cgroups or its address cannot be had.
+pub async fn run(settings: Settings) -> Result<()> {
+    std::fs::create_dir_all(&settings.state)
+        .with_context(|| format!("making the state directory {}", settings.state.display()))?;
+    let lock = lock(&settings)?;
+    let source = source::Source::open(&settings).context("opening this host's sources")?;
+    let incarnation = incarnation()?;
+    let (happened_sender, mut happened) = mpsc::channel::<Happened>(1024);
+    let (heard_sender, mut heard) = mpsc::channel::<Heard>(256);
+    let (done_sender, mut done) = mpsc::channel::<Done>(1024);
+    let (publish, published) = watch::channel(Published::default());
+    let offer = source.offer().clone();
+    report_start(&settings, &offer);
+    let seed = incarnation.agent.0 ^ (incarnation.boot.0 as u64) ^ u64::from(std::process::id());
+    let mut rounds: Rounds =
+        sampler::start(source, settings.interval_ms, seed).context("starting the sampler")?;
+    let cgroups = crate::executor::cgroup::Cgroups::find(&settings.cgroup, &settings.slice);
+    let executor = Executor::open(&settings.state, cgroups, happened_sender)?;
+    let haproxies: Vec<Haproxy> =
+        settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    if let Some(address) = settings.http {
+        let bound = crate::http::serve(address, published)
+            .await
+            .with_context(|| format!("listening on {address}"))?;
+        tracing::info!(%bound, "metrics and health");
+        std::fs::write(settings.state.join("http.address"), bound.to_string())
+            .context("noting the HTTP address")?;
+    }
+    let rules = Rules::new(settings.rules.clone(), &settings.slice);
+    let processes = ProcessReader {
+        root: settings.cgroup.clone(),
+        env_keys: rules.env_keys().into_iter().map(str::to_owned).collect(),
+    };
+    let mut node = Node {
+        inventory: inventory(&settings, offer),
+        incarnation,
+        table: Table::default(),
+        rules,
+        processes,
+        session: Session::new(seed),
+        spool: Spool::open(&settings.state, incarnation.agent.0, settings.spool_bytes)?,
+        fences: Fences::open(&settings.state)?,
+        executor,
+        haproxies,
+        dialed: None,
+        streams: 0,
+        up: None,
+        controller_offset_ms: None,
+        heard: heard_sender,
+        done: done_sender,
+        paths: BTreeMap::new(),
+        ledgers: None,
+        since_receipt: 0,
+        receipt: None,
+        health: source::Health::default(),
+        published: publish,
+        wire_bytes: 0,
+        why_down: "not connected yet".to_owned(),
+        settings,
+    };
+    for ended in node.executor.unreported() {
+        node.session.event(Event::Task(ended));
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut adapt = tokio::time::interval(ADAPT);
+    adapt.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = happened.recv() => { let reports = node.executor.on(event); node.tell_all(reports); }
+            Some(done) = done.recv() => node.done(done),
+            Some(heard) = heard.recv() => node.heard(heard),
+            reading = rounds.next() => match reading {
+                Some(reading) => { node.round(&reading); rounds.give_back(reading); }
+                None => anyhow::bail!("sampling ended"),
+            },
+            _ = adapt.tick() => node.adapt(),
+            _ = ticks.tick() => node.tick(),
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    tracing::info!(tasks = node.executor.count(), "ending; tasks keep running");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(lock);
+    Ok(())
+}
+
+/// Two agents on one state directory would act twice: the second one refuses to start.
+fn lock(settings: &Settings) -> Result<std::fs::File> {
+    let path = settings.state.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => anyhow::bail!(
+            "another agent uses {}: stop it, or set another state directory",
+            settings.state.display()
+        ),
+    }
+}
+
+fn incarnation() -> Result<Incarnation> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
+    let boot = BootId::parse(&text).context("the boot id is no UUID")?;
+    Ok(Incarnation { boot, agent: AgentEpoch(clock::wall_ms()) })
+}
+
+fn inventory(settings: &Settings, offer: Offer) -> Inventory {
+    let info = rustix::system::sysinfo();
+    Inventory {
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        memory_bytes: (info.totalram as u64).saturating_mul(u64::from(info.mem_unit)),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        tier: offer.tier,
+        features: offer.features,
+        unavailable: offer.unavailable,
+        launchers: settings.launchers.keys().cloned().collect(),
+        acts: settings.act,
+    }
+}
+
+fn report_start(settings: &Settings, offer: &Offer) {
+    let acting = if settings.act { "acts" } else { "observes only" };
+    tracing::info!(node = %settings.node, tier = %offer.tier, features = ?offer.features, "the agent starts and {acting}");
+    for missing in &offer.unavailable {
+        tracing::info!(what = %missing.what, why = %missing.why, "not available");
+    }
+}
+
+impl Node {
+    /// Tells the autoscaler what happened to tasks.
+    fn tell_all(&mut self, events: Vec<TaskEvent>) {
+        for event in events {
+            self.session.event(Event::Task(event));
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Outcome(outcome) => self.answer(outcome),
+            Done::Reports(reports) => {
+                let Some(up) = &self.up else { return };
+                for report in reports {
+                    // A report that does not fit is replaced by the next one in a second.
+                    let _ = up.stream.send(Body::Adapter((clock::boot_ns(), report).into()));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let events = self.executor.tick();
+        self.tell_all(events);
+        self.send_events();
+        let Some(address) = self.settings.autoscaler.clone() else { return };
+        if self.session.dial(clock::boot_ms()) {
+            self.streams += 1;
+            let hello = wire::convert::hello_to_pb(self.hello());
+            let stream = uplink::dial(address, self.streams, hello, self.heard.clone());
+            self.dialed = Some((self.streams, stream));
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let tasks = self.executor.running().map(|(file, _, healthy)| {
+            (file.task.clone(), file.workload.clone(), CgroupId(file.cgroup), file.generation, healthy)
+        });
+        Hello {
+            node: self.settings.node.clone(),
+            incarnation: self.incarnation,
+            inventory: self.inventory.clone(),
+            tasks: tasks.collect(),
+            boot_ns: clock::boot_ns(),
+            wall_ms: clock::wall_ms(),
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let current = self.dialed.as_ref().map(|(number, _)| *number);
+        match heard {
+            Heard::Message { stream, message } if Some(stream) == current => {
+                if let Some(body) = message.body {
+                    self.message(body);
+                }
+            }
+            Heard::Closed { stream, why } if Some(stream) == current => self.lost(&why),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, body: controller_message::Body) {
+        use controller_message::Body as B;
+        match body {
+            B::Welcome(welcome) => self.welcomed(&welcome),
+            B::Ack(ack) => {
+                for event in self.session.acknowledged(ack.seq) {
+                    if let Event::Task(TaskEvent { task, kind: TaskEventKind::Ended { .. }, .. }) = event {
+                        self.executor.acknowledged(&task);
+                    }
+                }
+                if let Some(up) = &mut self.up
+                    && up.backlog.as_ref().is_some_and(|b| b.seq == ack.seq)
+                    && let Some(batch) = up.backlog.take()
+                {
+                    self.spool.done(&batch);
+                }
+            }
+            B::Credit(credit) => self.session.granted(credit.bytes),
+            B::Ping(ping) => self.set_controller_clock(ping.controller_ms),
+            B::Command(command) => self.command(command),
+            B::Refusal(refusal) => self.lost(&format!("the autoscaler refuses: {}", refusal.why)),
+            B::Policy(_) => {}
+        }
+    }
+
+    fn welcomed(&mut self, welcome: &wire::pb::Welcome) {
+        if let Err(why) = wire::check_version(welcome.version.as_ref()) {
+            return self.lost(&why.to_string());
+        }
+        self.set_controller_clock(welcome.controller_ms);
+        let Some((_, stream)) = &self.dialed else { return };
+        match Encoder::new() {
+            Ok(encoder) => {
+                let stream = stream.clone();
+                self.up = Some(Up { stream, encoder, named: BTreeSet::new(), backlog: None });
+                self.session.welcomed(wire::CREDIT);
+                self.why_down.clear();
+                if let Some(gap) = self.spool.take_gap() {
+                    self.session.event(Event::Gap(gap));
+                }
+                tracing::info!(epoch = welcome.controller_epoch, "connected to the autoscaler");
+                self.send_events();
+            }
+            Err(error) => self.lost(&format!("no compression: {error}")),
+        }
+    }
+
+    fn set_controller_clock(&mut self, controller_ms: u64) {
+        self.controller_offset_ms = Some(controller_ms.cast_signed() - clock::boot_ms().cast_signed());
+    }
+
+    /// The autoscaler's clock as this node knows it, ms.
+    fn controller_ms(&self) -> u64 {
+        let offset = self.controller_offset_ms.unwrap_or(0);
+        clock::boot_ms().saturating_add_signed(offset)
+    }
+
+    fn lost(&mut self, why: &str) {
+        self.dialed = None;
+        let was_up = self.up.take().is_some();
+        if was_up || self.why_down != why {
+            tracing::warn!(why, "no stream to the autoscaler; measuring goes on");
+        }
+        self.why_down = why.to_owned();
+        for round in self.session.lost(clock::boot_ms()) {
+            self.spool_round(&round);
+        }
+    }
+
+    /// Sends what must arrive and was not sent on this stream.
+    fn send_events(&mut self) {
+        let Some(up) = &self.up else { return };
+        let mut fits = true;
+        for event in self.session.due_events() {
+            let body = match event {
+                Event::Task(event) => Body::Task(event.into()),
+                Event::Outcome(outcome) => Body::Outcome(outcome.into()),
+                Event::Gap(gap) => Body::Gap(gap.into()),
+            };
+            fits &= up.stream.send(body);
+        }
+        if !fits {
+            self.lost("the stream is slower than the events that must be sent");
+        }
+    }
+
+    /// Reads balancers and application servers in the background.
+    fn adapt(&mut self) {
+        if self.up.is_none() {
+            return;
+        }
+        let files: Vec<_> =
+            self.executor.running().map(|(file, _, _)| file.clone()).filter(|f| f.puma.is_some()).collect();
+        let (haproxies, done) = (self.haproxies.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let mut reports = Vec::new();
+            for haproxy in &haproxies {
+                reports.extend(haproxy.read().await);
+            }
+            let pumas: Vec<_> = files
+                .into_iter()
+                .map(|f| tokio::spawn(async move { crate::adapter::puma::read(&f).await }))
+                .collect();
+            for puma in pumas {
+                reports.extend(puma.await.ok().flatten());
+            }
+            let _ = done.send(Done::Reports(reports)).await;
+        });
+    }
+
+    fn task_names(&self) -> BTreeSet<TaskName> {
+        self.executor.running().map(|(file, _, _)| file.task.clone()).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! What `/metrics` and `/readyz` say.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::clock;
+use crate::http::{Published, metric};
+
+impl Node {
+    pub(super) fn publish(&mut self) {
+        // Nobody asks for metrics more often than they change: the text is made once a round.
+        let metrics = self.metrics();
+        let mut not_ready = Vec::new();
+        if self.settings.autoscaler.is_some() && self.up.is_none() {
+            not_ready.push(format!("no stream to the autoscaler: {}", self.why_down));
+        }
+        self.published.send_replace(Published { metrics: Arc::from(metrics), not_ready });
+    }
+
+    fn metrics(&self) -> String {
+        let mut out = String::with_capacity(4096);
+        let one = |value: f64| vec![(String::new(), value)];
+        let mut add = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
+            metric(&mut out, &format!("trimtab_agent_{name}"), kind, help, &samples);
+        };
+        let h = &self.health;
+        let (merged, dropped) = self.spool.lost();
+        let label = format!("{{tier=\"{}\"}}", self.inventory.tier);
+        add("info", "gauge", "Tier of measurement of this host.", vec![(label, 1.0)]);
+        add("tasks", "gauge", "Cgroups measured.", one(self.table.len() as f64));
+        add("own_tasks", "gauge", "Tasks started by Trimtab.", one(self.executor.count() as f64));
+        add(
+            "connected",
+            "gauge",
+            "1 while the stream to the autoscaler is up.",
+            one(f64::from(self.up.is_some())),
+        );
+        add("rounds_total", "counter", "Rounds read.", one(h.rounds as f64));
+        add("vanished_total", "counter", "Cgroups that ended while they were read.", one(h.vanished as f64));
+        add("malformed_total", "counter", "Kernel files that could not be parsed.", one(h.malformed as f64));
+        add("kept_files", "gauge", "Descriptors kept open for reading.", one(h.kept_files as f64));
+        add(
+            "switch_guard_misses_total",
+            "counter",
+            "Switches whose CPU time was not counted.",
+            one(h.guard_misses as f64),
+        );
+        add(
+            "switch_overflow_total",
+            "counter",
+            "Waits counted in the overflow slot.",
+            one(h.overflow_switches as f64),
+        );
+        add(
+            "events_lost_total",
+            "counter",
+            "Kernel events that found the ring full.",
+            one(h.events_lost as f64),
+        );
+        add("map_bytes", "gauge", "Kernel memory of the programs' maps.", one(h.map_bytes as f64));
+        if let Some(ns) = h.program_ns {
+            let help = "Run time of the kernel programs while it was measured.";
+            add("program_seconds_total", "counter", help, one(ns as f64 / 1e9));
+        }
+        add("cpu_seconds_total", "counter", "CPU time of this agent.", one(clock::own_cpu_ns() as f64 / 1e9));
+        add("wire_bytes_total", "counter", "Bytes of batches sent.", one(self.wire_bytes as f64));
+        add("spool_bytes", "gauge", "Bytes that wait on disk.", one(self.spool.bytes() as f64));
+        add("spool_rounds", "gauge", "Rounds that wait on disk.", one(self.spool.len() as f64));
+        add("spool_merged_total", "counter", "Spooled rounds merged into later ones.", one(merged as f64));
+        add("spool_dropped_total", "counter", "Spooled rounds dropped.", one(dropped as f64));
+        let events_dropped = self.session.events_dropped() as f64;
+        add(
+            "events_dropped_total",
+            "counter",
+            "Events dropped because their queue was full.",
+            one(events_dropped),
+        );
+        if let Some(receipt) = &self.receipt {
+            if let Some(error) = receipt.error_ratio() {
+                let help = "Difference between the kernel's ledger and the switch ledger, as a share of the kernel's.";
+                add("accounting_error_ratio", "gauge", help, one(error));
+            }
+            if let Some(us) = receipt.iterator_error_us {
+                let help = "Largest difference between the iterator and a task's own file.";
+                add("iterator_error_seconds", "gauge", help, one(us as f64 / 1e6));
+            }
+        }
+        out
+    }
+}

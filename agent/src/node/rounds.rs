@@ -1,0 +1,161 @@
+//! A round's way: own totals, numbered, sent or spooled; every tenth with a receipt.
+
+use std::sync::Arc;
+
+use agent_core::raw::ROOT;
+use agent_core::receipt::{self, Ledgers};
+use agent_core::session::{Disposition, Round};
+use model::metric::Metric;
+use model::node::TaskInfo;
+use model::sample::Values;
+use prost::Message;
+use wire::batch::{Encoder, Header, Input};
+use wire::pb::agent_message::Body;
+
+use super::Node;
+use crate::source::Reading;
+
+/// Rounds between two receipts.
+const RECEIPT_EVERY: u64 = 10;
+
+impl Node {
+    pub(super) fn round(&mut self, reading: &Reading) {
+        self.health = reading.health;
+        self.paths.extend(reading.paths.iter().cloned());
+        let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
+        let changed = self.table.observe(&reading.raw, |id, _| {
+            let path = paths.remove(&id).unwrap_or_default();
+            rules.classify(&path, || processes.first(&path))
+        });
+        let round = Round {
+            seq: self.session.number(),
+            boot_ns: reading.raw.boot_ns,
+            wall_offset_ns: reading.raw.wall_offset_ns,
+            rows: self.rows(&changed.gone),
+            gone: changed.gone,
+        };
+        self.send_events();
+        let (disposition, pushed_out) = self.session.taken(&round);
+        for old in &pushed_out {
+            self.spool_round(old);
+        }
+        match disposition {
+            Disposition::Skip => {}
+            Disposition::Spool => {
+                if self.settings.autoscaler.is_some() {
+                    self.spool_round(&round);
+                }
+            }
+            Disposition::Send { snapshot } => {
+                self.send_round(&round, reading, snapshot);
+                self.send_backlog();
+            }
+        }
+        self.since_receipt += 1;
+        if self.since_receipt >= RECEIPT_EVERY {
+            self.since_receipt = 0;
+            self.make_receipt(reading);
+        }
+        self.publish();
+    }
+
+    /// Rows that changed, and those that ended, ascending by slot.
+    fn rows(&self, gone: &[u32]) -> Vec<(u32, Arc<TaskInfo>, Values)> {
+        let row = |slot: u32| Some((slot, Arc::clone(self.table.info(slot)?), *self.table.values(slot)?));
+        let mut rows: Vec<_> = self.table.changed().map(|(s, i, v)| (s, Arc::clone(i), *v)).collect();
+        rows.extend(gone.iter().filter_map(|slot| row(*slot)));
+        rows.sort_by_key(|(slot, _, _)| *slot);
+        rows
+    }
+
+    fn send_round(&mut self, round: &Round, reading: &Reading, snapshot: bool) {
+        let Some(up) = &mut self.up else { return };
+        if snapshot {
+            up.named.clear();
+        }
+        let mut tasks: Vec<(u32, Values)> =
+            self.table.live().map(|(slot, _, values)| (slot, *values)).collect();
+        // A task that came and went between two batches was never named: nobody waits for its end.
+        let gone: Vec<u32> = round.gone.iter().copied().filter(|slot| up.named.contains(slot)).collect();
+        let ended = round.rows.iter().filter(|(slot, _, _)| gone.contains(slot));
+        tasks.extend(ended.map(|(slot, _, values)| (*slot, *values)));
+        tasks.sort_by_key(|(slot, _)| *slot);
+        let table = &self.table;
+        let appeared: Vec<(u32, TaskInfo)> = table
+            .live()
+            .filter(|(slot, _, _)| !up.named.contains(slot))
+            .map(|(slot, info, _)| (slot, TaskInfo::clone(info)))
+            .collect();
+        up.named.extend(appeared.iter().map(|(slot, _)| *slot));
+        let delays: Vec<(u32, Vec<(u16, u64)>)> = reading
+            .delays
+            .iter()
+            .filter_map(|(id, delays)| Some((table.slot_of(*id)?, delays.clone())))
+            .collect();
+        let header = Header { seq: round.seq, boot_ns: round.boot_ns, wall_offset_ns: round.wall_offset_ns };
+        let input = Input { appeared: &appeared, tasks: &tasks, gone: &gone, delays: &delays };
+        let batch = match up.encoder.encode(header, &input, snapshot) {
+            Ok(batch) => batch,
+            Err(error) => return self.lost(&format!("encoding: {error}")),
+        };
+        for slot in &gone {
+            up.named.remove(slot);
+        }
+        let bytes = batch.encoded_len();
+        self.wire_bytes += bytes as u64;
+        self.session.spent(bytes);
+        if !up.stream.send(Body::Batch(batch)) {
+            self.lost("the stream is slower than one batch a round");
+        }
+    }
+
+    /// Sends one spooled round beside the live one.
+    fn send_backlog(&mut self) {
+        let Some(up) = &mut self.up else { return };
+        if up.backlog.is_some() {
+            return;
+        }
+        if let Some(batch) = self.spool.first() {
+            self.wire_bytes += batch.encoded_len() as u64;
+            self.session.spent(batch.encoded_len());
+            if up.stream.send(Body::Batch(batch.clone())) {
+                up.backlog = Some(batch);
+            }
+        }
+    }
+
+    pub(super) fn spool_round(&mut self, round: &Round) {
+        let appeared: Vec<(u32, TaskInfo)> =
+            round.rows.iter().map(|(s, i, _)| (*s, TaskInfo::clone(i))).collect();
+        let tasks: Vec<(u32, Values)> = round.rows.iter().map(|(slot, _, values)| (*slot, *values)).collect();
+        let header = Header { seq: round.seq, boot_ns: round.boot_ns, wall_offset_ns: round.wall_offset_ns };
+        let input = Input { appeared: &appeared, tasks: &tasks, gone: &round.gone, delays: &[] };
+        let pushed = Encoder::encode_alone(header, &input)
+            .map_err(|error| error.to_string())
+            .and_then(|batch| self.spool.push(&batch).map_err(|e| e.to_string()));
+        if let Err(why) = pushed {
+            tracing::warn!(%why, "a round could not be spooled: its resolution is lost, its totals are not");
+        }
+    }
+
+    fn make_receipt(&mut self, reading: &Reading) {
+        let switch = |values: &Values| values.get(Metric::OnCpu);
+        let rows = || self.table.live().filter(|(_, info, _)| info.cgroup != ROOT);
+        let later = Ledgers {
+            boot_ns: reading.raw.boot_ns,
+            kernel_us: self.table.cgroups_cpu_us(),
+            switch_ns: rows().filter_map(|(_, _, values)| switch(values)).reduce(|a, b| a.saturating_add(b)),
+            proc_stat_us: reading.raw.busy_us.unwrap_or_default(),
+            iterator_error_us: reading.health.iterator_error_us,
+        };
+        if let Some(earlier) = self.ledgers.replace(later)
+            && let Some(receipt) = receipt::receipt(&earlier, &later)
+        {
+            self.receipt = Some(receipt);
+            if let Some(up) = &self.up {
+                // A receipt that does not fit is followed by the next one.
+                let _ = up.stream.send(Body::Receipt(receipt.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The kernel programs as a source: the pass over all cgroups, and the run-queue figures beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_bpf::abi::cgroup::valid;
+use agent_bpf::abi::histogram::BUCKETS;
+use agent_bpf::{Feature, FeatureState, KernelProbe, ProbeConfig, Visit};
+use agent_core::raw::{ROOT, Raw, RawCgroup};
+use model::gap::Unavailable;
+use model::id::CgroupId;
+use model::metric::Metric;
+use model::sample::Values;
+
+use super::{Health, SourceError};
+use crate::settings::Settings;
+
+/// Delays by task since the last histogram.
+pub type HistogramDeltas = Vec<(CgroupId, Vec<(u16, u64)>)>;
+
+pub(super) struct Kernel {
+    probe: KernelProbe,
+    /// Histograms as of the last slow round, by cgroup; modulo 2³² as the kernel counts.
+    histograms: BTreeMap<u64, Box<[u32; BUCKETS]>>,
+    page_bytes: u64,
+}
+
+impl Kernel {
+    pub(super) fn load(settings: &Settings, unavailable: &mut Vec<Unavailable>) -> Result<Self, SourceError> {
+        let config = ProbeConfig { pin_dir: settings.pin.clone(), ..ProbeConfig::new(&settings.cgroup) };
+        let probe = KernelProbe::load(&config)?;
+        for report in probe.features() {
+            if let FeatureState::Refused(why) = &report.state {
+                unavailable.push(Unavailable { what: report.feature.to_string(), why: why.to_string() });
+            }
+        }
+        let page_bytes = rustix::param::page_size() as u64;
+        Ok(Self { probe, histograms: BTreeMap::new(), page_bytes })
+    }
+
+    pub(super) fn counts(&self) -> bool {
+        self.probe.is_active(Feature::RunQueue)
+    }
+
+    pub(super) fn passes(&self) -> bool {
+        self.probe.is_active(Feature::CgroupPass) && self.probe.is_active(Feature::Parent)
+    }
+
+    pub(super) fn features(&self) -> Vec<String> {
+        Feature::ALL.iter().filter(|f| self.probe.is_active(**f)).map(ToString::to_string).collect()
+    }
+
+    pub(super) fn measure(&mut self, on: bool) -> Result<(), SourceError> {
+        Ok(self.probe.measure_run_time(on)?)
+    }
+
+    /// One pass: every cgroup below the root, parents first.
+    pub(super) fn pass(&mut self, raw: &mut Raw) -> Result<(), SourceError> {
+        let page = self.page_bytes;
+        self.probe.read_cgroups(|r| {
+            if r.parent_id == 0 || r.valid & valid::CPU == 0 {
+                return;
+            }
+            let mut values = Values::default();
+            if r.valid & valid::CPU_SPLIT != 0 {
+                values.set(Metric::CpuUser, r.user_ns / 1000);
+                values.set(Metric::CpuSystem, r.system_ns / 1000);
+            }
+            if r.valid & valid::THROTTLED != 0 {
+                values.set(Metric::Throttled, r.throttled_ns / 1000);
+                values.set(Metric::ThrottledPeriods, r.nr_throttled.into());
+            }
+            if r.valid & valid::MEMORY != 0 {
+                values.set(Metric::MemoryCurrent, r.memory_pages * page);
+                values.set(Metric::MemoryPeak, r.memory_peak_pages * page);
+            }
+            if r.valid & valid::MEMORY_EVENTS != 0 {
+                values.set(Metric::OomKills, r.oom_kills);
+            }
+            let (id, parent) = (CgroupId(r.id), CgroupId(r.parent_id));
+            raw.cgroups.push(RawCgroup { id, parent, cpu_ns: r.cpu_ns, values });
+        })?;
+        // Events are only a hint here: the pass has seen every cgroup itself.
+        self.probe.drain_events(|_, _| {});
+        Ok(())
+    }
+
+    /// Adds run-queue figures to the round; with `delays`, also what each task's histogram gained.
+    pub(super) fn run_queue(
+        &mut self,
+        raw: &mut Raw,
+        delays: Option<&mut HistogramDeltas>,
+    ) -> Result<(), SourceError> {
+        if !self.counts() {
+            return Ok(());
+        }
+        self.probe.scan_runq()?;
+        let set = |values: &mut Values, t: agent_bpf::RunqTotals| {
+            values.set(Metric::RunDelay, t.delay_ns);
+            values.set(Metric::RunCount, t.switches);
+            values.set(Metric::OnCpu, t.oncpu_ns);
+        };
+        for cgroup in &mut raw.cgroups {
+            let totals = self.probe.runq(cgroup.id.0).map(|r| r.totals).unwrap_or_default();
+            set(&mut cgroup.values, totals);
+        }
+        if let Some(r) = self.probe.runq(ROOT.0) {
+            set(&mut raw.root, r.totals);
+        }
+        if let Some(delays) = delays {
+            self.histograms(delays);
+        }
+        Ok(())
+    }
+
+    fn histograms(&mut self, delays: &mut HistogramDeltas) {
+        let histograms = &mut self.histograms;
+        let mut live = BTreeSet::new();
+        self.probe.for_each_runq(Visit::All, |r| {
+            live.insert(r.cgroup_id);
+            let mut now = Box::new([0u32; BUCKETS]);
+            r.add_histogram(&mut now);
+            let before = histograms.get(&r.cgroup_id);
+            let gained = |b: usize| now[b].wrapping_sub(before.map_or(0, |h| h[b]));
+            let sparse: Vec<(u16, u64)> =
+                (0..BUCKETS).map(|b| (b as u16, u64::from(gained(b)))).filter(|(_, n)| *n > 0).collect();
+            if !sparse.is_empty() {
+                delays.push((CgroupId(r.cgroup_id), sparse));
+                histograms.insert(r.cgroup_id, now);
+            }
+        });
+        histograms.retain(|id, _| live.contains(id));
+    }
+
+    pub(super) fn report(&self, health: &mut Health) {
+        let counters = self.probe.counters();
+        health.guard_misses = counters.guard_misses;
+        health.overflow_switches = counters.overflow.switches;
+        health.events_lost = counters.events_lost;
+        health.map_bytes = self.probe.map_bytes();
+        let mut total = 0;
+        let read = self.probe.program_costs(|cost| total += cost.run_time_ns);
+        health.program_ns = read.ok().map(|()| total);
+    }
+}
