@@ -16,6 +16,8 @@
 //! | `regions` | What lies where in the run-queue regions? |
 //! | `ledger` | How do regions become totals per cgroup, and how is a slot given back? |
 //! | `switch`, `pass`, `events` | The three groups of programs. |
+//! | `flush` | How does a pass read exact CPU times? |
+//! | `liveness` | Does a cgroup still exist? |
 //! | `self_check` | Do the programs see what /proc says? |
 //! | `pins` | How do counts survive a restart of the agent? |
 pub mod btf;
@@ -24,6 +26,7 @@ pub mod probe;
 
 mod bpf_call;
 mod events;
+mod flush;
 mod image;
 mod kernel;
 mod layout;

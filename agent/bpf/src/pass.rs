@@ -1,8 +1,9 @@
-//! Reads every cgroup of a subtree in one pass: one `pread` that makes the kernel sum up its per-CPU counters, one run of the iterator, and the
-//! records lie in mapped memory.
+//! Reads every cgroup of a subtree in one pass: a flush of the kernel's per-CPU counters, one run of the iterator, and the records lie in
+//! mapped memory.
 
 use crate::bpf_call;
 use crate::feature::{Feature, Refusal, tried};
+use crate::flush::Flush;
 use crate::image::MapSize;
 use crate::kernel::Kernel;
 use crate::mapped::Mapped;
@@ -12,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 static OBJECT: &[u8] =
@@ -38,7 +39,7 @@ pub(crate) struct Pass {
     records: Mapped,
     control: Mapped,
     capacity: usize,
-    top_stat: File,
+    flush: Flush,
 }
 
 /// A loaded pass, and the features that it does without.
@@ -65,17 +66,16 @@ impl Pass {
         let program = kernel.load_cgroup_iter(&mut loaded, "visit_cgroup")?;
 
         let directory = File::open(top).map_err(tried(format!("open {}", top.display())))?;
-        let stat = top.join("cpu.stat");
-        let top_stat = File::open(&stat).map_err(tried(format!("open {}", stat.display())))?;
+        let top_id = directory.metadata().map_err(tried(format!("stat {}", top.display())))?.ino();
+        let flush = Flush::open(top, top_id).map_err(tried(format!("open cpu.stat in {}", top.display())))?;
         let link = bpf_call::link_cgroup_iter(program.as_fd(), directory.as_fd())
             .map_err(tried(format!("attach a cgroup iterator to {}", top.display())))?;
         let records = Mapped::new(loaded.map("RECORDS")?.as_fd(), capacity * size_of::<CgroupRecord>())
             .map_err(tried("map the records"))?;
         let control = Mapped::new(loaded.map("PASS")?.as_fd(), size_of::<PassControl>())
             .map_err(tried("map the pass control"))?;
-        let mut pass = Self { link, program, records, control, capacity, top_stat };
+        let mut pass = Self { link, program, records, control, capacity, flush };
 
-        let top_id = directory.metadata().map_err(tried(format!("stat {}", top.display())))?.ino();
         let mut first = None;
         let report = pass.run().map_err(tried("first pass"))?;
         pass.for_each(report, |record| {
@@ -90,10 +90,22 @@ impl Pass {
         Ok((pass, gaps))
     }
 
-    /// Runs the iterator. Allocates nothing.
+    /// Flushes, and runs the iterator. Allocates only when a child of the root came or went, and then runs once more.
     pub(crate) fn run(&mut self) -> io::Result<PassReport> {
-        // Reading an ancestor's file flushes the per-CPU counters of everything below it.
-        self.top_stat.read_at(&mut [0; 64], 0)?;
+        self.flush.run()?;
+        let report = self.iterate()?;
+        let below_top =
+            (0..report.recorded).map(|index| self.records.copy(index * size_of::<CgroupRecord>()));
+        let below_top = below_top.filter(|record: &CgroupRecord| record.level == 1).map(|record| record.id);
+        if self.flush.is_complete(below_top) {
+            return Ok(report);
+        }
+        self.flush.refresh()?;
+        self.flush.run()?;
+        self.iterate()
+    }
+
+    fn iterate(&mut self) -> io::Result<PassReport> {
         self.control.store(0, PassControl::default());
         let mut run = bpf_call::open_pass(self.link.as_fd())?;
         // The program prints nothing: reading runs it, and yields no bytes.

@@ -1,5 +1,5 @@
 //! Cgroups of the tests' own, removed when they are dropped.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
