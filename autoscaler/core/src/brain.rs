@@ -15,6 +15,7 @@ use model::workload::Workload;
 use crate::check;
 use crate::controller::{Context, Controller, DecisionIds, Pause};
 use crate::event::{Event, Plan, Time};
+use crate::idle::{Ledger, NodeFacts, Page};
 use crate::place::{Link, Node};
 use crate::rollout::Fence;
 use crate::view::{Explanation, WorkloadView};
@@ -48,6 +49,7 @@ pub struct Brain {
     nodes: BTreeMap<NodeId, Node>,
     workloads: BTreeMap<WorkloadName, Controller>,
     pause: Option<Pause>,
+    ledger: Ledger,
     refused: u64,
 }
 
@@ -62,6 +64,7 @@ impl Brain {
             nodes: BTreeMap::new(),
             workloads: BTreeMap::new(),
             pause: None,
+            ledger: Ledger::new(config.idle_ms),
             refused: 0,
         }
     }
@@ -151,7 +154,14 @@ impl Brain {
             }
             plan.wake_at = plan.wake_at.into_iter().chain(workload.wake_at(now)).min();
         }
+        self.account(now);
         plan
+    }
+
+    /// Pages of the idle ledger that were closed since the last call. They follow from the events, so they need no
+    /// place in the journal; the shell keeps them for people.
+    pub fn take_idle(&mut self) -> Vec<Page> {
+        self.ledger.take()
     }
 
     /// The specifications in force, by name: what [`Fleet::digests`](crate::fleet::Fleet::digests) needs.
@@ -236,6 +246,34 @@ impl Brain {
                 }
             }
         }
+    }
+
+    /// Books the time since the last call in the idle ledger.
+    fn account(&mut self, now: Time) {
+        let stale = 3 * self.config.round_ms;
+        let workloads = || self.workloads.values().filter(|w| w.in_force);
+        let facts: Vec<NodeFacts> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.link == Link::Up)
+            .map(|(name, node)| {
+                let fresh = node.load.as_ref().filter(|l| l.age_ms.is_some_and(|age| age <= stale));
+                let units = workloads()
+                    .filter(|w| node.can_start(w.starts_by()))
+                    .map(|w| w.given())
+                    .map(|(cpu, memory)| (cpu, memory.unwrap_or(0)));
+                NodeFacts {
+                    node: name.clone(),
+                    cpu_millis: u64::from(node.inventory.cpus) * 1_000,
+                    memory_kib: node.inventory.memory_bytes / 1_024,
+                    used: fresh.map(|l| ((l.cpu_cores.max(0.0) * 1e3) as u64, l.memory_bytes / 1_024)),
+                    acts: node.inventory.acts,
+                    unit: units.min(),
+                }
+            })
+            .collect();
+        let claims: Vec<_> = workloads().flat_map(Controller::claims).collect();
+        self.ledger.spend(&facts, &claims, now);
     }
 
     /// A remembered replica's node counts as awaited until it connects.

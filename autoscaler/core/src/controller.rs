@@ -6,13 +6,17 @@
 //! | `controller/round.rs` | what to do about this round's numbers |
 //! | `controller/change.rs` | which replicas start or leave, and whether the linter lets them |
 //! | `controller/orders.rs` | which steps are sent now |
+//! | `controller/sizes.rs` | what one replica should be given |
+//! | `controller/claims.rs` | what the replicas hold without using it |
 //! | `controller/show.rs` | what people are shown |
 
 mod change;
+mod claims;
 mod happened;
 mod orders;
 mod round;
 mod show;
+mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -32,6 +36,7 @@ use crate::rollout::Replica;
 use crate::signal::Load;
 use crate::stabilise::Stabiliser;
 use crate::view::Anomaly;
+use crate::vpa::Recommender;
 
 /// Decisions kept for `explain`.
 pub(crate) const DECISIONS_KEPT: usize = 64;
@@ -122,6 +127,10 @@ pub(crate) struct Controller {
     ready_ms: f64,
     frozen: Vec<Reason>,
     said: Option<crate::assess::Assessment>,
+    sizes: Recommender,
+    sized_at: Time,
+    size_said: Option<u64>,
+    oom_kills: BTreeMap<TaskName, u64>,
     last: Option<Key>,
     decisions: VecDeque<Decision>,
     anomalies: VecDeque<Anomaly>,
@@ -157,6 +166,10 @@ impl Controller {
             ready_ms: READY_MS as f64,
             frozen: Vec::new(),
             said: None,
+            sizes: Recommender::new(),
+            sized_at: Time(0),
+            size_said: None,
+            oom_kills: BTreeMap::new(),
             last: None,
             decisions: VecDeque::new(),
             anomalies: VecDeque::new(),

@@ -1,11 +1,29 @@
 //! The pure half of the autoscaler: events in, plans out.
 //!
+//! Read in this order:
+//!
 //! | module | answers |
 //! |---|---|
 //! | [`event`] | what the brain is told, and what it answers |
+//! | [`brain`] | the two methods: take a fact in, say what to do |
+//! | [`decide`] | the policy in one place: wishes, bounds, patience, gates |
 //! | [`fleet`] | what every task uses now, reduced to one digest per workload and round |
-//! | [`brain`] | what to do now |
+//! | [`signal`] | what a workload carries now |
+//! | [`forecast`] | what it will carry when a decision takes effect |
+//! | [`horizontal`] | how many replicas carry that |
+//! | [`estimate`], [`vpa`] | how large a task should be: pooled quantile regression, and the VPA's rule |
+//! | [`joint`] | that replicas and sizes never fight |
+//! | [`rails`], [`service`] | what is particular to a kind of workload |
+//! | [`assess`] | the one form in which kinds say what they need |
+//! | [`hpa`] | the Horizontal Pod Autoscaler's rule |
+//! | [`stabilise`] | when a wish becomes a change |
+//! | [`place`] | on which node |
+//! | [`check`] | what must hold whatever a policy thinks |
+//! | [`replica`] | the life of one replica |
+//! | [`rollout`] | its steps as fenced commands, sent until answered |
+//! | [`idle`] | why capacity is idle |
 //! | [`view`] | what the brain shows of itself |
+//! | [`simulate`] | the scoring games, played by the same parts |
 
 pub mod assess;
 pub mod brain;
@@ -18,6 +36,8 @@ pub mod fleet;
 pub mod forecast;
 pub mod horizontal;
 pub mod hpa;
+pub mod idle;
+pub mod joint;
 pub mod place;
 pub mod rails;
 pub mod replica;
@@ -29,3 +49,4 @@ pub mod stabilise;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod vpa;

@@ -136,6 +136,7 @@ impl Controller {
             let servers = balancer.report.servers.clone();
             self.servers(&servers, at, now);
         }
+        self.size_seen(&digest, now);
         self.digest = Some(digest);
         self.digest_at = now;
         self.digest_new = true;

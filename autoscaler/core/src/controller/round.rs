@@ -50,6 +50,8 @@ impl Controller {
         let decided = if self.digest_new { Some(self.judge(held.clone(), context)) } else { None };
         self.digest_new = false;
         decisions.extend(self.settle(wanted, decided, held.as_ref(), ids, context));
+        let still = !self.replicas.values().any(|r| r.state.rises() || r.state.leaves());
+        decisions.extend(self.size_decision(still, ids, context));
         decisions
     }
 
@@ -285,7 +287,7 @@ impl Controller {
         }
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         before: u32,
         decided: Decided,

@@ -5,6 +5,8 @@
 //! smoothing moves the quantile by less than what a sample of this size leaves open. A small ridge keeps nearly equal
 //! features from running off against each other. Deterministic: samples are taken in order.
 
+#![allow(clippy::needless_range_loop, reason = "triangular matrices are written by their indices")]
+
 use super::features::{COUNT, Features};
 
 /// Width of the kernel in the unit of the task's scale.

@@ -1,0 +1,92 @@
+//! What a workload's replicas hold of their nodes without using it, and why.
+
+use std::collections::BTreeMap;
+
+use model::id::TaskName;
+use model::reason::Reason;
+
+use super::Controller;
+use crate::event::ReplicaDigest;
+use crate::idle::{Cause, Claim};
+use crate::rollout::Replica;
+
+impl Controller {
+    /// Claims on idle capacity: first those that leave, then those that are not needed, then the needed ones.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        let used: BTreeMap<&TaskName, &ReplicaDigest> =
+            self.digest.iter().flat_map(|d| &d.replicas).map(|r| (&r.task, r)).collect();
+        let workload = self.workload.name.clone();
+        let mut claims = Vec::new();
+        let serving: Vec<&Replica> = self.replicas.values().filter(|r| r.state.counts()).collect();
+        let need = self.said.as_ref().map_or(self.wanted, |said| said.need) as usize;
+        for replica in self.replicas.values().filter(|r| r.state.leaves()) {
+            claims.extend(self.claim(replica, &used, Cause::Draining { workload: workload.clone() }));
+        }
+        // The newest would leave first.
+        let surplus = serving.len().saturating_sub(need);
+        let mut order = serving.clone();
+        order.sort_by_key(|r| std::cmp::Reverse(r.number));
+        let why = self.surplus();
+        for (at, replica) in order.iter().enumerate() {
+            let cause =
+                if at < surplus { why.clone() } else { Cause::OverSized { workload: workload.clone() } };
+            claims.extend(self.claim(replica, &used, cause));
+        }
+        claims
+    }
+
+    /// Why replicas that are not needed are still there.
+    fn surplus(&self) -> Cause {
+        let workload = self.workload.name.clone();
+        if self.wanted <= self.workload.spec.replicas.min {
+            return Cause::KeptForFailure { workload };
+        }
+        let blocked =
+            |rule: &Reason| Cause::Blocked { workload: workload.clone(), rule: rule.code().to_owned() };
+        if let Some(frozen) = self.frozen.first() {
+            return blocked(frozen);
+        }
+        let last = self.decisions.front().and_then(|decision| decision.reasons.first());
+        match last {
+            Some(
+                reason @ (Reason::SurvivorsTooBusy { .. }
+                | Reason::TooFewUp { .. }
+                | Reason::Paused { .. }
+                | Reason::ObserveOnly
+                | Reason::RecommendOnly
+                | Reason::ChangeUnderway { .. }),
+            ) => blocked(reason),
+            _ => Cause::CoolingDown { workload },
+        }
+    }
+
+    fn claim(
+        &self,
+        replica: &Replica,
+        used: &BTreeMap<&TaskName, &ReplicaDigest>,
+        cause: Cause,
+    ) -> Option<Claim> {
+        let digest = used.get(&replica.task);
+        let (cpu, memory) = self.given();
+        let used_cpu = digest.and_then(|d| d.cpu_cores).map_or(0, |c| (c.max(0.0) * 1e3) as u64);
+        let used_memory = digest.and_then(|d| d.memory_bytes).unwrap_or(0) / 1_024;
+        let claim = Claim {
+            node: replica.node.clone(),
+            cause,
+            cpu_millis: cpu.saturating_sub(used_cpu),
+            memory_kib: memory.map_or(0, |memory| memory.saturating_sub(used_memory)),
+        };
+        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+    }
+
+    /// What one replica is given: thousandths of a core, KiB.
+    pub(crate) fn given(&self) -> (u64, Option<u64>) {
+        let spec = &self.workload.spec;
+        let cpu = (crate::service::cores(spec) * 1e3) as u64;
+        (cpu, spec.size.memory.map(|memory| memory.0 / 1_024))
+    }
+
+    pub(crate) fn starts_by(&self) -> &str {
+        self.launcher()
+    }
+}
