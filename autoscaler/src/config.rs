@@ -10,7 +10,7 @@ mod settings;
 pub use address::Address;
 pub use fragment::Fragment;
 pub use input::{Input, load};
-pub use settings::{HistorySettings, JournalSettings, LimitSettings, Settings};
+pub use settings::{HistorySettings, LimitSettings, Settings};
 
 use std::fmt;
 

@@ -1,14 +1,32 @@
 //! The central service: agents stream to it, it journals, asks the brain, and sends commands.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`service`] | what runs, in which order it starts and stops |
+//! | [`control`] | the one loop that owns the brain, the fleet and the journal |
+//! | [`listen`] | agents' streams |
+//! | [`rest`], [`api`] | the REST interface, and the types it speaks |
+//! | [`store`], [`replay`] | what is durable, and how it becomes a brain again |
+//! | [`history`] | use over time |
+//! | [`config`], [`clock`], [`metrics`] | settings, controller time, what the service says of itself |
 
 pub mod api;
+#[cfg(feature = "service")]
 pub mod clock;
+#[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
 pub mod control;
+#[cfg(feature = "service")]
 pub mod history;
+#[cfg(feature = "service")]
 pub mod listen;
+#[cfg(feature = "service")]
 pub mod metrics;
 pub mod replay;
+#[cfg(feature = "service")]
 #[allow(unused_qualifications, reason = "the OpenAPI macros write full paths")]
 pub mod rest;
+#[cfg(feature = "service")]
 pub mod service;
 pub mod store;

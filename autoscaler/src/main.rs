@@ -1,5 +1,6 @@
 //! `trimtab-autoscaler`: the central service.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,7 +106,8 @@ fn configuration(arguments: &Arguments) -> Result<(Input, Settings), ConfigFault
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&settings.log);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     // One thread for the loop and its peers, one so that a question never waits for a long turn.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -18,6 +18,7 @@ mod tests;
 
 pub use journal::{Base, BrainConfig, Entry, Record};
 pub use queries::{DecisionRow, EndedTaskRow, Page, PauseRow, Reader, SpecRow, StoredReply};
+pub use retention::JournalSettings;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -188,7 +189,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when SQLite refuses.
-    pub fn retain(&mut self, settings: &crate::config::JournalSettings, now: Time) -> Result<(), StoreError> {
+    pub fn retain(&mut self, settings: &JournalSettings, now: Time) -> Result<(), StoreError> {
         let result = retention::retain(&self.db, settings, now);
         result.map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use model::units::{Bytes, Millis, Share};
 
 use super::{Address, ConfigFault, Input};
+use crate::store::JournalSettings;
 
 /// Everything that can be set, checked. Each component takes its slice.
 #[derive(Debug, Clone)]
@@ -32,21 +33,6 @@ pub struct Settings {
     pub history: HistorySettings,
     /// Bounds on what peers may use.
     pub limits: LimitSettings,
-}
-
-/// How much of the past the store keeps.
-#[derive(Debug, Clone, Copy)]
-pub struct JournalSettings {
-    /// Closed parts are kept this long, ms.
-    pub retain_ms: u64,
-    /// A start replays at most this much, ms.
-    pub replay_ms: u64,
-    /// Closed parts are dropped above this size, bytes.
-    pub max_bytes: u64,
-    /// Ended tasks are kept this long, ms.
-    pub tasks_retain_ms: u64,
-    /// Decisions and the idle ledger are kept this long, ms.
-    pub decisions_retain_ms: u64,
 }
 
 /// How much history is kept at which resolution.

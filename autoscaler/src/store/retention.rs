@@ -4,7 +4,21 @@ use autoscaler_core::event::Time;
 use rusqlite::{Connection, params};
 
 use super::schema::integer;
-use crate::config::JournalSettings;
+
+/// How much of the past the store keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalSettings {
+    /// Closed parts are kept this long, ms.
+    pub retain_ms: u64,
+    /// A start replays at most this much, ms.
+    pub replay_ms: u64,
+    /// Closed parts are dropped above this size, bytes.
+    pub max_bytes: u64,
+    /// Ended tasks are kept this long, ms.
+    pub tasks_retain_ms: u64,
+    /// Decisions and the idle ledger are kept this long, ms.
+    pub decisions_retain_ms: u64,
+}
 
 /// Answers to requests are remembered for a day, as HTTP interfaces with idempotency keys usually do.
 const REPLIES_MS: u64 = 86_400_000;
