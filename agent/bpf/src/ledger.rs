@@ -58,6 +58,7 @@ pub(crate) struct Ledger {
     doomed: Vec<u64>,
     closed: RunqTotals,
     overflow: RunqTotals,
+    slots_used: usize,
     scan: u64,
     /// Scan at which the last complete pass began; 0 before the first.
     pass: u64,
@@ -73,6 +74,7 @@ impl Ledger {
             doomed: Vec::with_capacity(regions.slots()),
             closed: RunqTotals::default(),
             overflow: RunqTotals::default(),
+            slots_used: 0,
             scan: 0,
             pass: 0,
         }
@@ -100,6 +102,7 @@ impl Ledger {
     pub(crate) fn scan(&mut self, regions: &mut Regions, is_gone: &mut dyn FnMut(u64) -> bool) {
         self.scan += 1;
         self.free_retired(regions);
+        self.slots_used = 0;
         let per_cpu = regions.slots() + 1;
         for cpu in 0..regions.cpus() {
             for index in 0..regions.slots() {
@@ -139,6 +142,11 @@ impl Ledger {
         self.overflow
     }
 
+    /// Slots that the last scan found claimed or retired.
+    pub(crate) fn slots_used(&self) -> usize {
+        self.slots_used
+    }
+
     /// Cgroups listed.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -147,6 +155,7 @@ impl Ledger {
     fn fold(&mut self, sums: SlotSums, position: usize) {
         use agent_abi::runq::{FREE, RETIRED};
         let seen = &mut self.seen[position];
+        self.slots_used += usize::from(sums.cgroup_id != FREE);
         if sums.cgroup_id == FREE || sums.cgroup_id == RETIRED || sums == *seen {
             return;
         }

@@ -155,6 +155,10 @@ pub struct Counters {
     pub events_lost: u64,
     /// Cgroups with run-queue figures.
     pub tracked: usize,
+    /// Slots in use as of the last scan, all CPUs together.
+    pub slots_used: usize,
+    /// Slots there are, all CPUs together.
+    pub slots: usize,
 }
 
 /// What a program costs.
@@ -366,6 +370,8 @@ impl KernelProbe {
             counters.overflow = ledger.overflow();
             counters.closed = ledger.closed();
             counters.tracked = ledger.len();
+            counters.slots_used = ledger.slots_used();
+            counters.slots = switch.regions.cpus() * switch.regions.slots();
         }
         counters.events_lost = self.events.as_ref().map_or(0, Events::lost);
         counters
