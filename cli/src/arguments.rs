@@ -1,0 +1,255 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER: &str = "Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 validation, 6 not authorised, \
+    7 timeout or not converged, 8 unreachable, 10 changes present (plan --detailed-exitcode).";
+
+/// See what a fleet uses, set targets, and learn why each change was made or not made.
+#[derive(Debug, Parser)]
+#[command(name = "trimtab", version, after_help = AFTER, propagate_version = true, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// The autoscaler: http://ADDRESS or unix:PATH [default: a running one on this host, or http://127.0.0.1:7780].
+    #[arg(long, global = true, env = "TRIMTAB_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List nodes, workloads, decisions, plans, tasks, the idle ledger, or show the status.
+    Get(Get),
+    /// Say why: what was done, what was not, what blocks.
+    Explain {
+        #[command(subcommand)]
+        what: Explained,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
+        output: Output,
+    },
+    /// Live view of nodes, workloads and the busiest tasks.
+    Top(Top),
+    /// Check specification files, offline.
+    Validate {
+        /// Files, or `-` for standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How to print faults: table (for people) or json.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Show what applying specifications would change.
+    Plan(Plan),
+    /// Apply specifications.
+    Apply(Apply),
+    /// Set a part of a specification.
+    Set {
+        #[command(subcommand)]
+        what: Settable,
+    },
+    /// Withdraw a specification; its tasks keep running and are left alone.
+    Delete {
+        #[command(subcommand)]
+        what: Deletable,
+    },
+    /// Stop all acting, or that on one workload; measuring goes on.
+    Pause {
+        /// One workload; without it all.
+        workload: Option<String>,
+        /// For how long (30m, 2h); without it until resumed.
+        #[arg(long = "for", value_name = "DURATION")]
+        for_: Option<String>,
+        /// Why, for those who ask later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Act again.
+    Resume {
+        /// One workload; without it all.
+        workload: Option<String>,
+    },
+    /// Run the journal again, offline, and compare each plan bit for bit.
+    Replay {
+        /// A state directory or a copy of its trimtab.db [default: that of this host].
+        path: Option<PathBuf>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Play a scoring game with the autoscaler's own core: JSON lines on standard input and output.
+    Simulate {
+        /// Speak on standard input and output (the only way there is).
+        #[arg(long, required = true)]
+        stdio: bool,
+    },
+    /// Check this host and the autoscaler; each finding says what to do.
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them.
+    Man {
+        /// Write one page per command there.
+        directory: Option<PathBuf>,
+    },
+    /// Print the version.
+    Version {
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Machines with an agent.
+    #[value(alias = "node")]
+    Nodes,
+    /// What is scaled.
+    #[value(alias = "workload")]
+    Workloads,
+    /// Acts and non-acts with their reasons.
+    #[value(alias = "decision")]
+    Decisions,
+    /// Acts only.
+    #[value(alias = "plan")]
+    Plans,
+    /// Tasks with their use.
+    #[value(alias = "task")]
+    Tasks,
+    /// Idle capacity by cause.
+    Idle,
+    /// Whether it acts, is paused or frozen.
+    Status,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For people with room.
+    Wide,
+    /// A versioned contract.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// For spreadsheets.
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// What.
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// Only this one.
+    pub(crate) name: Option<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Print again whenever it has changed, until interrupted.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Only of this workload (decisions, plans, tasks).
+    #[arg(long)]
+    pub(crate) workload: Option<String>,
+    /// Only on this node (tasks).
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Tasks that ended, with their final totals (tasks).
+    #[arg(long)]
+    pub(crate) ended: bool,
+    /// At most so many.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explained {
+    /// Why a workload is as it is.
+    Workload {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Time between two views, in seconds.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) interval: u64,
+    /// Tasks to show.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) tasks: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Files or directories; `-` is standard input.
+    #[arg(short, long = "file", required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Exit with 10 when something would change.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+    /// How to print it: table (a comparison) or json.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// Files or directories; `-` is standard input.
+    #[arg(short, long = "file", required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Wait until as many replicas are up as are wanted.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Settable {
+    /// Set target, bounds or mode: cpu=65% queue=20ms min=2 max=20 mode=auto.
+    Target(Target),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The workload.
+    pub(crate) name: String,
+    /// cpu=SHARE, queue=DURATION, min=N, max=N, mode=observe|recommend|auto; an empty value removes a target.
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Deletable {
+    /// A workload's specification.
+    Workload {
+        /// Its name.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}

@@ -1,0 +1,342 @@
+//! `trimtab get`.
+
+use std::time::Duration;
+
+use autoscaler::api::{
+    API_VERSION, Decisions, EndedTasks, Idle, Node, Nodes, Status, Tasks, Workload, Workloads,
+};
+use serde::Serialize;
+
+use crate::arguments::{Get, Kind, Output};
+use crate::client::{Client, escaped};
+use crate::failure::{self, Failure};
+use crate::output::{self, Rows, age, bytes, fresh_view, moment, number, percent};
+
+/// Distance of questions when watching.
+const WATCH: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(client: &Client, get: &Get) -> Result<(), Failure> {
+    let mut last = String::new();
+    loop {
+        let text = once(client, get)?;
+        if text != last {
+            let view = if get.watch { fresh_view() } else { "" };
+            output::print(&format!("{view}{text}"))?;
+            last = text;
+        }
+        if !get.watch {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH);
+    }
+}
+
+fn once(client: &Client, get: &Get) -> Result<String, Failure> {
+    match get.kind {
+        Kind::Nodes => {
+            let mut nodes: Nodes = client.get("/api/v1/nodes")?;
+            nodes.items = only(nodes.items, get.name.as_deref(), |node| &node.name, "node", "get nodes")?;
+            shown(&nodes, &node_rows(&nodes.items), get.output, "no agent has connected yet")
+        }
+        Kind::Workloads => {
+            let mut workloads: Workloads = client.get("/api/v1/workloads")?;
+            workloads.items =
+                only(workloads.items, get.name.as_deref(), |w| &w.name, "workload", "get workloads")?;
+            let hint = "no workload is specified; write a file and `trimtab apply -f FILE`";
+            shown(&workloads, &workload_rows(&workloads.items), get.output, hint)
+        }
+        Kind::Decisions | Kind::Plans => {
+            let acts = if get.kind == Kind::Plans { "&acts=true" } else { "" };
+            let workload = get.workload.as_deref().or(get.name.as_deref());
+            let of = workload.map(|name| format!("&workload={}", escaped(name))).unwrap_or_default();
+            let limit = get.limit.unwrap_or(50);
+            let decisions: Decisions = client.get(&format!("/api/v1/decisions?limit={limit}{acts}{of}"))?;
+            if let Some(why) = &decisions.frozen {
+                eprintln!("frozen, nothing is done: {why}");
+            }
+            shown(&decisions, &decision_rows(&decisions), get.output, "nothing was decided yet")
+        }
+        Kind::Tasks if get.ended => {
+            let limit = get.limit.unwrap_or(100);
+            let tasks: EndedTasks =
+                client.get(&format!("/api/v1/tasks?state=ended&limit={limit}{}", filter(get)))?;
+            shown(&tasks, &ended_rows(&tasks), get.output, "no task has ended")
+        }
+        Kind::Tasks => {
+            let limit = get.limit.map(|n| format!("&limit={n}")).unwrap_or_default();
+            let tasks: Tasks = client.get(&format!("/api/v1/tasks?state=live{limit}{}", filter(get)))?;
+            shown(&tasks, &task_rows(&tasks), get.output, "no task is known")
+        }
+        Kind::Idle => {
+            let idle: Idle = client.get(&format!("/api/v1/idle?limit={}", get.limit.unwrap_or(10)))?;
+            shown(
+                &idle,
+                &idle_rows(&idle),
+                get.output,
+                "no page of the idle ledger is closed yet: the first takes a minute",
+            )
+        }
+        Kind::Status => {
+            let status: Status = client.get("/api/v1/status")?;
+            shown(&status, &status_rows(&status), get.output, "")
+        }
+    }
+}
+
+fn filter(get: &Get) -> String {
+    let of = |name: &str, value: Option<&String>| {
+        value.map(|v| format!("&{name}={}", escaped(v))).unwrap_or_default()
+    };
+    of("node", get.node.as_ref()) + &of("workload", get.workload.as_ref())
+}
+
+fn shown(value: &impl Serialize, rows: &Rows, output: Output, empty: &str) -> Result<String, Failure> {
+    if rows.rows.is_empty() && matches!(output, Output::Table | Output::Wide) {
+        eprintln!("{empty}");
+        return Ok(String::new());
+    }
+    output::text(value, rows, output)
+}
+
+fn only<T>(
+    items: Vec<T>,
+    name: Option<&str>,
+    key: impl Fn(&T) -> &String,
+    what: &str,
+    list: &str,
+) -> Result<Vec<T>, Failure> {
+    let Some(name) = name else { return Ok(items) };
+    let found: Vec<T> = items.into_iter().filter(|item| key(item) == name).collect();
+    if found.is_empty() {
+        let message = format!("there is no {what} `{}`", output::safe(name));
+        return Err(
+            Failure::new(failure::Kind::NotFound, message).next(format!("`trimtab {list}` lists all"))
+        );
+    }
+    Ok(found)
+}
+
+pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
+    let mut rows = Rows::new(&[
+        ("name", false, false),
+        ("state", false, false),
+        ("tier", false, false),
+        ("cpus", true, false),
+        ("cpu_used", true, false),
+        ("cpu_use", true, false),
+        ("memory", true, false),
+        ("memory_used", true, false),
+        ("tasks", true, false),
+        ("age", true, false),
+        ("acts", false, true),
+        ("launchers", false, true),
+        ("kernel", false, true),
+        ("accounting_error", true, true),
+    ]);
+    for node in nodes {
+        let share = (node.cpus > 0).then(|| node.cpu_cores / f64::from(node.cpus));
+        rows.push(vec![
+            node.name.clone(),
+            if node.connected { "connected" } else { "away" }.to_owned(),
+            node.tier.clone(),
+            node.cpus.to_string(),
+            number(Some(node.cpu_cores)),
+            percent(share),
+            bytes(Some(node.memory_total_bytes)),
+            bytes(Some(node.memory_bytes)),
+            node.tasks.to_string(),
+            age(node.age_ms),
+            if node.acts { "yes" } else { "observes" }.to_owned(),
+            node.launchers.join(" "),
+            node.kernel.clone(),
+            node.accounting_error_ratio.map_or_else(|| "-".to_owned(), |e| format!("{:.4}%", e * 100.0)),
+        ]);
+    }
+    rows
+}
+
+pub(crate) fn workload_rows(workloads: &[Workload]) -> Rows {
+    let mut rows = Rows::new(&[
+        ("name", false, false),
+        ("type", false, false),
+        ("mode", false, false),
+        ("up", true, false),
+        ("wanted", true, false),
+        ("bounds", false, false),
+        ("requests/s", true, false),
+        ("queue_p95", true, false),
+        ("use", true, false),
+        ("state", false, false),
+        ("starting", true, true),
+        ("leaving", true, true),
+        ("cpu", true, true),
+        ("memory", true, true),
+        ("policy", false, true),
+        ("last", false, true),
+    ]);
+    for w in workloads {
+        let state = match (&w.paused, w.frozen.first(), w.starting + w.leaving) {
+            (Some(_), _, _) => "paused".to_owned(),
+            (None, _, changing) if changing > 0 => "changing".to_owned(),
+            (None, Some(reason), _) => format!("holds: {}", reason.code),
+            (None, None, _) => "steady".to_owned(),
+        };
+        rows.push(vec![
+            w.name.clone(),
+            w.kind.clone(),
+            w.mode.clone(),
+            w.up.to_string(),
+            w.wanted.to_string(),
+            format!("{}..{}", w.min, w.max),
+            number(w.load.requests_per_second),
+            w.load.queue_delay_p95_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms")),
+            percent(w.load.utilisation),
+            state,
+            w.starting.to_string(),
+            w.leaving.to_string(),
+            number(w.load.cpu_cores),
+            bytes(w.load.memory_bytes),
+            w.policy.clone(),
+            w.last.as_ref().map_or_else(String::new, |d| format!("{} {}", moment(d.at_ms), d.summary)),
+        ]);
+    }
+    rows
+}
+
+fn decision_rows(decisions: &Decisions) -> Rows {
+    let mut rows = Rows::new(&[
+        ("time", false, false),
+        ("workload", false, false),
+        ("act", false, false),
+        ("kind", false, false),
+        ("replicas", false, false),
+        ("why", false, false),
+        ("inputs", false, true),
+        ("id", true, true),
+    ]);
+    for d in &decisions.items {
+        let why: Vec<&str> = d.reasons.iter().map(|reason| reason.text.as_str()).collect();
+        rows.push(vec![
+            moment(d.at_ms),
+            d.workload.clone(),
+            if d.act { "yes" } else { "no" }.to_owned(),
+            d.kind.clone(),
+            if d.before == d.after { d.after.to_string() } else { format!("{} -> {}", d.before, d.after) },
+            why.join("; "),
+            d.inputs_hash.clone(),
+            d.id.clone(),
+        ]);
+    }
+    rows
+}
+
+fn task_rows(tasks: &Tasks) -> Rows {
+    let mut rows = Rows::new(&[
+        ("node", false, false),
+        ("kind", false, false),
+        ("name", false, false),
+        ("workload", false, false),
+        ("cpu", true, false),
+        ("memory", true, false),
+        ("cpu_total_us", true, false),
+        ("run_delay", true, true),
+        ("age", true, true),
+        ("cgroup", true, true),
+    ]);
+    for t in &tasks.items {
+        rows.push(vec![
+            t.node.clone(),
+            t.kind.clone(),
+            t.task.clone().unwrap_or_else(|| t.name.clone()),
+            t.workload.clone().unwrap_or_else(|| "-".to_owned()),
+            t.cpu_cores.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}")),
+            bytes(t.memory_bytes),
+            t.totals.get("cpu_time_us").map_or_else(|| "-".to_owned(), ToString::to_string),
+            t.run_delay_mean_seconds.map_or_else(|| "-".to_owned(), |v| format!("{:.1}us", v * 1e6)),
+            age(t.age_ms),
+            t.cgroup.to_string(),
+        ]);
+    }
+    rows
+}
+
+fn ended_rows(tasks: &EndedTasks) -> Rows {
+    let mut rows = Rows::new(&[
+        ("ended", false, false),
+        ("node", false, false),
+        ("kind", false, false),
+        ("name", false, false),
+        ("workload", false, false),
+        ("cpu_total_us", true, false),
+        ("end", false, false),
+        ("cgroup", true, true),
+        ("boot", false, true),
+    ]);
+    for t in &tasks.items {
+        let end = match (t.status, t.signal, t.asked) {
+            (_, Some(signal), asked) => {
+                format!("signal {signal}{}", if asked == Some(true) { ", asked" } else { "" })
+            }
+            (Some(status), None, asked) => {
+                format!("status {status}{}", if asked == Some(true) { ", asked" } else { "" })
+            }
+            (None, None, _) => "-".to_owned(),
+        };
+        rows.push(vec![
+            moment(t.ended_ms),
+            t.node.clone(),
+            t.kind.clone().unwrap_or_default(),
+            t.task.clone().or_else(|| t.name.clone()).unwrap_or_default(),
+            t.workload.clone().unwrap_or_else(|| "-".to_owned()),
+            t.cpu_total_us.map_or_else(|| "-".to_owned(), |v| v.to_string()),
+            end,
+            t.cgroup.to_string(),
+            t.boot.clone(),
+        ]);
+    }
+    rows
+}
+
+/// One row per field of each page: the ledger's causes are data, and new ones show without a new client.
+fn idle_rows(idle: &Idle) -> Rows {
+    let mut rows = Rows::new(&[("page", true, false), ("field", false, false), ("value", true, false)]);
+    for (page, item) in idle.items.iter().enumerate() {
+        flatten(&mut rows, page, "", item);
+    }
+    rows
+}
+
+fn flatten(rows: &mut Rows, page: usize, path: &str, value: &serde_json::Value) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(n, v)| flatten(rows, page, &below(n), v))
+        }
+        serde_json::Value::Array(many) => {
+            many.iter().enumerate().for_each(|(n, v)| flatten(rows, page, &below(&n.to_string()), v));
+        }
+        serde_json::Value::String(text) => rows.push(vec![page.to_string(), path.to_owned(), text.clone()]),
+        plain => rows.push(vec![page.to_string(), path.to_owned(), plain.to_string()]),
+    }
+}
+
+pub(crate) fn status_rows(status: &Status) -> Rows {
+    let mut rows = Rows::new(&[("field", false, false), ("value", false, false)]);
+    let mut add = |field: &str, value: String| rows.push(vec![field.to_owned(), value]);
+    add("state", status.state.clone());
+    if let Some(why) = &status.frozen {
+        add("frozen", why.clone());
+    }
+    for pause in &status.pauses {
+        let of = pause.workload.clone().unwrap_or_else(|| "everything".to_owned());
+        let until =
+            pause.until_ms.map_or_else(|| "until resumed".to_owned(), |ms| format!("until {}", moment(ms)));
+        add("paused", format!("{of}, {until}: {}", pause.reason));
+    }
+    add("agents", status.agents.to_string());
+    add("epoch", status.epoch.to_string());
+    add("time", moment(status.now_ms));
+    add("version", status.version.clone());
+    debug_assert_eq!(status.api_version, API_VERSION);
+    rows
+}
