@@ -1,5 +1,5 @@
 //! BTF is read from the kernel, but a reader that panics on a bad byte takes the agent down: whatever is cut or flipped is an error.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 use agent_bpf::btf::{BtfError, KernelBtf, Place};
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Tasks that are shorter than a sample, and cgroups that come and go faster than anyone looks: nothing is missed, nothing leaks.
 //!
 //! `TRIMTAB_SHORT_TASKS` (default 1,000; the promise is 10,000) and `TRIMTAB_CHURN_SECONDS` (default 3; the promise is 60) set the size.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 mod cgroup;
 
 use agent_bpf::{KernelProbe, ProbeConfig, RunqTotals, Visit};

@@ -1,5 +1,6 @@
 //! Cgroups of the tests' own, removed when they are dropped.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
