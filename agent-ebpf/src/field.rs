@@ -67,7 +67,9 @@ pub fn hide_range(mut number: u64) -> u64 {
 #[inline(always)]
 pub unsafe fn add_atomic(counter: *mut u64, amount: u64) {
     // SAFETY: the caller's promise.
-    unsafe { asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) amount, options(nostack)) }
+    unsafe {
+        asm!("lock *(u64 *)({p} + 0) += {n}", p = in(reg) counter, n = in(reg) amount, options(nostack))
+    }
 }
 
 /// [`field_mark`] where a const generic argument is wanted.
@@ -79,4 +81,3 @@ pub(crate) const fn at(field: Field) -> i16 {
 pub(crate) const fn number(field: Field) -> i32 {
     field_immediate(field)
 }
-

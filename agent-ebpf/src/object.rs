@@ -53,6 +53,21 @@ impl Task {
         unsafe { load_u64::<{ at(Field::TaskSumExec) }>(self.0) }
     }
 
+    /// Time it has run since the fair class last picked it, ns; `None` for the idle task and in other classes.
+    #[inline(always)]
+    pub unsafe fn slice_ns(self) -> Option<u64> {
+        const MAX_RT_PRIO: u32 = 100; // include/linux/sched/prio.h
+        // SAFETY: a live task.
+        unsafe {
+            if self.pid() == 0
+                || load_u32::<{ at(Field::TaskPrio) }>(self.0).wrapping_sub(MAX_RT_PRIO) > i32::MAX as u32
+            {
+                return None;
+            }
+            Some(self.sum_exec_ns().saturating_sub(load_u64::<{ at(Field::TaskPrevSumExec) }>(self.0)))
+        }
+    }
+
     /// When it was queued, in ns of [`Task::run_queue_clock_ns`]; 0 when it does not wait.
     #[inline(always)]
     pub unsafe fn last_queued_ns(self) -> u64 {
@@ -133,7 +148,9 @@ impl Cgroup {
     #[inline(always)]
     pub unsafe fn cpu_split_ns(self) -> (u64, u64) {
         // SAFETY: a live cgroup.
-        unsafe { (load_u64::<{ at(Field::CgroupUser) }>(self.0), load_u64::<{ at(Field::CgroupSystem) }>(self.0)) }
+        unsafe {
+            (load_u64::<{ at(Field::CgroupUser) }>(self.0), load_u64::<{ at(Field::CgroupSystem) }>(self.0))
+        }
     }
 
     /// Live cgroups below it.

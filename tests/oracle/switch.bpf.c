@@ -16,10 +16,10 @@ struct cgroup { struct kernfs_node *kn; };
 struct css_set { struct cgroup *dfl_cgrp; };
 struct rq { u64 clock; };
 struct cfs_rq { struct rq *rq; };
-struct sched_entity { u64 sum_exec_runtime; struct cfs_rq *cfs_rq; };
+struct sched_entity { u64 sum_exec_runtime, prev_sum_exec_runtime; struct cfs_rq *cfs_rq; };
 struct sched_info { unsigned long long last_queued; };
 struct task_struct {
-	int pid;
+	int pid, prio;
 	struct css_set *cgroups;
 	struct sched_entity se;
 	struct sched_info sched_info;
@@ -87,6 +87,13 @@ int BPF_PROG(oracle_switch, bool preempt, struct task_struct *prev, struct task_
 		return 0;
 	if (state->task != (u64)prev) {
 		state->misses++;
+		// A hidden switch to prev: the fair class knows its slice. Not at the first switch, whose slice began before.
+		if (state->task && BPF_CORE_READ(prev, pid) != 0 && BPF_CORE_READ(prev, prio) >= 100) {
+			totals = totals_of(prev);
+			if (totals)
+				totals->oncpu_ns += BPF_CORE_READ(prev, se.sum_exec_runtime) -
+						    BPF_CORE_READ(prev, se.prev_sum_exec_runtime);
+		}
 	} else if (BPF_CORE_READ(prev, pid) != 0) {
 		totals = totals_of(prev);
 		if (totals)

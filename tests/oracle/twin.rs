@@ -32,7 +32,7 @@ const LOADS: [(&str, &str); 4] = [
 /// Fails when the two sides disagree.
 pub(crate) fn compare(root: &Path) {
     let Some(object) = compile() else { return };
-    let mut oracle = ObjectBuilder::default().open_file(&object).unwrap().load().unwrap();
+    let oracle = ObjectBuilder::default().open_file(&object).unwrap().load().unwrap();
     let link = oracle.progs_mut().next().unwrap().attach().unwrap();
     let mut probe = KernelProbe::load(&ProbeConfig::new(root)).unwrap();
     let misses_before = probe.counters().guard_misses;

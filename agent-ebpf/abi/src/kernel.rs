@@ -17,6 +17,10 @@ pub enum Field {
     TaskCgroups,
     /// Time a task has run, ns.
     TaskSumExec,
+    /// That time when the fair class last picked it, ns.
+    TaskPrevSumExec,
+    /// Effective priority of a task; from 100 up it is in the fair class.
+    TaskPrio,
     /// When a task was queued, ns of its run queue's clock; 0 when it is not waiting.
     TaskLastQueued,
     /// The fair run queue that a task is on.
@@ -115,12 +119,14 @@ pub const fn field_immediate(field: Field) -> i32 {
 }
 
 /// Every field, in the order of its marks.
-pub const FIELDS: [Field; 34] = {
+pub const FIELDS: [Field; 36] = {
     use Field::*;
     [
         TaskPid,
         TaskCgroups,
         TaskSumExec,
+        TaskPrevSumExec,
+        TaskPrio,
         TaskLastQueued,
         TaskCfsRq,
         CfsRqRq,

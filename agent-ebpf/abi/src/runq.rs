@@ -59,7 +59,8 @@ pub struct CpuHead {
     pub exec_ns: u64,
     /// Index of the slot of `cgroup_id`, or [`OVERFLOW`].
     pub slot: u64,
-    /// Switches whose `prev` was not the last `next`: on-CPU time not counted. The tracepoint does not see every switch on every kernel.
+    /// Switches whose `prev` was not the last `next`, because the tracepoint does not see every switch on every kernel. The slice of
+    /// `prev` is counted as the fair class counts it; the one of the task that was switched from unseen is not.
     pub guard_misses: u64,
     /// Searches beyond the home slot, first claims included.
     pub collisions: u64,

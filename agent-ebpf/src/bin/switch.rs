@@ -8,9 +8,7 @@
 
 use agent_abi::histogram::{BUCKETS, bucket_of};
 use agent_abi::kernel::{Constant, constant_mark};
-use agent_abi::runq::{
-    CpuHead, FREE, OVERFLOW, OVERFLOW_OFFSET, RunqSlot, SLOTS_OFFSET, WINDOW, home_slot,
-};
+use agent_abi::runq::{CpuHead, FREE, OVERFLOW, OVERFLOW_OFFSET, RunqSlot, SLOTS_OFFSET, WINDOW, home_slot};
 use agent_ebpf::{Task, constant, hide_range};
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
@@ -44,8 +42,7 @@ unsafe fn switch_out(head: *mut CpuHead, prev: Task) {
     // SAFETY: see count_switch.
     unsafe {
         if (*head).running != prev.address() {
-            (*head).guard_misses += 1;
-            return;
+            return recover(head, prev);
         }
         let mut id = (*head).cgroup_id;
         if id == FREE {
@@ -60,6 +57,22 @@ unsafe fn switch_out(head: *mut CpuHead, prev: Task) {
         if (*slot).cgroup_id == id {
             (*slot).oncpu_ns += ran;
         } else {
+            (*slot_or_overflow(head, search(head, id))).oncpu_ns += ran;
+        }
+    }
+}
+
+/// The switch to `prev` was hidden: charges it with its slice as the scheduler itself counts it.
+#[inline(always)]
+unsafe fn recover(head: *mut CpuHead, prev: Task) {
+    // SAFETY: see count_switch.
+    unsafe {
+        if (*head).running == 0 {
+            return; // The first switch after attaching: the slice began before.
+        }
+        (*head).guard_misses += 1;
+        if let Some(ran) = prev.slice_ns() {
+            let id = prev.css_set().cgroup().id();
             (*slot_or_overflow(head, search(head, id))).oncpu_ns += ran;
         }
     }

@@ -49,6 +49,8 @@ const fn members(field: Field) -> (&'static [Member], u32) {
         Field::TaskPid => (&[Of("task_struct", "pid")], 4),
         Field::TaskCgroups => (&[Of("task_struct", "cgroups")], 8),
         Field::TaskSumExec => (&[Of("task_struct", "se.sum_exec_runtime")], 8),
+        Field::TaskPrevSumExec => (&[Of("task_struct", "se.prev_sum_exec_runtime")], 8),
+        Field::TaskPrio => (&[Of("task_struct", "prio")], 4),
         Field::TaskLastQueued => (&[Of("task_struct", "sched_info.last_queued")], 8),
         Field::TaskCfsRq => (&[Of("task_struct", "se.cfs_rq")], 8),
         Field::CfsRqRq => (&[Of("cfs_rq", "rq")], 8),

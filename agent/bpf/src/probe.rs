@@ -141,7 +141,7 @@ impl Runq<'_> {
 /// What the kernel side could not do, since load. All cumulative.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Switches whose on-CPU time was not counted, because the tracepoint did not see the switch before. One per CPU is normal.
+    /// Switches hidden from the tracepoint: each may take one slice of on-CPU time and one wait away. None on most kernels.
     pub guard_misses: u64,
     /// Searches for a slot beyond the first place.
     pub collisions: u64,
