@@ -110,7 +110,9 @@ impl Control {
                 }
             }
         }
-        self.round(false)
+        self.round(false)?;
+        self.remember();
+        Ok(())
     }
 
     fn take(&mut self, input: Input) {
@@ -166,7 +168,8 @@ impl Control {
         }
         let plan = (!was_frozen).then(|| self.brain.next(now));
         self.wake_at = plan.as_ref().and_then(|plan| plan.wake_at).filter(|at| *at > now);
-        let round = durable::OwnedRound { at: now, events, plan, ended };
+        let idle = self.brain.take_idle();
+        let round = durable::OwnedRound { at: now, events, plan, idle, ended };
         if was_frozen {
             self.durable.keep(round, &self.metrics);
             self.refuse_waiting();
@@ -270,6 +273,15 @@ impl Control {
         }
     }
 
+    /// Keeps what a new brain would have to know. When it fails an older memory and the journal serve as well.
+    fn remember(&mut self) {
+        if self.durable.frozen().is_none()
+            && let Err(error) = self.store.remember(&self.brain.memory())
+        {
+            tracing::warn!(%error, "the brain's memory could not be kept");
+        }
+    }
+
     fn tidy(&mut self, now: Time) -> anyhow::Result<()> {
         let bytes = self.store.bytes();
         self.metrics.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -282,6 +294,7 @@ impl Control {
             Err(error) => tracing::warn!(%error, "old records could not be dropped"),
             Ok(()) => {}
         }
+        self.remember();
         if now.since(self.segment_began) > journal.retain_ms || bytes > journal.max_bytes.saturating_mul(2) {
             self.begin_again(now)?;
         }

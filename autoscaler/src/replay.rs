@@ -85,7 +85,10 @@ fn run(brain: &mut Brain, record: Record, at: Time) -> Option<(Plan, Plan)> {
     for event in record.events {
         brain.observe(event, at);
     }
-    record.plan.map(|stored| (stored, brain.next(at)))
+    let plans = record.plan.map(|stored| (stored, brain.next(at)));
+    // The ledger's pages were stored when they were closed.
+    brain.take_idle();
+    plans
 }
 
 impl Replayed {

@@ -17,7 +17,7 @@ mod schema;
 mod tests;
 
 pub use journal::{Base, BrainConfig, Entry, Record};
-pub use queries::{DecisionRow, EndedTaskRow, Page, PauseRow, Reader, SpecRow, StoredReply};
+pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, SpecRow, StoredReply};
 pub use retention::JournalSettings;
 
 use std::fs::File;
@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use autoscaler_core::event::{Event, Plan, Time};
 use autoscaler_core::fleet::EndedTask;
+use autoscaler_core::idle::Page;
 use model::id::{ControllerEpoch, NodeId};
 use rusqlite::Connection;
 
@@ -103,6 +104,8 @@ pub struct Round<'a> {
     pub events: &'a [Event],
     /// What was answered; `None` when the brain was not asked.
     pub plan: Option<&'a Plan>,
+    /// Pages of the idle ledger that were closed in it.
+    pub idle: &'a [Page],
     /// Tasks that ended, with their final totals.
     pub ended: &'a [(NodeId, EndedTask)],
 }
@@ -183,6 +186,18 @@ impl Store {
         self.next_seq += 1;
         self.last_at = Some(at);
         Ok(())
+    }
+
+    /// Keeps what the brain must not forget, as of the last round: a start whose journal is too long begins with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn remember(&mut self, memory: &[Event]) -> Result<(), StoreError> {
+        let result = project::json(&memory).and_then(|body| {
+            let row = rusqlite::params![self.next_seq - 1, body];
+            self.db.execute("INSERT OR REPLACE INTO memory (id, seq, body) VALUES (1, ?1, ?2)", row)
+        });
+        result.map(|_| ()).map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }
 
     /// Drops what the settings say is too old or too much. Cheap when there is nothing to drop.

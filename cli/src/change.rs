@@ -69,13 +69,13 @@ fn difference(name: &str, applied: &Applied) -> String {
     let mut text = format!("workload {name}: {}\n", if applied.created { "new" } else { "changes" });
     let (before, after) = (yaml(applied.before.as_ref()), yaml(Some(&applied.after)));
     let compared = similar::TextDiff::from_lines(&before, &after);
-    for change in compared.iter_all_changes() {
-        let sign = match change.tag() {
-            similar::ChangeTag::Delete => '-',
-            similar::ChangeTag::Insert => '+',
-            similar::ChangeTag::Equal => ' ',
-        };
-        if sign != ' ' || !applied.created {
+    for operation in compared.grouped_ops(2).iter().flatten() {
+        for change in compared.iter_changes(operation) {
+            let sign = match change.tag() {
+                similar::ChangeTag::Delete => '-',
+                similar::ChangeTag::Insert => '+',
+                similar::ChangeTag::Equal => ' ',
+            };
             let _ = writeln!(text, "  {sign} {}", safe(change.value().trim_end()));
         }
     }

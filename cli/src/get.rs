@@ -179,6 +179,7 @@ pub(crate) fn workload_rows(workloads: &[Workload]) -> Rows {
             (Some(_), _, _) => "paused".to_owned(),
             (None, _, changing) if changing > 0 => "changing".to_owned(),
             (None, Some(reason), _) => format!("holds: {}", reason.code),
+            (None, None, _) if w.up < w.wanted => "short of replicas".to_owned(),
             (None, None, _) => "steady".to_owned(),
         };
         rows.push(vec![

@@ -27,7 +27,8 @@ fn view(client: &Client, top: &Top) -> Result<String, Failure> {
     let workloads: Workloads = client.get("/api/v1/workloads")?;
     let tasks: Tasks = client.get("/api/v1/tasks")?;
     let cpus: u32 = nodes.items.iter().map(|node| node.cpus).sum();
-    let used: f64 = nodes.items.iter().map(|node| node.cpu_cores).sum();
+    // An empty sum of floats is -0.
+    let used = nodes.items.iter().map(|node| node.cpu_cores).sum::<f64>() + 0.0;
     let idle =
         if cpus == 0 { "-".to_owned() } else { format!("{:.0} %", (1.0 - used / f64::from(cpus)) * 100.0) };
     let mut text = String::new();

@@ -6,7 +6,7 @@ use autoscaler_core::fleet::{NodeView, TaskView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::store::{EndedTaskRow, Page};
+use crate::store::{EndedTaskRow, Part};
 
 /// All nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -203,8 +203,8 @@ pub struct EndedTask {
     pub asked: Option<bool>,
 }
 
-impl From<Page<EndedTaskRow>> for EndedTasks {
-    fn from(page: Page<EndedTaskRow>) -> Self {
+impl From<Part<EndedTaskRow>> for EndedTasks {
+    fn from(page: Part<EndedTaskRow>) -> Self {
         let items = page.items.into_iter().map(|row| EndedTask {
             node: row.node,
             boot: row.boot,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use autoscaler_core::event::{Event, Plan, Time};
 use autoscaler_core::fleet::EndedTask;
+use autoscaler_core::idle::Page;
 use model::id::NodeId;
 use serde::Serialize;
 
@@ -16,12 +17,19 @@ pub(super) struct OwnedRound {
     pub(super) at: Time,
     pub(super) events: Vec<Event>,
     pub(super) plan: Option<Plan>,
+    pub(super) idle: Vec<Page>,
     pub(super) ended: Vec<(NodeId, EndedTask)>,
 }
 
 impl OwnedRound {
     pub(super) fn borrowed(&self) -> Round<'_> {
-        Round { at: self.at, events: &self.events, plan: self.plan.as_ref(), ended: &self.ended }
+        Round {
+            at: self.at,
+            events: &self.events,
+            plan: self.plan.as_ref(),
+            idle: &self.idle,
+            ended: &self.ended,
+        }
     }
 }
 
@@ -78,7 +86,7 @@ impl Durable {
             let before = round.events.len();
             round.events.retain(|event| !measured(event));
             metrics.digests_dropped.inc_by((before - round.events.len()) as u64);
-            !round.events.is_empty() || !round.ended.is_empty()
+            !round.events.is_empty() || !round.ended.is_empty() || !round.idle.is_empty()
         });
     }
 

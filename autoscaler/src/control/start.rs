@@ -14,9 +14,6 @@ use crate::metrics::Metrics;
 use crate::replay::{self, Replayed};
 use crate::store::{Base, Reader, Store, StoreError};
 
-/// Rounds of the segment before that warm a new brain span this much time, ms.
-const WARM_MS: u64 = 1_800_000;
-
 impl Control {
     /// Rebuilds the brain from the store.
     ///
@@ -92,7 +89,8 @@ impl Control {
             risk: self.settings.risk,
             ..Config::default()
         };
-        self.brain = renew(&mut self.store, &self.reader, config, now)?.brain;
+        let base = Base { config: config.into(), events: self.brain.memory(), warm_from: None };
+        self.brain = begin(&mut self.store, &self.reader, &base, now)?.brain;
         self.segment_began = now;
         self.peers.end_all("new_segment");
         self.events.push(Event::Started { epoch: self.store.epoch() });
@@ -125,17 +123,21 @@ fn resume(
     }
 }
 
-/// Begins a new segment from the specifications and pauses in force, warmed by the last half hour.
+/// Begins a new segment from what the last brain knew (without it, from the specifications and pauses in force) and the
+/// rounds since then. What it had learned of the load is not in it: nothing shrinks until that is seen anew.
 fn renew(store: &mut Store, reader: &Reader, config: Config, now: Time) -> Result<Replayed, StoreError> {
-    let recent = reader.record_at(Time(now.0.saturating_sub(WARM_MS)))?;
-    let mut base = Base { config: config.into(), events: reader.in_force(now)?, warm_from: recent };
-    // A damaged stretch warms nobody.
-    if let Some(first) = recent
-        && reader.journal(first, i64::MAX, |_, _, _| {}).is_err()
-    {
-        base.warm_from = None;
-    }
-    store.begin_segment(now, &base)?;
+    let config = config.into();
+    let base = match reader.memory() {
+        Ok(Some((seq, events))) if reader.journal(seq + 1, i64::MAX, |_, _, _| {}).is_ok() => {
+            Base { config, events, warm_from: Some(seq + 1) }
+        }
+        _ => Base { config, events: reader.in_force(now)?, warm_from: None },
+    };
+    begin(store, reader, &base, now)
+}
+
+fn begin(store: &mut Store, reader: &Reader, base: &Base, now: Time) -> Result<Replayed, StoreError> {
+    store.begin_segment(now, base)?;
     let first = reader.segments()?.last().copied().unwrap_or_default();
     let replayed = replay::segment(reader, first, i64::MAX)?;
     replayed.ok_or_else(|| StoreError::Damaged {

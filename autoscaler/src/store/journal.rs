@@ -31,10 +31,10 @@ pub struct Record {
 pub struct Base {
     /// The brain's configuration.
     pub config: BrainConfig,
-    /// What the brain is told first: specifications and pauses in force.
+    /// What the brain is told first: what the one before must not have forgotten.
     pub events: Vec<Event>,
     /// Rounds of the segment before, from this number on, that the brain is told next so that it starts with recent
-    /// load; their plans are not compared.
+    /// changes; their plans are not compared.
     pub warm_from: Option<i64>,
 }
 

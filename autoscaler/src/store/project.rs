@@ -19,6 +19,10 @@ pub(super) fn apply(db: &Connection, round: &Round<'_>) -> Result<()> {
     for (node, task) in round.ended {
         ended(db, node, task, round.at)?;
     }
+    for page in round.idle {
+        db.prepare_cached("INSERT INTO idle (at_ms, body) VALUES (?1, ?2)")?
+            .execute(params![integer(page.to.0), json(page)?])?;
+    }
     for event in round.events {
         observe(db, event, round)?;
     }
@@ -150,6 +154,6 @@ fn decided(db: &Connection, decision: &Decision) -> Result<()> {
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -14,7 +14,7 @@ use super::{FILE, StoreError};
 
 /// A part of a list, and where the next part begins.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Page<T> {
+pub struct Part<T> {
     /// The items.
     pub items: Vec<T>,
     /// Give it as `cursor` to get the next part; absent at the end.
@@ -185,7 +185,7 @@ impl Reader {
         acts_only: bool,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Page<DecisionRow>, StoreError> {
+    ) -> Result<Part<DecisionRow>, StoreError> {
         let rows: Vec<DecisionRow> = self.ask(|db| {
             db.prepare(
                 "SELECT row, body FROM decisions
@@ -210,7 +210,7 @@ impl Reader {
         workload: Option<&str>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Page<EndedTaskRow>, StoreError> {
+    ) -> Result<Part<EndedTaskRow>, StoreError> {
         let rows: Vec<(i64, EndedTaskRow)> = self.ask(|db| {
             db.prepare(
                 "SELECT row, node, boot, cgroup, kind, name, workload, task, ended_ms, cpu_total_us, totals, status,
@@ -222,7 +222,7 @@ impl Reader {
             .collect()
         })?;
         let page = page(rows, limit, |(row, _)| *row);
-        Ok(Page { items: page.items.into_iter().map(|(_, task)| task).collect(), next: page.next })
+        Ok(Part { items: page.items.into_iter().map(|(_, task)| task).collect(), next: page.next })
     }
 
     /// The latest pages of the idle ledger, newest first.
@@ -264,20 +264,6 @@ impl Reader {
         })
     }
 
-    /// Number and time of the first record at or behind a time.
-    ///
-    /// # Errors
-    /// [`StoreError`] when SQLite refuses.
-    pub fn record_at(&self, at: Time) -> Result<Option<i64>, StoreError> {
-        self.ask(|db| {
-            db.query_row(
-                "SELECT min(seq) FROM journal WHERE at_ms >= ?1",
-                [super::schema::integer(at.0)],
-                |row| row.get(0),
-            )
-        })
-    }
-
     /// Hands every journal record from `first` up to (not with) `end` to `each`, in order.
     ///
     /// # Errors
@@ -312,6 +298,17 @@ impl Reader {
         }
     }
 
+    /// What the last brain knew, and the record after which it knew it; `None` when none was kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn memory(&self) -> Result<Option<(i64, Vec<Event>)>, StoreError> {
+        self.ask(|db| {
+            db.query_row("SELECT seq, body FROM memory", [], |row| Ok((row.get(0)?, parsed(row, 1)?)))
+                .optional()
+        })
+    }
+
     /// Specifications and pauses in force, as events: what a new brain must know.
     ///
     /// # Errors
@@ -332,11 +329,11 @@ fn rows_wanted(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-fn page<T>(mut rows: Vec<T>, limit: usize, key: impl Fn(&T) -> i64) -> Page<T> {
+fn page<T>(mut rows: Vec<T>, limit: usize, key: impl Fn(&T) -> i64) -> Part<T> {
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|last| key(last).to_string());
-    Page { items: rows, next }
+    Part { items: rows, next }
 }
 
 fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error> {

@@ -45,6 +45,9 @@ const STEPS: &[&str] = &["
     -- The boot that each node is in.
     CREATE TABLE boots (node TEXT PRIMARY KEY, boot TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
+    -- What a brain knew after a round; replaced once a minute.
+    CREATE TABLE memory (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+
     CREATE TABLE idle (row INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE INDEX idle_by_time ON idle (at_ms);
 
