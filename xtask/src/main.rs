@@ -1,7 +1,9 @@
 //! Developer commands: `cargo xtask <command>`.
 
+mod bench;
 mod codegen;
 mod ebpf;
+mod up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,8 +20,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure what is promised.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Make the wire's Rust code from wire/proto.
     Codegen(codegen::Args),
+    /// Run everything on this machine: autoscaler, agent, HAProxy, a real Rails app, and a compressed day of load.
+    Up(up::Args),
     /// Build the kernel programs and put them where the agent embeds them.
     Ebpf(ebpf::Args),
 }
@@ -33,7 +40,9 @@ fn root() -> PathBuf {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Bench(command) => bench::run(&command, &root()),
         Command::Codegen(args) => codegen::run(&args, &root()),
+        Command::Up(args) => up::run(&args, &root()),
         Command::Ebpf(args) => ebpf::run(&args, &root()),
     };
     match result {
