@@ -1,0 +1,422 @@
+//! The stage: directories, configuration, processes; and how they end, whatever happened.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// CPU of one replica, thousandths of a core: small, so that a small machine can show several.
+const REPLICA_MILLIS: u32 = 300;
+const THREADS: u32 = 3;
+pub(super) const MIN_REPLICAS: u32 = 2;
+const MAX_REPLICAS: u32 = 5;
+const SLICE: &str = "trimtab-up.slice";
+const TOKEN: &str = "demo";
+/// How long the first replicas may take.
+const FIRST_REPLICAS: Duration = Duration::from_secs(120);
+
+/// Everything that this command started.
+pub(super) struct Stage {
+    directory: PathBuf,
+    bin: PathBuf,
+    cgroup: PathBuf,
+    front: SocketAddr,
+    api: SocketAddr,
+    agents: SocketAddr,
+    processes: Vec<(&'static str, Child)>,
+}
+
+impl Stage {
+    /// Ends what an earlier run left, and writes all files.
+    pub(super) fn open(directory: &Path, root: &Path, bin: &Path) -> Result<Self> {
+        let cgroup = unified_mount().context("no cgroup2 mount in /proc/self/mountinfo: mount one first")?;
+        let ports = free_ports(3)?;
+        let stage = Self {
+            directory: directory.to_owned(),
+            bin: bin.to_owned(),
+            cgroup,
+            front: ports[0],
+            api: ports[1],
+            agents: ports[2],
+            processes: Vec::new(),
+        };
+        stage.end_leftovers();
+        if directory.exists() {
+            ensure!(
+                directory.join("stage").exists(),
+                "{} is there and is no stage of this command",
+                directory.display()
+            );
+            fs::remove_dir_all(directory).with_context(|| format!("removing {}", directory.display()))?;
+        }
+        for part in ["app", "launch.d", "agent", "autoscaler", "log"] {
+            fs::create_dir_all(directory.join(part))
+                .with_context(|| format!("making {}", directory.display()))?;
+        }
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+        fs::write(directory.join("stage"), "made by cargo xtask up; removed at its end\n")?;
+        for file in ["config.ru", "puma.rb", "seed.rb"] {
+            fs::copy(root.join("xtask/demo").join(file), directory.join("app").join(file))?;
+        }
+        stage.write("launch.d/puma-web.toml", &stage.launcher())?;
+        stage.write("agent.toml", &stage.agent_config())?;
+        stage.write("haproxy.cfg", &stage.haproxy_config())?;
+        stage.write("web.yaml", &stage.spec())?;
+        Ok(stage)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.directory.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn launcher(&self) -> String {
+        let (app, api) = (self.directory.join("app"), self.api.port());
+        // Ports of replicas: above those of the stage, wherever the kernel put them.
+        let (from, to) = replica_ports(api);
+        format!(
+            r#"# What this node's owner lets Trimtab start: one replica of the demo app.
+command = ["/usr/bin/puma", "-C", "{app}/puma.rb"]
+directory = "{app}"
+user = "nobody"
+
+[environment]
+DATABASE = "{app}/shop.db"
+PORT = "{{port}}"
+CONTROL_PORT = "{{control_port}}"
+WORKERS = "{{workers}}"
+THREADS = "{{threads}}"
+TOKEN = "{TOKEN}"
+
+[parameters]
+port = {{ type = "port", from = {from}, to = {to} }}
+control_port = {{ type = "port", from = {from}, to = {to} }}
+workers = {{ type = "number", from = 1, to = 4 }}
+threads = {{ type = "number", from = 1, to = 16 }}
+
+[limits]
+cpu = "{REPLICA_MILLIS}m"
+memory = "512Mi"
+
+[health]
+http = "http://127.0.0.1:{{port}}/up"
+
+[puma]
+address = "127.0.0.1:{{control_port}}"
+token = "{TOKEN}"
+listener = "127.0.0.1:{{port}}"
+"#,
+            app = app.display(),
+        )
+    }
+
+    fn agent_config(&self) -> String {
+        let d = self.directory.display();
+        format!(
+            r#"autoscaler = "http://{}"
+state = "{d}/agent"
+launchers = "{d}/launch.d"
+rules = "{d}/tasks.d"
+http = "127.0.0.1:0"
+slice = "{SLICE}"
+act = true
+
+[[balancer]]
+socket = "{d}/haproxy.sock"
+backends = ["web"]
+log = "{d}/haproxy-agent.log.sock"
+"#,
+            self.agents
+        )
+    }
+
+    fn haproxy_config(&self) -> String {
+        let d = self.directory.display();
+        format!(
+            r#"global
+  stats socket {d}/haproxy.sock mode 600 level admin
+  log {d}/haproxy-agent.log.sock format raw local0
+  log {d}/haproxy-up.log.sock format raw local0
+  maxconn 4000
+
+defaults
+  mode http
+  log global
+  log-format "trimtab %b %s %Tw %Tr %Ta %ST %ts"
+  option http-keep-alive
+  option redispatch
+  retries 3
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout queue 30s
+
+frontend front
+  bind {front}
+  http-request set-header X-Request-Start t=%[date(0,ms)]
+  default_backend web
+
+backend web
+  balance leastconn
+  # Liveness on Puma's control port, never through the app: a full app is not a dead one.
+  option httpchk GET /stats?token={TOKEN}
+"#,
+            front = self.front
+        )
+    }
+
+    fn spec(&self) -> String {
+        let (from, to) = replica_ports(self.api.port());
+        format!(
+            r#"apiVersion: trimtab/v1
+kind: Workload
+metadata: {{ name: web }}
+spec:
+  type: rails
+  replicas: {{ min: {MIN_REPLICAS}, max: {MAX_REPLICAS} }}
+  target: {{ queueDelayP95: 100ms }}
+  size: {{ mode: recommend, cpu: {REPLICA_MILLIS}m, memory: 512Mi }}
+  mode: auto
+  rails:
+    balancer: {{ haproxy: {sock}, backend: web }}
+    launcher: puma-web
+    workers: 1
+    threads: {THREADS}
+    ports: {{ from: {from}, span: {span} }}
+  # A day of a few minutes: everything that takes minutes in production takes seconds here.
+  behavior: {{ growAfter: 1s, growCooldown: 2s, shrinkAfter: 6s, shrinkCooldown: 10s, stepUp: 2, stepDown: 2, drainDeadline: 20s, stopGrace: 8s }}
+"#,
+            sock = self.directory.join("haproxy.sock").display(),
+            span = (to - from).div_ceil(2),
+        )
+    }
+
+    /// Starts everything, in the order in which parts need each other.
+    pub(super) fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<()> {
+        println!("==> making the shop's database");
+        let database = self.directory.join("app/shop.db");
+        let status = Command::new("ruby").arg(self.directory.join("app/seed.rb")).arg(&database).status();
+        ensure!(status.context("running ruby")?.success(), "the database could not be made");
+        println!(
+            "==> starting the autoscaler (http://{}), the agent and HAProxy (http://{})",
+            self.api, self.front
+        );
+        let state = self.directory.join("autoscaler");
+        let autoscaler = self.bin.join("trimtab-autoscaler");
+        let (agents, api) = (self.agents.to_string(), self.api.to_string());
+        let config = [("TRIMTAB_CONTROL__WARM_UP", "5s")];
+        self.spawn(
+            "autoscaler",
+            Command::new(autoscaler)
+                .arg("--state")
+                .arg(state)
+                .args(["--listen", &agents, "--api", &api])
+                .envs(config),
+        )?;
+        self.wait_for_port(self.api, stop)?;
+        let agent = self.bin.join("trimtab-agent");
+        let config = self.directory.join("agent.toml");
+        self.spawn("agent", Command::new(agent).arg("--config").arg(config))?;
+        self.wait_for_file("haproxy-agent.log.sock", stop)?;
+        let config = self.directory.join("haproxy.cfg");
+        self.spawn("haproxy", Command::new("/usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?;
+        self.wait_for_port(self.front, stop)?;
+        println!("==> trimtab apply -f {}", self.directory.join("web.yaml").display());
+        let spec = self.directory.join("web.yaml").display().to_string();
+        self.tell(&["apply", "--yes", "-f", &spec])
+    }
+
+    /// Runs the operator's command against this stage.
+    pub(super) fn tell(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(self.bin.join("trimtab"));
+        command.env("TRIMTAB_URL", format!("http://{}", self.api)).args(arguments);
+        let done = command.output().context("running trimtab")?;
+        ensure!(done.status.success(), "trimtab {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
+        let log = File::create(self.directory.join(format!("log/{name}.log")))?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        self.processes.push((name, child.with_context(|| format!("starting {name}"))?));
+        Ok(())
+    }
+
+    /// Fails when one of the processes is gone, with the end of its log.
+    pub(super) fn check_alive(&mut self) -> Result<()> {
+        for (name, child) in &mut self.processes {
+            if let Some(status) = child.try_wait()? {
+                let log =
+                    fs::read_to_string(self.directory.join(format!("log/{name}.log"))).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(8).collect();
+                bail!(
+                    "{name} ended with {status}:\n{}",
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        stop: &AtomicBool,
+        mut there: impl FnMut(&Self) -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !there(self) {
+            self.check_alive()?;
+            ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+            ensure!(Instant::now() < deadline, "{what} did not come within {} s", limit.as_secs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn wait_for_port(&mut self, address: SocketAddr, stop: &AtomicBool) -> Result<()> {
+        let there = |_: &Self| std::net::TcpStream::connect(address).is_ok();
+        self.wait(&format!("a listener on {address}"), Duration::from_secs(30), stop, there)
+    }
+
+    fn wait_for_file(&mut self, name: &str, stop: &AtomicBool) -> Result<()> {
+        let path = self.directory.join(name);
+        self.wait(name, Duration::from_secs(30), stop, |_| path.exists())
+    }
+
+    /// Waits until the least number of replicas serves.
+    pub(super) fn wait_for_replicas(&mut self, stop: &AtomicBool) -> Result<()> {
+        let url = format!("http://{}/api/v1/workloads/web", self.api);
+        let served = |_: &Self| {
+            let status: Option<serde_json::Value> =
+                ureq::get(&url).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
+            let up = status.and_then(|s| s["status"]["up"].as_u64());
+            up.is_some_and(|up| up >= u64::from(MIN_REPLICAS))
+        };
+        self.wait("the first replicas", FIRST_REPLICAS, stop, served)
+            .with_context(|| format!("see the logs in {}", self.directory.join("log").display()))
+    }
+
+    /// Waits until no replica is on its way out, and a little more for its last totals to be stored.
+    pub(super) fn wait_for_leaving(&mut self, stop: &AtomicBool) {
+        let url = format!("http://{}/api/v1/workloads/web", self.api);
+        let none_leaves = |_: &Self| {
+            let status: Option<serde_json::Value> =
+                ureq::get(&url).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
+            status.and_then(|s| s["status"]["leaving"].as_u64()) == Some(0)
+        };
+        if let Err(error) = self.wait("the end of the last drain", Duration::from_secs(40), stop, none_leaves)
+        {
+            eprintln!("warning: {error}");
+        }
+        std::thread::sleep(Duration::from_secs(3));
+    }
+
+    pub(super) fn front(&self) -> SocketAddr {
+        self.front
+    }
+
+    pub(super) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    pub(super) fn queue_log(&self) -> PathBuf {
+        self.directory.join("haproxy-up.log.sock")
+    }
+
+    pub(super) fn cgroup_slice(&self) -> PathBuf {
+        self.cgroup.join(SLICE)
+    }
+
+    pub(super) fn quota_cores(&self) -> f64 {
+        f64::from(REPLICA_MILLIS) / 1000.0
+    }
+
+    /// Ends every process that this command started, directly or through the agent, and removes what they left.
+    pub(super) fn end(&mut self, keep: bool) {
+        println!("==> ending what was started");
+        // The agent first: it must not start a replica again while replicas end.
+        for (_, child) in self.processes.iter_mut().rev() {
+            terminate(child);
+        }
+        self.processes.clear();
+        self.end_leftovers();
+        if keep {
+            println!("    logs and state stay in {}", self.directory.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.directory) {
+            eprintln!("warning: {} could not be removed: {error}", self.directory.display());
+        }
+    }
+
+    /// Ends replicas: they outlive the agent by design, so their cgroups are killed and removed here. Only this
+    /// command uses this slice.
+    fn end_leftovers(&self) {
+        let slice = self.cgroup_slice();
+        if slice.exists() {
+            let _ = fs::write(slice.join("cgroup.kill"), "1");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < deadline && !remove_tree(&slice) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        for v1 in ["cpu", "memory"] {
+            let path = Path::new("/sys/fs/cgroup").join(v1).join(SLICE);
+            if path.exists() && !remove_tree(&path) {
+                eprintln!("warning: {} could not be removed", path.display());
+            }
+        }
+    }
+}
+
+/// Removes a tree of cgroups, deepest first; true when it is gone.
+fn remove_tree(top: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(top) else { return !top.exists() };
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    fs::remove_dir(top).is_ok()
+}
+
+fn terminate(child: &mut Child) {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let _ = kill(pid, Signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Ports for replicas, away from those of the stage.
+fn replica_ports(api: u16) -> (u16, u16) {
+    let from = if (20_000..20_400).contains(&api) { 21_000 } else { 20_000 };
+    (from, from + 399)
+}
+
+/// Addresses on loopback that nothing uses now.
+fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
+}
+
+fn unified_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|l| l.split(" - ").nth(1).is_some_and(|f| f.starts_with("cgroup2 ")))?;
+    line.split(' ').nth(4).map(PathBuf::from)
+}
