@@ -98,7 +98,7 @@ impl Control {
                         }
                     }
                     // A digest's events wait for the round; what somebody did does not.
-                    if !self.events.is_empty() {
+                    if !self.events.is_empty() || !self.ended.is_empty() {
                         self.round(false)?;
                     }
                     if self.clock.now() >= self.next_round {
@@ -146,7 +146,7 @@ impl Control {
         self.round(true)?;
         if now >= self.next_ping {
             self.next_ping = now.after(PING_MS);
-            self.peers.to_all(&ToAgent::Ping(now), &self.metrics);
+            self.peers.to_all(&ToAgent::Ping(now));
         }
         if now >= self.next_tidy {
             self.next_tidy = now.after(TIDY_MS);
@@ -193,7 +193,7 @@ impl Control {
                     self.carry_out(plan, now);
                 }
                 self.answer_waiting();
-                self.peers.acknowledge(&self.metrics);
+                self.peers.acknowledge();
             }
             Err(error) if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be written: frozen, nothing is done until it can");
@@ -226,7 +226,7 @@ impl Control {
         tracing::info!("the store can be written again: acting again");
         self.metrics.frozen.set(0);
         self.durable.thaw();
-        self.peers.acknowledge(&self.metrics);
+        self.peers.acknowledge();
         Ok(true)
     }
 

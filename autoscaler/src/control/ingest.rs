@@ -8,7 +8,7 @@ use model::sample::Values;
 use wire::batch::{Decoded, Gone, Header};
 
 use super::Control;
-use super::peers::SessionId;
+use super::peers::{SessionId, ToAgent};
 use crate::history::Observed;
 
 /// A batch that was decoded, with its own copy of the values.
@@ -108,8 +108,13 @@ impl Control {
         self.metrics.batches.inc();
         self.metrics.samples.inc_by((batch.changed.len() + batch.gone.len()) as u64);
         if batch.backlog {
-            peer.backlog.push(batch.header.seq);
             let node = peer.node.clone();
+            if batch.gone.is_empty() {
+                // Resolution only: history may lose its last minute anyway, so nobody waits for the disk.
+                peer.put(ToAgent::Ack(batch.header.seq));
+            } else {
+                peer.backlog.push(batch.header.seq);
+            }
             self.ended.extend(ended_of_backlog(peer.incarnation, &batch).map(|ended| (node.clone(), ended)));
         } else {
             peer.handled = peer.handled.max(batch.header.seq);

@@ -140,7 +140,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn to_all(&mut self, message: &ToAgent, _metrics: &Metrics) {
+    pub(super) fn to_all(&mut self, message: &ToAgent) {
         let sessions: Vec<_> = self.peers.keys().copied().collect();
         for session in sessions {
             self.put(session, message.clone());
@@ -148,16 +148,11 @@ impl Peers {
     }
 
     fn put(&mut self, session: SessionId, message: ToAgent) -> bool {
-        let Some(peer) = self.peers.get_mut(&session) else { return false };
-        if peer.outbox.put(message) {
-            return true;
-        }
-        peer.end("queue_full");
-        false
+        self.peers.get_mut(&session).is_some_and(|peer| peer.put(message))
     }
 
     /// Tells every agent what became safe with the last commit.
-    pub(super) fn acknowledge(&mut self, _metrics: &Metrics) {
+    pub(super) fn acknowledge(&mut self) {
         let due: Vec<_> = self
             .peers
             .iter_mut()
@@ -191,6 +186,15 @@ impl Peers {
 }
 
 impl Peer {
+    /// Sends a message; an agent that does not read is disconnected.
+    pub(super) fn put(&mut self, message: ToAgent) -> bool {
+        let taken = self.outbox.put(message);
+        if !taken {
+            self.end("queue_full");
+        }
+        taken
+    }
+
     fn end(&mut self, why: &'static str) {
         if let Some(end) = self.end.take() {
             // A session that ended by itself needs no telling.

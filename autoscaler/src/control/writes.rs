@@ -197,7 +197,7 @@ impl Control {
             let _ = reply.send(answer);
         }
         let policy = ToAgent::Policy(self.policy());
-        self.peers.to_all(&policy, &self.metrics);
+        self.peers.to_all(&policy);
     }
 
     /// Nothing was made durable: says so to everybody who waited.
