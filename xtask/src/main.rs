@@ -3,6 +3,8 @@
 mod bench;
 mod codegen;
 mod ebpf;
+mod test;
+mod tidy;
 mod up;
 
 use std::path::PathBuf;
@@ -25,6 +27,10 @@ enum Command {
     Bench(bench::Command),
     /// Make the wire's Rust code from wire/proto.
     Codegen(codegen::Args),
+    /// Run all tests; this is what CI runs.
+    Test(test::Args),
+    /// Check imports, file sizes and lints.
+    Tidy(tidy::Args),
     /// Run everything on this machine: autoscaler, agent, HAProxy, a real Rails app, and a compressed day of load.
     Up(up::Args),
     /// Build the kernel programs and put them where the agent embeds them.
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(command) => bench::run(&command, &root()),
         Command::Codegen(args) => codegen::run(&args, &root()),
+        Command::Test(args) => test::run(&args, &root()),
+        Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),
         Command::Ebpf(args) => ebpf::run(&args, &root()),
     };

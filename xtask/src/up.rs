@@ -9,7 +9,7 @@
 //! | [`ledger`] | what does the kernel itself say, beside Trimtab? |
 //! | [`report`] | what came of it? |
 
-mod install;
+pub(crate) mod install;
 mod ledger;
 mod load;
 mod report;

@@ -18,7 +18,7 @@ const PACKAGES: [&str; 8] = [
 ];
 
 /// Installs missing packages; says which.
-pub(super) fn packages() -> Result<()> {
+pub(crate) fn packages() -> Result<()> {
     let missing: Vec<&str> = PACKAGES.into_iter().filter(|p| !installed(p)).collect();
     if missing.is_empty() {
         println!("==> packages: all there");

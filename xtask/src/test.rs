@@ -1,0 +1,148 @@
+//! `cargo xtask test`: everything that must hold, in the order in which a fault is cheapest to find.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::up::install;
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only what takes a minute or two: format, lints, tidy, and tests without daemons.
+    #[arg(long)]
+    quick: bool,
+    /// As CI runs it: installs what is missing, and checks generated code and licences too.
+    #[arg(long, conflicts_with = "quick")]
+    ci: bool,
+}
+
+/// Debian packages that tests use, beside those of `cargo xtask up`.
+const PACKAGES: [&str; 9] = [
+    "clang-19",
+    "libbpf-dev",
+    "libelf-dev",
+    "zlib1g-dev",
+    "bpftool",
+    "systemd",
+    "pkg-config",
+    "procps",
+    "iproute2",
+];
+
+type Step<'a> = (&'static str, Box<dyn Fn() -> Result<()> + 'a>);
+
+/// Runs the steps; stops at the first that fails.
+pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
+    let began = Instant::now();
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    if !args.quick {
+        steps.push(("tools", Box::new(|| tools(args.ci))));
+    }
+    steps.push(("format", Box::new(|| cargo(root, &["fmt", "--all", "--check"]))));
+    let lint =
+        ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
+    // Without the protocol compiler, which is a feature of xtask and large.
+    let quick_lint = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    steps.push(("lints", Box::new(move || cargo(root, if args.ci { &lint } else { &quick_lint }))));
+    steps.push(("tidy", Box::new(|| crate::tidy::run(&crate::tidy::Args {}, root))));
+    steps.push(("kernel programs", Box::new(|| xtask(root, &["ebpf", "--check"]))));
+    if args.ci {
+        steps.push(("generated code", Box::new(|| xtask(root, &["codegen", "--check"]))));
+        steps.push(("licences", Box::new(|| cargo(root, &["deny", "check", "licenses", "bans", "sources"]))));
+    }
+    steps.push(("programs", Box::new(|| cargo(root, &["build", "--workspace", "--bins", "--quiet"]))));
+    let profile = match (args.quick, args.ci) {
+        (true, _) => "quick",
+        (_, true) => "ci",
+        _ => "default",
+    };
+    steps.push((
+        "tests",
+        Box::new(move || cargo(root, &["nextest", "run", "--workspace", "--profile", profile])),
+    ));
+    if !args.quick {
+        steps.push(("the whole path", Box::new(|| whole_path(root))));
+    }
+    let count = steps.len();
+    for (number, (name, step)) in steps.into_iter().enumerate() {
+        println!("==> [{}/{count}] {name}", number + 1);
+        let at = Instant::now();
+        if let Err(error) = step() {
+            println!("steps: {number} passed, 1 failed");
+            bail!("{name}: {error:#}");
+        }
+        println!("    {name}: {:.0} s", at.elapsed().as_secs_f64());
+    }
+    println!("everything holds, in {:.0} s", began.elapsed().as_secs_f64());
+    println!("steps: {count} passed, 0 failed");
+    Ok(())
+}
+
+fn command(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.current_dir(root).args(arguments);
+    command
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    let status = command(root, arguments).status().context("starting cargo")?;
+    ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
+    Ok(())
+}
+
+fn xtask(root: &Path, arguments: &[&str]) -> Result<()> {
+    let mut all = vec!["run", "--quiet", "--package", "xtask", "--"];
+    all.extend(arguments);
+    cargo(root, &all)
+}
+
+/// Installs what is missing: packages by apt, tools by cargo.
+fn tools(ci: bool) -> Result<()> {
+    install::packages()?;
+    let missing: Vec<&str> = PACKAGES.into_iter().filter(|p| !install::installed(p)).collect();
+    if !missing.is_empty() {
+        install::apt(&missing)?;
+    }
+    tool("nextest", "cargo-nextest")?;
+    if ci {
+        tool("deny", "cargo-deny")?;
+    }
+    Ok(())
+}
+
+fn tool(subcommand: &str, package: &str) -> Result<()> {
+    let there =
+        Command::new("cargo").args([subcommand, "--version"]).output().is_ok_and(|o| o.status.success());
+    if there {
+        return Ok(());
+    }
+    println!("    cargo install {package} (some minutes, once)");
+    let status = Command::new("cargo").args(["install", "--locked", "--quiet", package]).status()?;
+    ensure!(status.success(), "cargo install {package} ended with {status}");
+    Ok(())
+}
+
+/// Runs the demo for its shortest day and reads its report: what must hold on any machine, however slow.
+fn whole_path(root: &Path) -> Result<()> {
+    let directory = std::env::temp_dir().join(format!("trimtab-whole-path-{}", std::process::id()));
+    let file = directory.with_extension("json");
+    let (dir, json) = (directory.display().to_string(), file.display().to_string());
+    xtask(root, &["up", "--debug", "--for", "90s", "--dir", &dir, "--json", &json])?;
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    std::fs::remove_file(&file)?;
+    let number = |key: &str| report[key].as_u64().with_context(|| format!("{key} is missing in the report"));
+    ensure!(number("requests")? > 0, "no requests");
+    ensure!(number("client_errors")? == 0, "client errors: {}", report["first_errors"]);
+    ensure!(number("scale_out")? >= 1, "it never scaled out");
+    ensure!(number("scale_in")? >= 1, "it never scaled in");
+    ensure!(number("tasks_compared")? >= 1, "no ended task was compared");
+    ensure!(
+        number("accounting_error_us")? == 0,
+        "the store differs from the kernel by {}",
+        report["accounting_error_us"]
+    );
+    Ok(())
+}
