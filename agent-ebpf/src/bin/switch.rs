@@ -57,13 +57,20 @@ unsafe fn switch_out(head: *mut CpuHead, prev: Task) {
         if (*slot).cgroup_id == id {
             (*slot).oncpu_ns += ran;
         } else {
-            (*slot_or_overflow(head, search(head, id))).oncpu_ns += ran;
+            charge_elsewhere(head, id, ran);
         }
     }
 }
 
+/// Charges a cgroup whose slot is not known: off the hot path, to keep its code and registers small.
+#[inline(never)]
+unsafe fn charge_elsewhere(head: *mut CpuHead, id: u64, ran: u64) {
+    // SAFETY: see count_switch.
+    unsafe { (*slot_or_overflow(head, search(head, id))).oncpu_ns += ran }
+}
+
 /// The switch to `prev` was hidden: charges it with its slice as the scheduler itself counts it.
-#[inline(always)]
+#[inline(never)]
 unsafe fn recover(head: *mut CpuHead, prev: Task) {
     // SAFETY: see count_switch.
     unsafe {
@@ -72,8 +79,7 @@ unsafe fn recover(head: *mut CpuHead, prev: Task) {
         }
         (*head).guard_misses += 1;
         if let Some(ran) = prev.slice_ns() {
-            let id = prev.css_set().cgroup().id();
-            (*slot_or_overflow(head, search(head, id))).oncpu_ns += ran;
+            charge_elsewhere(head, prev.css_set().cgroup().id(), ran);
         }
     }
 }

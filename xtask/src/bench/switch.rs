@@ -85,7 +85,10 @@ fn summary(figures: &Figures, workload: &str) -> Result<Value> {
     };
     let (empty, trimtab, textbook) = (of("empty")?, of("trimtab")?, of("textbook")?);
     let added = |ns: &[f64]| ns.iter().zip(empty).map(|(ns, empty)| ns - empty).collect::<Vec<_>>();
-    let spread = |ns: &[f64]| json!([sorted(ns).first(), sorted(ns).last()]);
+    let spread = |ns: &[f64]| -> Vec<f64> {
+        let sorted = sorted(ns);
+        [sorted.first(), sorted.last()].into_iter().flatten().map(|ns| tenth(*ns)).collect()
+    };
     Ok(json!({
         "empty_ns": median(empty),
         "trimtab_ns": median(trimtab),
@@ -107,7 +110,6 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// To a tenth of a ns.
 fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
@@ -116,7 +118,12 @@ fn median(values: &[f64]) -> f64 {
     } else {
         f64::midpoint(sorted[middle - 1], sorted[middle])
     };
-    (value * 10.0).round() / 10.0
+    tenth(value)
+}
+
+/// Rounded to what the clock can tell.
+fn tenth(ns: f64) -> f64 {
+    (ns * 10.0).round() / 10.0
 }
 
 fn load_average() -> String {
