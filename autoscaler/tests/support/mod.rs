@@ -37,7 +37,11 @@ impl Service {
         let endpoints = state.join("endpoints.json");
         let _ = std::fs::remove_file(&endpoints);
         let state_text = state.display().to_string();
-        command.args(["--state", &state_text, "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]).args(more);
+        command.args(["--state", &state_text, "--listen", "127.0.0.1:0"]);
+        if !more.contains(&"--api") {
+            command.args(["--api", "127.0.0.1:0"]);
+        }
+        command.args(more);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut service = Self { child, agents: String::new(), api: String::new(), state: state.to_owned() };
         let log = service.child.stderr.take().unwrap();

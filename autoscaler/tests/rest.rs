@@ -1,0 +1,197 @@
+//! The REST interface as clients meet it.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use support::agent::FakeAgent;
+use support::{PATIENCE, Service, worker};
+
+#[test]
+fn a_specification_is_applied_compared_changed_and_withdrawn() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let dry = service.request("PUT", "/api/v1/workloads/jobs?dryRun=true", &[], &worker(2, 5));
+    assert_eq!(
+        (dry.status, dry.json()["created"].clone(), dry.json()["dryRun"].clone()),
+        (200, json!(true), json!(true))
+    );
+    assert_eq!(service.get("/api/v1/workloads/jobs").0, 404, "a dry run changes nothing");
+
+    let created = service.put("jobs", &worker(2, 5), &[("if-none-match", "*")]);
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.header("etag"), Some("\"1\""));
+    assert_eq!(service.put("jobs", &worker(2, 5), &[("if-none-match", "*")]).status, 412);
+    let same = service.put("jobs", &worker(2, 5), &[]);
+    assert_eq!((same.status, same.json()["unchanged"].clone()), (200, json!(true)));
+    let changed = service.put("jobs", &worker(3, 5), &[("if-match", "\"1\"")]);
+    assert_eq!((changed.status, changed.header("etag")), (200, Some("\"2\"")));
+    let late = service.put("jobs", &worker(4, 5), &[("if-match", "\"1\"")]);
+    assert_eq!((late.status, late.header("content-type")), (412, Some("application/problem+json")));
+
+    let (status, one) = service.get("/api/v1/workloads/jobs");
+    assert_eq!((status, one["revision"].clone(), one["status"]["min"].clone()), (200, json!(2), json!(3)));
+    let cached = service.request("GET", "/api/v1/workloads/jobs", &[("if-none-match", "\"2\"")], "");
+    assert_eq!((cached.status, cached.body.as_str()), (304, ""));
+
+    assert_eq!(service.request("DELETE", "/api/v1/workloads/jobs", &[("if-match", "\"1\"")], "").status, 412);
+    assert_eq!(service.request("DELETE", "/api/v1/workloads/jobs", &[], "").status, 204);
+    assert_eq!(service.request("DELETE", "/api/v1/workloads/jobs", &[], "").status, 404);
+    let again = service.put("jobs", &worker(2, 5), &[]);
+    assert_eq!(again.header("etag"), Some("\"3\""), "a name that comes back never repeats a revision");
+}
+
+#[test]
+fn faults_are_problems_with_words_that_help() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let bad = service.put("jobs", &worker(2, 5).replace("replicas", "replica"), &[]);
+    let problem = bad.json();
+    assert_eq!((bad.status, problem["status"].clone()), (422, json!(422)));
+    assert_eq!(problem["type"], "urn:trimtab:problem:invalid-spec");
+    assert!(
+        problem["faults"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["line"] == 6 && f["help"] == "did you mean `replicas`?"),
+        "{problem}"
+    );
+    assert_eq!(
+        service.put("other", &worker(2, 5), &[]).status,
+        422,
+        "path and document name different workloads"
+    );
+    let media = service.request("PUT", "/api/v1/workloads/jobs", &[("content-type", "text/html")], "x");
+    assert_eq!(media.status, 415);
+    for (method, path, status) in [
+        ("GET", "/nothing", 404),
+        ("POST", "/api/v1/nodes", 405),
+        ("GET", "/api/v1/nodes/absent", 404),
+        ("GET", "/api/v1/workloads/absent/explain", 404),
+        ("GET", "/api/v1/workloads/..%2Fa", 400),
+        ("GET", "/api/v1/decisions?limit=x", 400),
+        ("GET", "/api/v1/decisions?lmit=1", 400),
+        ("GET", "/api/v1/decisions?cursor=zz", 400),
+        ("GET", "/api/v1/history?node=a&step=7", 400),
+    ] {
+        let answer = service.request(method, path, &[], "");
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        assert!(answer.json()["detail"].as_str().is_some_and(|d| d.len() > 10), "{path}: {answer:?}");
+    }
+    let large = service.put("jobs", &"#".repeat(2 << 20), &[]);
+    assert!(matches!(large.status, 413 | 0), "{}", large.status);
+    let elsewhere = service.request("GET", "/api/v1/nodes", &[("host", "example.com")], "");
+    assert_eq!(elsewhere.status, 403, "a name that was bound to loopback is no name of this host");
+    let page = service.request("POST", "/api/v1/pause", &[("origin", "http://example.com")], "{}");
+    assert_eq!(page.status, 403);
+}
+
+#[test]
+fn a_pause_holds_is_told_and_survives_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    service.put("jobs", &worker(2, 5), &[]);
+    let key = [("idempotency-key", "k1")];
+    let body = r#"{"reason":"deploy","for":"2h"}"#;
+    let first = service.request("POST", "/api/v1/pause", &key, body);
+    assert_eq!((first.status, first.json()["state"].clone()), (200, json!("paused")));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let second = service.request("POST", "/api/v1/pause", &key, body);
+    assert_eq!(first.body, second.body, "a repetition gets the first answer");
+    assert_eq!(service.request("POST", "/api/v1/pause", &key, "{}").status, 422, "a key is for one request");
+    assert_eq!(service.request("POST", "/api/v1/pause", &[], r#"{"workload":"absent"}"#).status, 404);
+    assert_eq!(service.request("POST", "/api/v1/pause", &[], r#"{"for":"2 parsecs"}"#).status, 400);
+    assert_eq!(service.request("POST", "/api/v1/pause", &[], r#"{"fro":"2h"}"#).status, 400);
+    service.kill();
+    let service = Service::start(state.path(), &[]);
+    assert_eq!(service.get("/api/v1/status").1["pauses"][0]["reason"], "deploy");
+    let why = service.until("the pause in the explanation", |service| {
+        let explained = service.get("/api/v1/workloads/jobs/explain").1;
+        explained["blocks"].as_array()?.iter().find(|b| b["code"] == "paused").cloned()
+    });
+    assert!(why["text"].as_str().unwrap().contains("deploy"));
+    assert_eq!(service.request("POST", "/api/v1/resume", &[], "").json()["state"], "acting");
+}
+
+#[test]
+fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let agent = FakeAgent::start("n1");
+    agent.follow(&service.agents);
+    service.until("the node", |service| {
+        let node = service.get("/api/v1/nodes/n1").1;
+        (node["connected"] == true && node["cpus"] == 64).then_some(())
+    });
+    assert_eq!(service.put("jobs", &worker(2, 5), &[]).status, 201);
+    service.until("two replicas", |service| {
+        (service.get("/api/v1/workloads").1["items"][0]["up"] == 2).then_some(())
+    });
+    let task = service.until("live tasks with use", |service| {
+        let tasks = service.get("/api/v1/tasks?workload=jobs").1;
+        tasks["items"].as_array()?.iter().find(|t| t["cpuCores"].is_number()).cloned()
+    });
+    assert_eq!(task["node"], "n1");
+    let acts = service.get("/api/v1/decisions?acts=true&workload=jobs").1;
+    assert!(acts["items"].as_array().is_some_and(|items| !items.is_empty()), "{acts}");
+    assert!(agent.books.lock().unwrap().acknowledged > 0);
+
+    // Two pages of one item are the same as one of two.
+    let two = service.get("/api/v1/decisions?limit=2").1;
+    let first = service.get("/api/v1/decisions?limit=1").1;
+    if let Some(cursor) = first["next"].as_str() {
+        let second = service.get(&format!("/api/v1/decisions?limit=1&cursor={cursor}")).1;
+        assert_eq!(second["items"][0], two["items"][1]);
+    }
+
+    let ended = {
+        let mut books = agent.books.lock().unwrap();
+        let (name, (workload, cgroup, _)) = books.running.pop_first().unwrap();
+        (name.to_string(), workload.to_string(), cgroup.0)
+    };
+    // The agent's next session no longer lists the task.
+    agent.follow("");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    agent.follow(&service.agents);
+    service.until("a replacement", |service| {
+        let replicas = service.get("/api/v1/workloads/jobs").1["status"].clone();
+        let there = replicas["replicas"]
+            .as_array()?
+            .iter()
+            .any(|r| r["task"] == ended.0.as_str() && r["state"] == "up");
+        (replicas["up"] == 2 && !there).then_some(())
+    });
+    assert_eq!(service.get("/metrics").0, 200);
+    let text = service.request("GET", "/metrics", &[], "").body;
+    for name in
+        ["trimtab_agents_connected 1", "trimtab_frozen 0", "trimtab_samples_total", "trimtab_commands_total"]
+    {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    assert_eq!(service.get("/readyz"), (200, json!({ "ready": true, "reasons": [] })));
+}
+
+#[test]
+fn live_events_flow_and_the_description_is_served() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let mut stream = TcpStream::connect(&service.api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /api/v1/stream HTTP/1.1\r\nhost: {}\r\n\r\n", service.api).unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.to_lowercase().starts_with("content-type: text/event-stream")));
+    service.put("jobs", &worker(2, 5), &[]);
+    assert!(lines.any(|line| line == "event: decision"));
+    assert!(lines.any(|line| line == "event: workload"));
+    let data = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["name"], "jobs");
+    let (status, described) = service.get("/api/v1/openapi.json");
+    assert_eq!((status, described["openapi"].as_str().is_some_and(|v| v.starts_with("3.1"))), (200, true));
+    for path in ["/api/v1/nodes", "/api/v1/workloads/{name}", "/api/v1/stream", "/readyz"] {
+        assert!(described["paths"][path].is_object(), "{path}");
+    }
+}
