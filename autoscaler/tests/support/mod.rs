@@ -33,18 +33,29 @@ impl Service {
         Self::start_with(binary(), state, more)
     }
 
-    pub(crate) fn start_with(mut command: Command, state: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_with(command: Command, state: &Path, more: &[&str]) -> Self {
         let endpoints = state.join("endpoints.json");
         let _ = std::fs::remove_file(&endpoints);
+        let mut service = Self::spawn(command, state, more);
+        service.find(&endpoints);
+        service
+    }
+
+    /// For a command that gives the service a file system of its own: its files are seen through its process.
+    pub(crate) fn start_behind(command: Command, state: &Path, more: &[&str]) -> Self {
+        let mut service = Self::spawn(command, state, more);
+        service.find(Path::new(&format!("/proc/{}/root{}/endpoints.json", service.pid(), state.display())));
+        service
+    }
+
+    fn spawn(mut command: Command, state: &Path, more: &[&str]) -> Self {
         let state_text = state.display().to_string();
         command.args(["--state", &state_text, "--listen", "127.0.0.1:0"]);
         if !more.contains(&"--api") {
             command.args(["--api", "127.0.0.1:0"]);
         }
-        command.args(more);
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut service = Self { child, agents: String::new(), api: String::new(), state: state.to_owned() };
-        let log = service.child.stderr.take().unwrap();
+        let mut child = command.args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().unwrap();
         let show = std::env::var_os("SHOW_LOG").is_some();
         std::thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
@@ -53,16 +64,20 @@ impl Service {
                 }
             }
         });
+        Self { child, agents: String::new(), api: String::new(), state: state.to_owned() }
+    }
+
+    fn find(&mut self, endpoints: &Path) {
         let began = Instant::now();
         loop {
             let read =
-                std::fs::read(&endpoints).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+                std::fs::read(endpoints).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             if let Some(found) = read {
-                service.agents = found["agents"][0].as_str().unwrap().to_owned();
-                service.api = found["api"][0].as_str().unwrap().to_owned();
-                return service;
+                found["agents"][0].as_str().unwrap().clone_into(&mut self.agents);
+                found["api"][0].as_str().unwrap().clone_into(&mut self.api);
+                return;
             }
-            assert!(service.child.try_wait().unwrap().is_none(), "the service ended at its start");
+            assert!(self.child.try_wait().unwrap().is_none(), "the service ended at its start");
             assert!(began.elapsed() < PATIENCE, "the service did not start in time");
             std::thread::sleep(Duration::from_millis(5));
         }
