@@ -104,7 +104,10 @@ pub async fn run(settings: Settings) -> Result<()> {
     std::fs::create_dir_all(&settings.state)
         .with_context(|| format!("making the state directory {}", settings.state.display()))?;
     let lock = lock(&settings)?;
-    let source = source::Source::open(&settings).context("opening this host's sources")?;
+    let mut source = source::Source::open(&settings).context("opening this host's sources")?;
+    if settings.measure_programs {
+        source.measure_programs(true).context("measuring the kernel programs")?;
+    }
     let incarnation = incarnation()?;
     let (happened_sender, mut happened) = mpsc::channel::<Happened>(1024);
     let (heard_sender, mut heard) = mpsc::channel::<Heard>(256);

@@ -43,6 +43,8 @@ pub struct Fragment {
     pub ebpf: Option<bool>,
     /// Directory on a bpf file system where counting goes on while the agent restarts.
     pub pin: Option<PathBuf>,
+    /// Let the kernel measure the run time of our programs (costs some ns at every switch): for benchmarks.
+    pub measure_programs: Option<bool>,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
 }
@@ -97,6 +99,8 @@ pub struct Settings {
     pub ebpf: bool,
     /// Pin directory.
     pub pin: Option<PathBuf>,
+    /// Measure our programs' run time.
+    pub measure_programs: bool,
     /// Balancers.
     pub balancers: Vec<BalancerFragment>,
     /// Where each setting came from.
@@ -363,6 +367,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             cgroup,
             ebpf: input.ebpf.unwrap_or(true),
             pin: input.pin,
+            measure_programs: input.measure_programs.unwrap_or(false),
             balancers: input.balancer,
             origins,
         }),

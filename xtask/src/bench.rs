@@ -1,16 +1,24 @@
 //! `cargo xtask bench`: the measurements behind the promises in SPECIFICATION.md.
 
+mod ingest;
+mod overhead;
 mod switch;
 
 use std::path::Path;
 
 use anyhow::Result;
 
+pub(crate) use overhead::sleeper;
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// What a context switch costs beside an empty program and beside the textbook design.
     Switch(switch::Args),
+    /// What the agent costs at 1,000 cgroups and 1 Hz, streaming to a live autoscaler.
+    Overhead(overhead::Args),
+    /// What a task sample costs at the receiver, with 1,000 agents.
+    Ingest(ingest::Args),
 }
 
 /// Measures.
@@ -20,5 +28,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
     match command {
         Command::Switch(args) => switch::run(args, root),
+        Command::Overhead(args) => overhead::run(args, root),
+        Command::Ingest(args) => ingest::run(args, root),
     }
 }

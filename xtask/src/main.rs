@@ -27,6 +27,9 @@ enum Command {
     Bench(bench::Command),
     /// Make the wire's Rust code from wire/proto.
     Codegen(codegen::Args),
+    /// (internal) One process of a benchmark's population.
+    #[command(hide = true)]
+    BenchSleeper { awake: PathBuf },
     /// Run all tests; this is what CI runs.
     Test(test::Args),
     /// Check imports, file sizes and lints.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(command) => bench::run(&command, &root()),
         Command::Codegen(args) => codegen::run(&args, &root()),
+        Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),

@@ -22,6 +22,7 @@ pub(super) struct Kernel {
     /// Histograms as of the last slow round, by cgroup; modulo 2³² as the kernel counts.
     histograms: BTreeMap<u64, Box<[u32; BUCKETS]>>,
     page_bytes: u64,
+    measured: bool,
 }
 
 impl Kernel {
@@ -34,7 +35,7 @@ impl Kernel {
             }
         }
         let page_bytes = rustix::param::page_size() as u64;
-        Ok(Self { probe, histograms: BTreeMap::new(), page_bytes })
+        Ok(Self { probe, histograms: BTreeMap::new(), page_bytes, measured: false })
     }
 
     pub(super) fn counts(&self) -> bool {
@@ -50,6 +51,7 @@ impl Kernel {
     }
 
     pub(super) fn measure(&mut self, on: bool) -> Result<(), SourceError> {
+        self.measured = on;
         Ok(self.probe.measure_run_time(on)?)
     }
 
@@ -137,8 +139,10 @@ impl Kernel {
         health.overflow_switches = counters.overflow.switches;
         health.events_lost = counters.events_lost;
         health.map_bytes = self.probe.map_bytes();
-        let mut total = 0;
-        let read = self.probe.program_costs(|cost| total += cost.run_time_ns);
-        health.program_ns = read.ok().map(|()| total);
+        if self.measured {
+            let mut total = 0;
+            let read = self.probe.program_costs(|cost| total += cost.run_time_ns);
+            health.program_ns = read.ok().map(|()| total);
+        }
     }
 }

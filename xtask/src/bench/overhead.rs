@@ -1,0 +1,383 @@
+//! `cargo xtask bench overhead`: the agent's cost, read from the kernel's ledger of the agent's own cgroup.
+//!
+//! A population of cgroups with one process each, first all asleep, then all waking ten times a second. The agent
+//! streams to a live autoscaler. Each peer gets the same population afterwards, in the same run. CPU comes from
+//! cpu.stat of the measured program's own cgroup: user and kernel time, with nothing else in it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::up::install;
+
+/// Options of `cargo xtask bench overhead`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Cgroups.
+    #[arg(long, default_value_t = 1000)]
+    cgroups: usize,
+    /// Length of each measurement, seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Also measure the peers that can be installed here.
+    #[arg(long)]
+    peers: bool,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    name: String,
+    version: String,
+    cpu_core_pct: f64,
+    rss_kib: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    cgroups: usize,
+    hz: f64,
+    seconds: u64,
+    /// All cgroups active.
+    agent_cpu_core_pct: f64,
+    /// All cgroups asleep.
+    agent_cpu_core_pct_idle: f64,
+    /// Run time of the kernel programs, all cgroups active; measured in a run of its own, because measuring costs.
+    bpf_cpu_core_pct: f64,
+    agent_rss_kib: u64,
+    wire_bytes_active: f64,
+    wire_bytes_idle: f64,
+    peers: Vec<Measured>,
+    kernel: String,
+    load_average: String,
+}
+
+const SETTLE: Duration = Duration::from_secs(8);
+
+/// A hidden command: one process of the population. Wakes when told to on standard input's file of the population.
+pub(crate) fn sleeper(control: &Path) -> ! {
+    loop {
+        if control.exists() {
+            let until = Instant::now() + Duration::from_micros(30);
+            while Instant::now() < until {}
+            std::thread::sleep(Duration::from_millis(100));
+        } else {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+}
+
+/// Everything that must be gone at the end.
+struct Bench {
+    top: PathBuf,
+    directory: PathBuf,
+    population: Vec<Child>,
+    programs: Vec<Child>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for child in self.programs.iter_mut().chain(&mut self.population) {
+            let _ = child.kill();
+        }
+        for child in self.programs.iter_mut().chain(&mut self.population) {
+            let _ = child.wait();
+        }
+        for cgroup in fs::read_dir(&self.top).into_iter().flatten().filter_map(Result::ok) {
+            let _ = fs::remove_dir(cgroup.path());
+        }
+        let _ = fs::remove_dir(&self.top);
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "making cgroups needs root");
+    let bin = install::build(root, false)?;
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let unified = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
+    let id = std::process::id();
+    let mut bench = Bench {
+        top: unified.join(format!("trimtab-bench-{id}")),
+        directory: std::env::temp_dir().join(format!("trimtab-bench-{id}")),
+        population: Vec::new(),
+        programs: Vec::new(),
+    };
+    fs::create_dir_all(&bench.directory)?;
+    fs::create_dir(&bench.top)?;
+    println!("==> {} cgroups with a process each", args.cgroups);
+    let awake = bench.directory.join("awake");
+    for number in 0..args.cgroups {
+        let child = inside(&bench.top.join(format!("c{number:05}")), &mut sleeper_command(&awake)?)?;
+        bench.population.push(child);
+    }
+    let state = bench.directory.clone();
+    let autoscaler = Command::new(bin.join("trimtab-autoscaler"))
+        .arg("--state")
+        .arg(state.join("autoscaler"))
+        .args(["--listen", &format!("unix:{}", state.join("agents.sock").display()), "--api", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(state.join("autoscaler.log"))?)
+        .spawn()
+        .context("starting the autoscaler")?;
+    bench.programs.push(autoscaler);
+    wait_for(&state.join("agents.sock"))?;
+
+    let length = Duration::from_secs(args.seconds);
+    let agent = agent(&mut bench, &bin, false)?;
+    std::thread::sleep(SETTLE);
+    println!("==> all asleep, {} s", args.seconds);
+    let idle = measure(&agent, length)?;
+    fs::write(&awake, "")?;
+    std::thread::sleep(SETTLE);
+    println!("==> all active, {} s", args.seconds);
+    let active = measure(&agent, length)?;
+    stop(&mut bench)?;
+    println!("==> kernel programs, 15 s");
+    let measured = self::agent(&mut bench, &bin, true)?;
+    std::thread::sleep(SETTLE);
+    let programs = measure(&measured, Duration::from_secs(15))?;
+    stop(&mut bench)?;
+    let mut peers = Vec::new();
+    if args.peers {
+        for (name, package, command) in PEERS {
+            match peer(&mut bench, name, package, command, length) {
+                Ok(measured) => peers.push(measured),
+                Err(error) => println!("    {name}: not measured: {error:#}"),
+            }
+        }
+    }
+    let tasks = args.cgroups as f64;
+    let report = Report {
+        cgroups: args.cgroups,
+        hz: 1.0,
+        seconds: args.seconds,
+        agent_cpu_core_pct: active.cpu_pct,
+        agent_cpu_core_pct_idle: idle.cpu_pct,
+        bpf_cpu_core_pct: programs.program_pct,
+        agent_rss_kib: active.rss_kib,
+        wire_bytes_active: active.wire_per_second / tasks,
+        wire_bytes_idle: idle.wire_per_second / tasks,
+        peers,
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
+    };
+    show(&report);
+    if let Some(path) = &args.json {
+        fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn show(r: &Report) {
+    let line = |what: &str, value: String, target: &str| println!("  {what:<44} {value:>12}   {target}");
+    println!("\n{} cgroups at {} Hz, kernel {}, load {}", r.cgroups, r.hz, r.kernel, r.load_average);
+    line(
+        "agent, all active, % of one core",
+        format!("{:.3}", r.agent_cpu_core_pct),
+        "target <= 0.25 with the programs",
+    );
+    line("agent, all asleep, % of one core", format!("{:.3}", r.agent_cpu_core_pct_idle), "");
+    line("kernel programs, % of one core", format!("{:.3}", r.bpf_cpu_core_pct), "");
+    line("agent RSS, KiB", r.agent_rss_kib.to_string(), "target <= 10240");
+    line("wire, bytes per active task and second", format!("{:.2}", r.wire_bytes_active), "target <= 20");
+    line("wire, bytes per idle task and second", format!("{:.2}", r.wire_bytes_idle), "target <= 4");
+    let own = r.agent_cpu_core_pct + r.bpf_cpu_core_pct;
+    for peer in &r.peers {
+        let what = format!("{} {}", peer.name, peer.version);
+        line(
+            &what,
+            format!("{:.2} %", peer.cpu_core_pct),
+            &format!("{:.0} x ours, {} KiB", peer.cpu_core_pct / own, peer.rss_kib),
+        );
+    }
+}
+
+/// Starts a program and moves it into a cgroup of its own. What it does before counts as ours: measuring begins later.
+fn inside(cgroup: &Path, command: &mut Command) -> Result<Child> {
+    fs::create_dir(cgroup).with_context(|| format!("making {}", cgroup.display()))?;
+    let child = command.stdin(Stdio::null()).spawn().context("starting a process")?;
+    fs::write(cgroup.join("cgroup.procs"), child.id().to_string())?;
+    Ok(child)
+}
+
+fn sleeper_command(awake: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bench-sleeper").arg(awake).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+fn wait_for(path: &Path) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !path.exists() {
+        ensure!(Instant::now() < deadline, "{} did not appear", path.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// A program under measurement.
+struct Subject {
+    cgroup: PathBuf,
+    pid: u32,
+    /// Where its own metrics are, when it is our agent.
+    http: Option<String>,
+}
+
+fn agent(bench: &mut Bench, bin: &Path, measure_programs: bool) -> Result<Subject> {
+    let cgroup = bench.top.join(if measure_programs { "agent-measured" } else { "agent" });
+    let state = bench.directory.join("agent");
+    let config = bench.directory.join("agent.toml");
+    let text = format!(
+        "autoscaler = \"unix:{}\"\nstate = \"{}\"\nnode = \"bench\"\nhttp = \"127.0.0.1:0\"\nmeasure_programs = {measure_programs}\n",
+        bench.directory.join("agents.sock").display(),
+        state.display()
+    );
+    fs::write(&config, text)?;
+    let _ = fs::remove_file(state.join("http.address"));
+    let log = fs::File::create(bench.directory.join("agent.log"))?;
+    let mut command = Command::new(bin.join("trimtab-agent"));
+    command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
+    let child = inside(&cgroup, &mut command)?;
+    let pid = child.id();
+    bench.programs.push(child);
+    wait_for(&state.join("http.address"))?;
+    let http = fs::read_to_string(state.join("http.address"))?;
+    Ok(Subject { cgroup, pid, http: Some(format!("http://{http}/metrics")) })
+}
+
+/// Ends the program that was measured last.
+fn stop(bench: &mut Bench) -> Result<()> {
+    if let Some(mut child) = bench.programs.pop() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
+struct Figures {
+    cpu_pct: f64,
+    rss_kib: u64,
+    wire_per_second: f64,
+    program_pct: f64,
+}
+
+fn measure(subject: &Subject, length: Duration) -> Result<Figures> {
+    let (began, cpu, wire, programs) = (
+        Instant::now(),
+        cpu_us(&subject.cgroup)?,
+        counter(subject, "wire_bytes_total"),
+        counter(subject, "program_seconds_total"),
+    );
+    std::thread::sleep(length);
+    let seconds = began.elapsed().as_secs_f64();
+    let used = cpu_us(&subject.cgroup)? - cpu;
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", subject.pid)).context("the program is gone")?;
+    let rss = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .and_then(|l| l.split_whitespace().next()?.parse().ok());
+    Ok(Figures {
+        cpu_pct: used as f64 / 1e4 / seconds,
+        rss_kib: rss.unwrap_or(0),
+        wire_per_second: (counter(subject, "wire_bytes_total") - wire) / seconds,
+        program_pct: (counter(subject, "program_seconds_total") - programs) * 100.0 / seconds,
+    })
+}
+
+fn cpu_us(cgroup: &Path) -> Result<u64> {
+    let path = cgroup.join("cpu.stat");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).context("no usage_usec")?;
+    Ok(usage.parse()?)
+}
+
+/// A counter of our agent; 0 for others.
+fn counter(subject: &Subject, name: &str) -> f64 {
+    let read = || -> Option<f64> {
+        let text = ureq::get(subject.http.as_ref()?).call().ok()?.body_mut().read_to_string().ok()?;
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(&format!("trimtab_agent_{name} ")).map(str::to_owned))?;
+        line.parse().ok()
+    };
+    read().unwrap_or(0.0)
+}
+
+/// Peers from Debian's packages: name, package, command. Each reads every cgroup or process once a second.
+const PEERS: &[(&str, &str, &[&str])] = &[
+    ("systemd-cgtop", "systemd", &["systemd-cgtop", "--batch", "--delay=1", "--iterations=0", "--depth=9"]),
+    ("collectd", "collectd-core", &["collectd", "-f", "-C", "{dir}/collectd.conf"]),
+    (
+        "process-exporter",
+        "prometheus-process-exporter",
+        &["prometheus-process-exporter", "-procnames", "sleep", "-web.listen-address", "127.0.0.1:{port}"],
+    ),
+    ("atop", "atop", &["atop", "-w", "{dir}/atop.raw", "1"]),
+];
+
+fn peer(
+    bench: &mut Bench,
+    name: &str,
+    package: &str,
+    command: &[&str],
+    length: Duration,
+) -> Result<Measured> {
+    if !install::installed(package) {
+        install::apt(&[package])?;
+    }
+    println!("==> peer {name}, {} s", length.as_secs());
+    let directory = bench.directory.display().to_string();
+    let mut config = fs::File::create(bench.directory.join("collectd.conf"))?;
+    writeln!(
+        config,
+        "Interval 1\nBaseDir \"{directory}\"\nPIDFile \"{directory}/collectd.pid\"\nLoadPlugin cgroups\nLoadPlugin csv\n<Plugin csv>\n  DataDir \"/dev/null\"\n</Plugin>"
+    )?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let filled: Vec<String> =
+        command.iter().map(|a| a.replace("{dir}", &directory).replace("{port}", &port)).collect();
+    let mut start = Command::new(&filled[0]);
+    start.args(&filled[1..]).stdout(Stdio::null()).stderr(Stdio::null());
+    let cgroup = bench.top.join(format!("peer-{name}"));
+    let child = inside(&cgroup, &mut start)?;
+    let subject = Subject { cgroup, pid: child.id(), http: None };
+    bench.programs.push(child);
+    std::thread::sleep(SETTLE);
+    let scrape = name == "process-exporter";
+    let stop_scraping = std::sync::atomic::AtomicBool::new(false);
+    let figures = std::thread::scope(|scope| {
+        if scrape {
+            scope.spawn(|| {
+                while !stop_scraping.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = ureq::get(format!("http://127.0.0.1:{port}/metrics")).call();
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            });
+        }
+        let figures = measure(&subject, length);
+        stop_scraping.store(true, std::sync::atomic::Ordering::Relaxed);
+        figures
+    });
+    stop(bench)?;
+    let figures = figures?;
+    Ok(Measured {
+        name: name.to_owned(),
+        version: version(package),
+        cpu_core_pct: figures.cpu_pct,
+        rss_kib: figures.rss_kib,
+    })
+}
+
+fn version(package: &str) -> String {
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
+}
