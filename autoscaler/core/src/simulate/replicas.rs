@@ -17,7 +17,7 @@ use crate::horizontal::replicas_for;
 use crate::stabilise::{Round, Stabiliser, Verdict};
 
 /// Share of minutes that may pass the forecast, at the five knobs.
-const BUDGETS: [f64; 5] = [0.02, 0.006, 0.002, 0.0006, 0.0001];
+const BUDGETS: [f64; 5] = [0.15, 0.03, 0.006, 0.001, 0.000_02];
 
 #[derive(Deserialize)]
 pub(super) struct Start {
@@ -54,8 +54,8 @@ impl Replicas {
     pub(super) fn new(start: &Start) -> Self {
         let ms = |seconds: f64| (seconds * 1_000.0) as u64;
         let step_ms = start.step_s * 1_000.0;
-        // From this step to the end of the first minute in which the replica serves.
-        let ahead_ms = ms(start.boot_s) + 2 * ms(start.step_s);
+        // The mean of the minute that ends when the replica is ready; the hold window covers the minute after.
+        let ahead_ms = ms(start.boot_s);
         let capacity = start.slo_utilization * start.replica_rps;
         let settings = Settings {
             step_ms: step_ms as u64,

@@ -7,7 +7,7 @@ use super::at_knob;
 use crate::estimate::{Compressible, Estimator, Seen};
 
 /// Share of demand that may be lost, at the five knobs.
-const BUDGETS: [f64; 5] = [0.02, 0.008, 0.004, 0.001, 0.000_2];
+const BUDGETS: [f64; 5] = [0.03, 0.008, 0.004, 0.001, 0.000_1];
 
 #[derive(Deserialize)]
 pub(super) struct Start {
