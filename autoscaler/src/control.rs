@@ -146,7 +146,7 @@ impl Control {
         self.round(true)?;
         if now >= self.next_ping {
             self.next_ping = now.after(PING_MS);
-            self.peers.to_all(&ToAgent::Ping(now));
+            self.peers.send_all(&ToAgent::Ping(now));
         }
         if now >= self.next_tidy {
             self.next_tidy = now.after(TIDY_MS);

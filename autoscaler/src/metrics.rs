@@ -169,7 +169,9 @@ mod tests {
     #[test]
     fn every_name_has_the_prefix_and_counts_are_seen_by_all_clones() {
         let metrics = Metrics::new();
-        metrics.clone().samples.inc_by(3);
+        let other = metrics.clone();
+        other.samples.inc_by(3);
+        drop(other);
         let text = metrics.render();
         assert!(text.contains("trimtab_samples_total 3"), "{text}");
         assert!(text.lines().all(|l| l.starts_with('#') || l.starts_with("trimtab_")), "{text}");

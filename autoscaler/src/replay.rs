@@ -97,9 +97,10 @@ impl Replayed {
         self.plans += 1;
         self.wake_at = replayed.wake_at;
         // As text, so that a last bit of a number counts.
-        let json = |plan: &Plan| serde_json::to_value(plan).unwrap_or_default();
-        let (stored, replayed) = (json(&stored), json(&replayed));
-        if stored.to_string() != replayed.to_string() {
+        let text = |plan: &Plan| serde_json::to_string(plan).unwrap_or_default();
+        if text(&stored) != text(&replayed) {
+            let json = |plan: &Plan| serde_json::to_value(plan).unwrap_or_default();
+            let (stored, replayed) = (json(&stored), json(&replayed));
             self.differed += 1;
             if self.differences.len() < KEPT {
                 self.differences.push(Difference { seq, at_ms: at.0, stored, replayed });

@@ -65,7 +65,7 @@ pub(crate) fn run(url: Option<&str>, as_json: bool) -> Result<ExitCode, Failure>
             Some(agent) => text += &format!("agent on this host (trial load):\n{}", lines(agent)),
             None => {
                 text +=
-                    "agent: trimtab-agent is not installed here; install it and run `trimtab-agent check`\n"
+                    "agent: trimtab-agent is not installed here; install it and run `trimtab-agent check`\n";
             }
         }
         output::print(&text)?;
@@ -147,11 +147,12 @@ fn service(url: Option<&str>) -> Vec<Finding> {
         if status.frozen.is_none() { "takes what happens".to_owned() } else { why },
         "free space in the state directory; it acts again by itself",
     ));
+    let acting = status.state == "acting";
     findings.push(finding(
         "acting",
-        status.state == "acting",
+        acting,
         Verdict::Warn,
-        status.state.clone(),
+        status.state,
         "trimtab get status says why; trimtab resume ends a pause",
     ));
     let nodes: Vec<_> = client.get::<Nodes>("/api/v1/nodes").map(|nodes| nodes.items).unwrap_or_default();

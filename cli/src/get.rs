@@ -311,7 +311,7 @@ fn flatten(rows: &mut Rows, page: usize, path: &str, value: &serde_json::Value) 
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
         serde_json::Value::Object(fields) => {
-            fields.iter().for_each(|(n, v)| flatten(rows, page, &below(n), v))
+            fields.iter().for_each(|(n, v)| flatten(rows, page, &below(n), v));
         }
         serde_json::Value::Array(many) => {
             many.iter().enumerate().for_each(|(n, v)| flatten(rows, page, &below(&n.to_string()), v));

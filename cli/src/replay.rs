@@ -1,7 +1,7 @@
 //! `trimtab replay`: the journal run again, offline.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use autoscaler::replay::{Replayed, segment};
@@ -38,7 +38,7 @@ pub(crate) fn run(path: Option<&Path>, as_json: bool) -> Result<ExitCode, Failur
 
 type Segments = Vec<(i64, Replayed)>;
 
-fn replayed(path: &PathBuf) -> Result<Segments, autoscaler::store::StoreError> {
+fn replayed(path: &Path) -> Result<Segments, autoscaler::store::StoreError> {
     let reader = Reader::of(path);
     let firsts = reader.segments()?;
     let mut segments = Vec::new();

@@ -140,7 +140,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn to_all(&mut self, message: &ToAgent) {
+    pub(super) fn send_all(&mut self, message: &ToAgent) {
         let sessions: Vec<_> = self.peers.keys().copied().collect();
         for session in sessions {
             self.put(session, message.clone());

@@ -14,7 +14,7 @@ pub enum Write {
     /// Apply a specification.
     Apply {
         /// The whole of it.
-        workload: Workload,
+        workload: Box<Workload>,
         /// What must be in force before.
         expect: Expect,
     },
@@ -129,10 +129,10 @@ impl Control {
             Write::Apply { workload, expect } => {
                 let before = self.in_force(&workload.name, expect)?;
                 match before {
-                    Some(row) if row.workload == workload => Ok(Prepared::Unchanged(Box::new(row))),
+                    Some(row) if row.workload == *workload => Ok(Prepared::Unchanged(Box::new(row))),
                     before => {
                         let name = Some(workload.name.clone());
-                        event(Event::SpecApplied { workload }, name, before.is_none())
+                        event(Event::SpecApplied { workload: *workload }, name, before.is_none())
                     }
                 }
             }
@@ -197,7 +197,7 @@ impl Control {
             let _ = reply.send(answer);
         }
         let policy = ToAgent::Policy(self.policy());
-        self.peers.to_all(&policy);
+        self.peers.send_all(&policy);
     }
 
     /// Nothing was made durable: says so to everybody who waited.

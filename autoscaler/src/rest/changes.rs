@@ -75,7 +75,7 @@ pub(super) async fn apply(
         applied.revision = before.filter(|_| applied.unchanged).map(|row| row.revision);
         return Ok(Json(applied).into_response());
     }
-    let written = app.control.write(Write::Apply { workload, expect }).await?;
+    let written = app.control.write(Write::Apply { workload: Box::new(workload), expect }).await?;
     applied.created = written.created;
     applied.unchanged = written.unchanged;
     applied.revision = written.spec.as_ref().map(|row| row.revision);

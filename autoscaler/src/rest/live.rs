@@ -29,7 +29,7 @@ pub(super) async fn stream(State(app): State<App>) -> Result<Response, Failure> 
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Event, Infallible>>(QUEUE);
     let mut events = app.control.subscribe();
     let mut shutdown = app.shutdown.clone();
-    let open = app.metrics.live_streams.clone();
+    let open = app.metrics.live_streams;
     tokio::spawn(async move {
         open.inc();
         loop {

@@ -1,0 +1,100 @@
+//! What users and programs rely on: help, faults with their places, exit codes, JSON shapes.
+//! `INSTA_UPDATE=always cargo test -p cli` writes the snapshots anew.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+const GOOD: &str = "apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: web }\nspec:\n  type: service\n  \
+    replicas: { min: 2, max: 20 }\n  target: { cpu: 65% }\n  service: { launcher: worker }\n";
+
+fn trimtab(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trimtab"));
+    // Nothing listens on port 9 of a test machine.
+    command.env_clear().env("TRIMTAB_URL", "http://127.0.0.1:9").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    trimtab(arguments).output().unwrap()
+}
+
+fn fed(arguments: &[&str], input: &str) -> Output {
+    let mut command = trimtab(arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Exit code, standard output and standard error as one text.
+fn shown(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("exit {}\n--- stdout\n{out}--- stderr\n{err}", output.status.code().unwrap_or(-1))
+}
+
+#[test]
+fn help_is_as_promised() {
+    insta::assert_snapshot!("help", shown(&run(&["--help"])));
+    for command in ["get", "explain", "top", "validate", "plan", "apply", "pause", "replay", "doctor"] {
+        insta::assert_snapshot!(format!("help-{command}"), shown(&run(&[command, "--help"])));
+    }
+    insta::assert_snapshot!("help-set-target", shown(&run(&["set", "target", "--help"])));
+}
+
+#[test]
+fn a_bad_specification_exits_with_5_and_names_line_and_field() {
+    let bad = GOOD
+        .replace("replicas:", "replica:")
+        .replace("cpu: 65%", "cpu: 650%")
+        .replace("launcher", "laucher")
+        .replace("trimtab/v1", "v1");
+    insta::assert_snapshot!("validate-faults", shown(&fed(&["validate", "-"], &bad)));
+    insta::assert_snapshot!("validate-faults-json", shown(&fed(&["validate", "-o", "json", "-"], &bad)));
+    insta::assert_snapshot!(
+        "validate-min-max",
+        shown(&fed(&["validate", "-"], &GOOD.replace("min: 2", "min: 21")))
+    );
+    insta::assert_snapshot!("validate-good", shown(&fed(&["validate", "-"], GOOD)));
+    insta::assert_snapshot!("validate-good-json", shown(&fed(&["validate", "-o", "json", "-"], GOOD)));
+    insta::assert_snapshot!("validate-absent", shown(&run(&["validate", "/nonexistent/web.yaml"])));
+    insta::assert_snapshot!("validate-binary", {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        std::fs::write(&file, [0xff, 0xfe, 0]).unwrap();
+        shown(&run(&["validate", file.to_str().unwrap()])).replace(dir.path().to_str().unwrap(), "DIR")
+    });
+}
+
+#[test]
+fn every_failure_has_its_code_and_says_what_to_do() {
+    insta::assert_snapshot!("unreachable", shown(&run(&["get", "nodes"])));
+    insta::assert_snapshot!("no-address", shown(&run(&["--url", "https://example.com", "get", "nodes"])));
+    insta::assert_snapshot!("no-store", shown(&run(&["replay", "/nonexistent"])));
+    assert_eq!(run(&["get", "everything"]).status.code(), Some(2));
+    assert_eq!(run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn the_version_is_a_contract() {
+    insta::assert_snapshot!("version-json", shown(&run(&["version", "-o", "json"])));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run(&["man", dir.path().to_str().unwrap()]).status.success());
+    assert!(dir.path().join("trimtab.1").exists() && dir.path().join("trimtab-get.1").exists());
+    assert!(String::from_utf8_lossy(&run(&["man"]).stdout).contains(".TH trimtab"));
+}
+
+#[test]
+fn a_game_is_played_on_standard_input() {
+    let start = r#"{"type":"start","game":"replicas","step_s":15,"knob":0.5,"boot_s":120,"drain_s":30,"slo_utilization":0.8,"replica_rps":50.0,"min":2,"max":250,"ready":7,"warmup_steps":40}"#;
+    let output = fed(&["simulate", "--stdio"], &format!("{start}\n{{\"type\":\"end\"}}\n"));
+    assert!(output.status.success(), "{}", shown(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "one answer, none to the end");
+}
