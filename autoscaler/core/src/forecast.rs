@@ -94,7 +94,7 @@ impl Forecast {
         let said = self.experts.observe(at_ms, smooth);
         let expected = self.experts.mix(&said);
         let roughness = self.margin.roughness();
-        let upper = expected * self.margin.factor(roughness);
+        let upper = (expected * self.margin.factor(roughness)).min(self.experts.limit(smooth));
         self.pending.push_back(Pending {
             due: at_ms + self.settings.ahead_ms,
             expected,

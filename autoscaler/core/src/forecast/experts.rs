@@ -20,6 +20,8 @@ const TILT: f64 = 0.65;
 const RATE: f64 = 2.0;
 /// Weight that is redistributed at each step.
 const SHARE: f64 = 0.002;
+/// Most that is believed, in multiples of the highest minute seen.
+const LIMIT: f64 = 1.75;
 /// Minutes of a day.
 const DAY: usize = 1_440;
 /// Days that are averaged.
@@ -40,6 +42,8 @@ pub(super) struct Experts {
     /// Means of minutes, newest last; at most a week and a day.
     minutes: VecDeque<f64>,
     minute: Option<(u64, f64, u32)>,
+    /// The highest of `minutes`.
+    highest: f64,
     /// Levels of the last steps, newest last.
     levels: VecDeque<f64>,
 }
@@ -53,6 +57,7 @@ impl Experts {
             seen: 0.0,
             minutes: VecDeque::new(),
             minute: None,
+            highest: 0.0,
             levels: VecDeque::new(),
         }
     }
@@ -80,6 +85,12 @@ impl Experts {
         let yesterday = self.days(level, 1).unwrap_or(level);
         let week = self.days(level, DAYS).unwrap_or(level);
         [level, level * growth.sqrt(), level * growth, self.means[0], self.means[1], yesterday, week]
+    }
+
+    /// What is not believed: this much above the highest minute of the last days, once a day was seen. A quantile far out
+    /// in the tail rests on few observations, and their product with a rough hour would ask for what never was.
+    pub(super) fn limit(&self, level: f64) -> f64 {
+        if self.minutes.len() < DAY { f64::INFINITY } else { LIMIT * self.highest.max(level) }
     }
 
     pub(super) fn mix(&self, said: &Said) -> f64 {
@@ -115,6 +126,7 @@ impl Experts {
                 while self.minutes.len() > DAY * (DAYS + 1) {
                     self.minutes.pop_front();
                 }
+                self.highest = self.minutes.iter().copied().fold(0.0, f64::max);
                 self.minute = Some((minute, level, 1));
             }
             none => *none = Some((minute, level, 1)),
