@@ -398,6 +398,18 @@ fn seconds(ms: u64) -> String {
     }
 }
 
+fn replicas(n: u32) -> String {
+    if n == 1 { "1 replica".to_owned() } else { format!("{n} replicas") }
+}
+
+fn needed(n: u32) -> String {
+    format!("{} {}", replicas(n), if n == 1 { "was" } else { "were" })
+}
+
+fn there(n: u32) -> String {
+    format!("{} {}", replicas(n), if n == 1 { "is" } else { "are" })
+}
+
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
@@ -427,15 +439,16 @@ impl fmt::Display for Reason {
             }
             Reason::LostReplica { task, why } => write!(f, "replica {task} is gone ({why}) and is replaced"),
             Reason::BelowMin { have, min } => {
-                write!(f, "{have} replicas are there, at least {min} are asked for")
+                write!(f, "{} there, at least {min} asked for", there(*have))
             }
             Reason::AboveMax { have, max } => {
-                write!(f, "{have} replicas are there, at most {max} are allowed")
+                write!(f, "{} there, at most {max} allowed", there(*have))
             }
             Reason::ProvenIdle { window_ms, largest_need, survivors } => write!(
                 f,
-                "for {} no more than {largest_need} replicas were needed; the others will be {} busy",
+                "for {} no more than {} needed; the others will be {} busy",
                 seconds(*window_ms),
+                needed(*largest_need),
                 percent(*survivors)
             ),
             Reason::SizeDiffers { resource, given, recommended } => {
@@ -488,7 +501,7 @@ impl fmt::Display for Reason {
             }
             Reason::NotYetLong { signal, held_ms, needed_ms } => write!(
                 f,
-                "{signal} asks for more since {}, it acts after {}",
+                "{signal} has asked for more for {}, it acts after {}",
                 seconds(*held_ms),
                 seconds(*needed_ms)
             ),
@@ -501,17 +514,18 @@ impl fmt::Display for Reason {
             }
             Reason::HoldWindow { largest_need, left_ms } => write!(
                 f,
-                "{largest_need} replicas were needed a short while ago; that stops counting in {}",
+                "{} needed a short while ago; that stops counting in {}",
+                needed(*largest_need),
                 seconds(*left_ms)
             ),
             Reason::ChangeUnderway { task, state } => {
                 write!(f, "one change at a time: replica {task} is {state}")
             }
             Reason::AtMax { max, wanted } => {
-                write!(f, "{wanted} replicas would be needed, but {max} is the maximum")
+                write!(f, "{} would be needed, but {max} is the maximum", replicas(*wanted))
             }
             Reason::AtMin { min, wanted } => {
-                write!(f, "{wanted} replicas would do, but {min} is the minimum")
+                write!(f, "{} would do, but {min} is the minimum", replicas(*wanted))
             }
             Reason::StepLimit { direction, step, wanted } => {
                 write!(f, "{wanted} replicas are wanted, but it may {direction} by at most {step} at once")
@@ -527,7 +541,7 @@ impl fmt::Display for Reason {
                 percent(*limit)
             ),
             Reason::TooFewUp { left, needed } => {
-                write!(f, "only {left} replicas would be left to take requests, {needed} must be")
+                write!(f, "only {} would be left to take requests, {needed} must be", replicas(*left))
             }
             Reason::NoNodeWithLauncher { launcher } => {
                 write!(f, "no connected node that may act lists the launcher {launcher}")

@@ -35,6 +35,8 @@ pub struct Facts {
     pub ending: BTreeSet<TaskName>,
     /// Those on their way up.
     pub rising: BTreeSet<TaskName>,
+    /// Those that take requests and fail their checks.
+    pub failing: BTreeSet<TaskName>,
     /// Most processes at once that a shared ceiling (database connections) allows.
     pub ceiling: Option<u32>,
     /// Names that were used.
@@ -218,7 +220,7 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
         if !facts.counting.contains(task) {
             found.push(Finding::NotPossible { task: task.clone() });
         }
-        let others = facts.draining.iter().chain(&facts.ending).chain(&facts.rising);
+        let others = facts.draining.iter().chain(&facts.ending).chain(&facts.rising).chain(&facts.failing);
         if let Some(other) = others.into_iter().find(|other| !change.leave.contains(other)) {
             found.push(Finding::TwoAtOnce { task: task.clone(), other: other.clone() });
         }

@@ -364,7 +364,8 @@ impl Controller {
     }
 
     pub(crate) fn say(&mut self, decision: &Decision) -> bool {
-        let mut codes: Vec<&'static str> = decision.reasons.iter().map(Reason::code).collect();
+        // The two first: what holds it, and the main reason. Those behind come and go with noise.
+        let mut codes: Vec<&'static str> = decision.reasons.iter().take(2).map(Reason::code).collect();
         codes.extend(decision.binding.iter().map(Reason::code));
         let key = Key {
             kind: decision.kind,

@@ -26,8 +26,8 @@ pub struct Standing<'a> {
     pub serving: u32,
     /// Most processes that a shared ceiling allows, with the reason to give.
     pub ceiling: Option<(u32, Reason)>,
-    /// A replica on its way up or out, and what it is doing.
-    pub changing: Option<(TaskName, &'static str)>,
+    /// A replica on its way up or out or failing its checks, and what it is doing.
+    pub changing: Option<(TaskName, String)>,
     /// Why acting is not allowed, if it is not.
     pub held: Option<Reason>,
     /// What the HPA's rule desires, when that policy is chosen.
@@ -84,14 +84,16 @@ pub fn decide(
         Verdict::Grow(to) => grow(standing, said, to, stabiliser.above_ms(now), &mut decided),
         Verdict::Shrink(to) => shrink(standing, said, to, stabiliser.largest_need(), &mut decided),
         Verdict::Stay(reason) => {
+            // What keeps it from shrinking is said also while nothing asks for less: it is why it could not.
+            decided.reasons.extend(said.frozen.iter().cloned());
             if need < standing.wanted {
-                decided.reasons.extend(said.frozen.iter().cloned());
                 decided.alternatives.push(Alternative { replicas: need, why: reason.clone() });
             }
-            if let (Reason::WithinTarget, Some(binding)) = (&reason, &decided.binding) {
-                decided.reasons.push(binding.clone());
-            } else {
-                decided.reasons.push(reason);
+            match (&reason, &decided.binding) {
+                (Reason::WithinTarget, Some(binding)) => decided.reasons.push(binding.clone()),
+                // On data that may be old nothing can be said to be within its target.
+                (Reason::WithinTarget, None) if !said.frozen.is_empty() => {}
+                _ => decided.reasons.push(reason),
             }
         }
     }
@@ -185,7 +187,7 @@ fn shrink(standing: &Standing<'_>, said: &Assessment, to: u32, largest_need: u32
     let closed = if let Some(frozen) = said.frozen.first() {
         Some(frozen.clone())
     } else if let Some((task, state)) = &standing.changing {
-        Some(Reason::ChangeUnderway { task: task.clone(), state: (*state).to_owned() })
+        Some(Reason::ChangeUnderway { task: task.clone(), state: state.clone() })
     } else if left < needed {
         Some(Reason::TooFewUp { left, needed })
     } else if survivors > limit && standing.hpa.is_none() {
@@ -268,7 +270,7 @@ mod tests {
         let frozen = Assessment { frozen: vec![Reason::Missing { signal: Signal::Samples }], ..said(1, 0.2) };
         assert_eq!(run(&standing(&spec), &frozen).kind, DecisionKind::Hold);
         let task = TaskName::new("web-1").unwrap();
-        let changing = Standing { changing: Some((task, "booting")), ..standing(&spec) };
+        let changing = Standing { changing: Some((task, "booting".to_owned())), ..standing(&spec) };
         assert!(matches!(run(&changing, &said(1, 0.2)).reasons[0], Reason::ChangeUnderway { .. }));
     }
 

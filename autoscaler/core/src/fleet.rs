@@ -67,7 +67,11 @@ impl Fleet {
 
     /// A node's stream came up. The slots of an earlier stream are forgotten.
     pub fn node_up(&mut self, node: NodeId, incarnation: Incarnation, inventory: Inventory, now: Time) {
-        self.nodes.insert(node, NodeTable::new(incarnation, inventory, now));
+        let mut table = NodeTable::new(incarnation, inventory, now);
+        if let Some(before) = self.nodes.remove(&node) {
+            table.succeed(before);
+        }
+        self.nodes.insert(node, table);
     }
 
     /// A node's stream went down: its values stay, and age.
@@ -134,3 +138,6 @@ impl Fleet {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

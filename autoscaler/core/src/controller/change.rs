@@ -65,6 +65,7 @@ impl Controller {
             draining: self.names(|r| matches!(r.state, State::Draining { .. })),
             ending: self.names(|r| r.state.leaves() && !matches!(r.state, State::Draining { .. })),
             rising: self.names(|r| r.state.rises()),
+            failing: self.failing_survivors().into_iter().map(|(task, _)| task).collect(),
             ceiling: spec.rails.as_ref().and_then(rails::ceiling),
             next_number: self.next_number,
         }

@@ -197,7 +197,7 @@ impl Controller {
     }
 
     /// Replicas that take requests and fail their checks, as the balancer words it.
-    fn failing_survivors(&self) -> Vec<(TaskName, String)> {
+    pub(super) fn failing_survivors(&self) -> Vec<(TaskName, String)> {
         let Some(balancer) = self.balancer() else { return Vec::new() };
         let failing = |server: &&ServerReport| {
             server.state == model::adapter::ServerState::Failing || server.check.starts_with("L7TOUT")

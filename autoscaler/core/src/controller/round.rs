@@ -96,6 +96,10 @@ impl Controller {
         self.frozen = said.frozen.clone();
         let spec = self.workload.spec.clone();
         let changing = self.replicas.values().find(|r| r.state.rises() || r.state.leaves());
+        let changing = changing.map(|r| (r.task.clone(), r.state.name().to_owned()));
+        let failing = self.failing_survivors().into_iter().next();
+        let changing =
+            changing.or(failing.map(|(task, check)| (task, format!("failing its check ({check})"))));
         let counting = self.number(|r| r.state.counts());
         let ceiling = spec.rails.as_ref().and_then(|rails| {
             let leaving = self.processes().saturating_sub(counting);
@@ -107,7 +111,7 @@ impl Controller {
             wanted: self.wanted,
             serving: u32::try_from(serving.len()).unwrap_or(u32::MAX),
             ceiling,
-            changing: changing.map(|r| (r.task.clone(), r.state.name())),
+            changing,
             held,
             hpa: (spec.policy == Policy::Hpa).then(|| self.hpa_desires(&spec.target)),
         };

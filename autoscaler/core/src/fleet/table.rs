@@ -1,5 +1,7 @@
 //! One node's tasks: a slot each, ingest in constant time.
 
+use std::collections::VecDeque;
+
 use model::id::{CgroupId, NodeId, TaskKey};
 use model::metric::{Kind, Metric};
 use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
@@ -89,7 +91,7 @@ pub struct NodeTable {
     rows: Vec<Option<Row>>,
     live: u32,
     last_sample: Option<Time>,
-    ended: Vec<EndedTask>,
+    ended: VecDeque<EndedTask>,
     /// CPU of tasks that ended on this stream, µs: with the live totals it is all CPU ever accounted.
     ended_cpu_us: u64,
     ended_dropped: u64,
@@ -108,7 +110,7 @@ impl NodeTable {
             rows: Vec::new(),
             live: 0,
             last_sample: None,
-            ended: Vec::new(),
+            ended: VecDeque::new(),
             ended_cpu_us: 0,
             ended_dropped: 0,
             samples: 0,
@@ -148,10 +150,10 @@ impl NodeTable {
         let end = last.map(|(boot_ns, values)| Reading { boot_ns, values: *values }).or(row.newest);
         self.ended_cpu_us += end.and_then(|e| e.values.get(Metric::CpuTime)).unwrap_or(0);
         if self.ended.len() >= ENDED_LIMIT {
-            self.ended.remove(0);
+            self.ended.pop_front();
             self.ended_dropped += 1;
         }
-        self.ended.push(EndedTask {
+        self.ended.push_back(EndedTask {
             key: TaskKey { boot: self.incarnation.boot, cgroup: row.info.cgroup },
             info: row.info,
             totals: end.map(|e| e.values),
@@ -243,8 +245,21 @@ impl NodeTable {
         self.connected = false;
     }
 
+    /// Takes over from the stream before: ended tasks that nobody took yet, and, when the node booted in between, all
+    /// its tasks, which ended with that boot.
+    pub(super) fn succeed(&mut self, mut before: NodeTable) {
+        if before.incarnation.boot != self.incarnation.boot {
+            for slot in 0..before.rows.len() {
+                before.task_gone(u32::try_from(slot).unwrap_or(u32::MAX), None);
+            }
+        }
+        self.ended = before.ended;
+        self.ended_dropped = before.ended_dropped;
+        self.receipt = before.receipt;
+    }
+
     pub(super) fn take_ended(&mut self) -> Vec<EndedTask> {
-        std::mem::take(&mut self.ended)
+        self.ended.drain(..).collect()
     }
 
     fn row(&mut self, slot: u32) -> Option<&mut Row> {
