@@ -58,6 +58,8 @@ impl Kernel {
     /// One pass: every cgroup below the root, parents first.
     pub(super) fn pass(&mut self, raw: &mut Raw) -> Result<(), SourceError> {
         let page = self.page_bytes;
+        // Removals tell the ledger which slots it may give back, so they come first; the pass itself sees who lives.
+        self.probe.drain_events(|_, _| {});
         self.probe.read_cgroups(|r| {
             if r.parent_id == 0 || r.valid & valid::CPU == 0 {
                 return;
@@ -81,8 +83,6 @@ impl Kernel {
             let (id, parent) = (CgroupId(r.id), CgroupId(r.parent_id));
             raw.cgroups.push(RawCgroup { id, parent, cpu_ns: r.cpu_ns, values });
         })?;
-        // Events are only a hint here: the pass has seen every cgroup itself.
-        self.probe.drain_events(|_, _| {});
         Ok(())
     }
 

@@ -31,7 +31,7 @@ struct Seen {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Vec<u64> = arguments.iter().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let ([socket, ..], [agents, tasks, seconds]) = (arguments.as_slice(), numbers.as_slice()) else {
+    let (Some(socket), &[agents, tasks, seconds]) = (arguments.first(), numbers.as_slice()) else {
         eprintln!("usage: e2e-fleet SOCKET AGENTS TASKS SECONDS");
         return ExitCode::from(2);
     };
@@ -39,15 +39,15 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let seen = Arc::new(Seen::default());
-    let end = Instant::now() + Duration::from_secs(*seconds + 10);
+    let end = Instant::now() + Duration::from_secs(seconds + 10);
     runtime.block_on(async {
         let mut running = Vec::new();
-        for number in 0..*agents {
+        for number in 0..agents {
             let (socket, seen) = (PathBuf::from(socket), Arc::clone(&seen));
             running.push(tokio::spawn(async move {
                 // Spread over the first seconds, as a fleet's jitter does.
                 tokio::time::sleep(Duration::from_millis(number % 1000 * 5)).await;
-                if let Err(why) = agent(number, *tasks, socket, end, &seen).await {
+                if let Err(why) = agent(number, tasks, socket, end, &seen).await {
                     eprintln!("agent {number}: {why}");
                 }
             }));
