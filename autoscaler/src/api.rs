@@ -1,10 +1,12 @@
 //! What the REST interface says: types that clients may rely on. Times are ms of controller time.
 
 mod decision;
+mod idle;
 mod node;
 mod workload;
 
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
+pub use idle::{Amount, Idle, IdleCause, IdlePage};
 pub use node::{EndedTask, EndedTasks, Node, Nodes, Task, Tasks, Unavailable};
 pub use workload::{Applied, Load, Pause, Replica, Workload, WorkloadDetail, Workloads};
 
@@ -34,17 +36,6 @@ pub struct Status {
     pub agents: usize,
     /// Controller time.
     pub now_ms: u64,
-}
-
-/// The idle ledger: where capacity is not used, by cause. Newest page first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Idle {
-    /// `trimtab/v1`.
-    pub api_version: String,
-    /// Pages; each is an interval with its causes, which sum to all idle capacity.
-    #[schema(value_type = Vec<Object>)]
-    pub items: Vec<serde_json::Value>,
 }
 
 /// Values of one series at even distances; `null` where nothing is known.

@@ -1,5 +1,7 @@
 //! The disk fills up under the service: it does nothing and says so, and works again when there is space.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 mod support;
 
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! The unit, its accounts and its default configuration are good.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

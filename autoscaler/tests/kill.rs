@@ -1,6 +1,8 @@
 //! The controller is killed at fifty random points while it works: the store opens each time, its epoch grows, every
 //! command that an agent got is in the journal exactly once, and each plan follows from its inputs.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 mod support;
 
 use std::collections::BTreeMap;

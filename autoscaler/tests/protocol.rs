@@ -1,5 +1,7 @@
 //! Agents that break the rules are told why, counted, and disconnected; the others do not notice.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The REST interface as clients meet it.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,7 @@
 //! How the service starts, refuses to start, and ends.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 mod support;
 
 use std::process::Output;

@@ -298,27 +298,45 @@ fn ended_rows(tasks: &EndedTasks) -> Rows {
     rows
 }
 
-/// One row per field of each page: the ledger's causes are data, and new ones show without a new client.
+/// Of each page what was used, then what was not, by cause: the shares sum to 100 %.
 fn idle_rows(idle: &Idle) -> Rows {
-    let mut rows = Rows::new(&[("page", true, false), ("field", false, false), ("value", true, false)]);
-    for (page, item) in idle.items.iter().enumerate() {
-        flatten(&mut rows, page, "", item);
+    let mut rows = Rows::new(&[
+        ("from", false, false),
+        ("what", false, false),
+        ("workload", false, false),
+        ("cpu_core_s", true, false),
+        ("cpu", true, false),
+        ("memory_gib_s", true, false),
+        ("memory", true, false),
+        ("rule", false, true),
+    ]);
+    for page in &idle.items {
+        let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+        let (used, all) = (page.used, page.capacity);
+        rows.push(vec![
+            moment(page.from_ms),
+            "used".to_owned(),
+            "-".to_owned(),
+            number(Some(used.cpu_core_seconds)),
+            percent(share(used.cpu_core_seconds, all.cpu_core_seconds)),
+            number(Some(used.memory_gib_seconds)),
+            percent(share(used.memory_gib_seconds, all.memory_gib_seconds)),
+            String::new(),
+        ]);
+        for line in &page.idle {
+            rows.push(vec![
+                moment(page.from_ms),
+                format!("idle: {}", line.cause.replace('_', " ")),
+                line.workload.clone().unwrap_or_else(|| "-".to_owned()),
+                number(Some(line.amount.cpu_core_seconds)),
+                percent(Some(line.cpu_ratio)),
+                number(Some(line.amount.memory_gib_seconds)),
+                percent(Some(line.memory_ratio)),
+                line.rule.clone().unwrap_or_default(),
+            ]);
+        }
     }
     rows
-}
-
-fn flatten(rows: &mut Rows, page: usize, path: &str, value: &serde_json::Value) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match value {
-        serde_json::Value::Object(fields) => {
-            fields.iter().for_each(|(n, v)| flatten(rows, page, &below(n), v));
-        }
-        serde_json::Value::Array(many) => {
-            many.iter().enumerate().for_each(|(n, v)| flatten(rows, page, &below(&n.to_string()), v));
-        }
-        serde_json::Value::String(text) => rows.push(vec![page.to_string(), path.to_owned(), text.clone()]),
-        plain => rows.push(vec![page.to_string(), path.to_owned(), plain.to_string()]),
-    }
 }
 
 pub(crate) fn status_rows(status: &Status) -> Rows {

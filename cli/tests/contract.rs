@@ -1,6 +1,8 @@
 //! What users and programs rely on: help, faults with their places, exit codes, JSON shapes.
 //! `INSTA_UPDATE=always cargo test -p cli` writes the snapshots anew.
 
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

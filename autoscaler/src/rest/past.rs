@@ -11,7 +11,7 @@ use super::App;
 use super::fleet::{MOST, cursor};
 use super::problem::Failure;
 use super::workloads::named;
-use crate::api::{API_VERSION, Decision, Decisions, History, Idle, Problem};
+use crate::api::{API_VERSION, Decision, Decisions, History, Idle, IdlePage, Problem};
 use crate::history::{self, Series, Tier};
 
 /// Which decisions.
@@ -65,6 +65,7 @@ pub(super) async fn idle(
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let limit = query.limit.unwrap_or(60).clamp(1, MOST);
     let items = app.stored(move |reader| reader.idle(limit)).await?;
+    let items = items.into_iter().map(IdlePage::from).collect();
     Ok(Json(Idle { api_version: API_VERSION.to_owned(), items }))
 }
 

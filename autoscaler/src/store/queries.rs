@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use autoscaler_core::event::{Event, Time};
+use autoscaler_core::idle::Page;
 use model::decision::Decision;
 use model::id::WorkloadName;
 use model::workload::{Workload, WorkloadSpec};
@@ -229,7 +230,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`StoreError`] when SQLite refuses.
-    pub fn idle(&self, limit: usize) -> Result<Vec<serde_json::Value>, StoreError> {
+    pub fn idle(&self, limit: usize) -> Result<Vec<Page>, StoreError> {
         let mut pages: Vec<_> = self.ask(|db| {
             db.prepare("SELECT body FROM idle ORDER BY row DESC LIMIT ?1")?
                 .query_map([rows_wanted(limit)], |row| parsed(row, 0))?

@@ -138,14 +138,14 @@ fn take(message: pb::ControllerMessage, books: &mut Books) -> Vec<pb::AgentMessa
         Some(Body::Welcome(welcome)) => books.epochs.push(welcome.controller_epoch),
         Some(Body::Ack(ack)) => books.acknowledged = books.acknowledged.max(ack.seq),
         Some(Body::Refusal(refusal)) => books.refusals.push(refusal.why),
-        Some(Body::Command(command)) => return obey(command.try_into().unwrap(), books),
+        Some(Body::Command(command)) => return obey(&command.try_into().unwrap(), books),
         _ => {}
     }
     Vec::new()
 }
 
-fn obey(command: Command, books: &mut Books) -> Vec<pb::AgentMessage> {
-    if books.commands.insert(command.id.0, command.clone()).is_some_and(|before| before != command) {
+fn obey(command: &Command, books: &mut Books) -> Vec<pb::AgentMessage> {
+    if books.commands.insert(command.id.0, command.clone()).is_some_and(|before| before != *command) {
         books.conflicting += 1;
     }
     let mut kind = OutcomeKind::Applied;

@@ -13,6 +13,8 @@ pub(super) struct Section<'n> {
     pub(super) path: String,
     place: Place,
     entries: &'n [(Key, Node)],
+    /// Known fields that a misspelled one probably means: they are not reported as missing, too.
+    meant: Vec<String>,
 }
 
 /// Something that one node can be read as. `None` means that a fault was recorded.
@@ -33,17 +35,21 @@ impl<'n> Section<'n> {
             );
             return None;
         };
+        let mut meant = Vec::new();
         for (key, _) in entries {
             if !fields.contains(&key.name.as_str()) {
                 let shown: String = key.name.chars().take(60).collect();
                 let help = match nearest(&key.name, fields) {
-                    Some(name) => format!("did you mean `{name}`?"),
+                    Some(name) => {
+                        meant.push(name.to_owned());
+                        format!("did you mean `{name}`?")
+                    }
                     None => format!("known here: {}", listed(fields)),
                 };
                 faults.push(key.place, &join(path, &shown), format!("unknown field `{shown}`"), Some(help));
             }
         }
-        Some(Self { path: path.to_owned(), place: node.place, entries })
+        Some(Self { path: path.to_owned(), place: node.place, entries, meant })
     }
 
     /// The field's node, when it is there and not null.
@@ -80,6 +86,9 @@ impl<'n> Section<'n> {
 
     /// A field that must be there; `example` shows how it is written.
     pub(super) fn required<T: Read>(&self, name: &str, example: &str, faults: &mut Faults<'_>) -> Option<T> {
+        if self.node(name).is_none() && self.meant.iter().any(|meant| meant == name) {
+            return None;
+        }
         if self.node(name).is_none() {
             let what = if self.path.is_empty() { "the document" } else { &self.path };
             faults.push(

@@ -65,7 +65,7 @@ fn an_unknown_field_is_shown_with_a_caret_and_what_was_meant() {
     let text = GOOD.replace("replicas: {", "replica: {");
     let found = faults(&text);
     assert_eq!(
-        found[1].to_string(),
+        found[0].to_string(),
         "error: unknown field `replica`\n\
          \x20--> web.yaml:6:3\n\
          \x20 |\n\
@@ -74,7 +74,7 @@ fn an_unknown_field_is_shown_with_a_caret_and_what_was_meant() {
          \x20 = field: spec.replica\n\
          \x20 = help: did you mean `replicas`?"
     );
-    assert_eq!(found[0].field, "spec.replicas", "and the field that is missing is reported beside it");
+    assert_eq!(found.len(), 1, "the field that was meant is not reported as missing, too");
 }
 
 #[test]
