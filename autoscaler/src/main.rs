@@ -64,7 +64,7 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trimtab-autoscaler: {error:#}");
@@ -74,16 +74,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let (input, settings) = configuration(&arguments)?;
-    match arguments.command {
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let (input, settings) = configuration(arguments)?;
+    match &arguments.command {
         None | Some(Command::Run) => serve(settings),
         Some(Command::CheckConfig) => {
             println!("the configuration is good");
             Ok(())
         }
         Some(Command::Config(ConfigCommand::Show { origin })) => {
-            print!("{}", input.show(origin));
+            print!("{}", input.show(*origin));
             Ok(())
         }
     }
