@@ -31,12 +31,14 @@ pub struct Facts {
     pub serving: BTreeSet<TaskName>,
     /// Those that drain, and can still be taken back.
     pub draining: BTreeSet<TaskName>,
-    /// Those past taking back, whose process may still exist.
+    /// Those past taking back.
     pub ending: BTreeSet<TaskName>,
     /// Those on their way up.
     pub rising: BTreeSet<TaskName>,
     /// Those that take requests and fail their checks.
     pub failing: BTreeSet<TaskName>,
+    /// Processes that exist or may.
+    pub processes: u32,
     /// Most processes at once that a shared ceiling (database connections) allows.
     pub ceiling: Option<u32>,
     /// Names that were used.
@@ -193,8 +195,7 @@ pub fn change(facts: &Facts, change: &Change) -> Vec<Finding> {
             found.push(Finding::NotPossible { task: task.clone() });
         }
     }
-    let processes =
-        count(facts.counting.len() + facts.draining.len() + facts.ending.len() + change.start.len());
+    let processes = facts.processes + count(change.start.len());
     if let Some(ceiling) = facts.ceiling
         && !change.start.is_empty()
         && processes > ceiling
@@ -210,7 +211,7 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
     if after < facts.min {
         found.push(Finding::BelowMin { after, min: facts.min });
     }
-    if serving == 0 {
+    if serving == 0 && change.leave.iter().any(|task| facts.serving.contains(task)) {
         found.push(Finding::NoneServing);
     }
     if !facts.proven && !above {
@@ -219,6 +220,10 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
     for task in &change.leave {
         if !facts.counting.contains(task) {
             found.push(Finding::NotPossible { task: task.clone() });
+        }
+        // One that takes no requests yet, or no more, is a change that is taken back, not a second one.
+        if !facts.serving.contains(task) {
+            continue;
         }
         let others = facts.draining.iter().chain(&facts.ending).chain(&facts.rising).chain(&facts.failing);
         if let Some(other) = others.into_iter().find(|other| !change.leave.contains(other)) {
@@ -315,7 +320,7 @@ mod tests {
             change(&Facts { max: 2, ..facts() }, &start(3)),
             vec![Finding::AboveMax { after: 3, max: 2 }]
         );
-        let ceiling = Facts { ceiling: Some(3), ending: BTreeSet::from([name(0)]), ..facts() };
+        let ceiling = Facts { ceiling: Some(3), processes: 3, ..facts() };
         assert_eq!(change(&ceiling, &start(3)), vec![Finding::AboveCeiling { after: 4, ceiling: 3 }]);
     }
 }

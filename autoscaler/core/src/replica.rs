@@ -342,6 +342,9 @@ impl State {
             (S::New { .. }, E::GaveUp(Step::Start)) => {
                 (S::Term { since: now }, vec![Effect::StartFailed(Why::NotStarted)])
             }
+            (S::New { .. }, E::Tick) if self.older(limits.boot_ms, now) => {
+                (S::Term { since: now }, vec![Effect::StartFailed(Why::NotStarted)])
+            }
             (S::New { .. } | S::Booting { .. }, E::Ended) => {
                 (S::Deleted { since: now }, vec![Effect::StartFailed(Why::Ended)])
             }

@@ -115,7 +115,7 @@ fn nothing_shrinks_while_the_data_is_stale() {
 
 #[test]
 fn random_worlds_stay_sound_and_replay_bit_for_bit() {
-    for seed in 1..=24u64 {
+    for seed in 1..=12u64 {
         println!("seed {seed}");
         let mut dice = Dice(seed);
         let faults = Faults {

@@ -21,7 +21,7 @@ impl Controller {
         let have = self.number(|r| r.state.counts());
         match have.cmp(&self.wanted) {
             std::cmp::Ordering::Less => self.more(self.wanted - have, context),
-            std::cmp::Ordering::Greater => (self.less(have - self.wanted), None),
+            std::cmp::Ordering::Greater => self.fewer(have - self.wanted),
             std::cmp::Ordering::Equal => (Change::default(), None),
         }
     }
@@ -66,6 +66,7 @@ impl Controller {
             ending: self.names(|r| r.state.leaves() && !matches!(r.state, State::Draining { .. })),
             rising: self.names(|r| r.state.rises()),
             failing: self.failing_survivors().into_iter().map(|(task, _)| task).collect(),
+            processes: self.processes(),
             ceiling: spec.rails.as_ref().and_then(rails::ceiling),
             next_number: self.next_number,
         }
@@ -132,6 +133,26 @@ impl Controller {
             number = free + 1;
         }
         (change, None)
+    }
+
+    /// The surplus leaves; those that take requests only when nothing else changes, and never all of them.
+    fn fewer(&self, surplus: u32) -> (Change, Option<Reason>) {
+        let mut change = self.less(surplus);
+        let stays = |task: &TaskName| !change.leave.contains(task);
+        let unsettled =
+            self.replicas.values().find(|r| (r.state.rises() && stays(&r.task)) || r.state.leaves());
+        let unsettled = unsettled.map(|r| (r.task.clone(), r.state.name().to_owned()));
+        let failing = self.failing_survivors().into_iter().find(|(task, _)| stays(task));
+        let unsettled = unsettled.or(failing);
+        let left = self.replicas.values().any(|r| r.state.serves() && stays(&r.task));
+        if unsettled.is_none() && left {
+            return (change, None);
+        }
+        change.leave.retain(|task| self.replicas.get(task).is_some_and(|r| !r.state.serves()));
+        let why = unsettled.map_or(Reason::TooFewUp { left: 0, needed: 1 }, |(task, state)| {
+            Reason::ChangeUnderway { task, state }
+        });
+        (change, Some(why))
     }
 
     fn free_number(&self, from: u32, change: &Change) -> Option<u32> {

@@ -50,7 +50,11 @@ impl Controller {
                 (at, rails::balancer(spec.rails.as_ref()?, step, &replica)?, ANSWER_MS)
             }
         };
-        let there = context.nodes.get(&to).is_some_and(|node| node.link == Link::Up);
+        let there = context.nodes.get(&to).is_some_and(|node| match step {
+            // Its owner may have changed what it allows since it was chosen.
+            Step::Start => node.can_start(self.launcher()),
+            _ => node.link == Link::Up,
+        });
         there.then_some(Issue { to, verb, within_ms })
     }
 
