@@ -163,7 +163,7 @@ fn digest(a: u8, b: u8, c: u8) -> Event {
     let replicas = (0..12u8).map(|n| ReplicaDigest {
         task: task(n),
         node: node(n),
-        age_ms: (a % 7 != 0).then_some(age_ms),
+        age_ms: (!a.is_multiple_of(7)).then_some(age_ms),
         cpu_cores: Some(number(b.wrapping_add(n))),
         throttled_ratio: Some(number(c)),
         run_delay_mean_seconds: None,
@@ -171,7 +171,7 @@ fn digest(a: u8, b: u8, c: u8) -> Event {
         oom_kills: Some(u64::from(a % 2)),
         puma: None,
     });
-    let balancer = (a % 11 != 0).then(|| BalancerDigest { node: node(b), report, age_ms });
+    let balancer = (!a.is_multiple_of(11)).then(|| BalancerDigest { node: node(b), report, age_ms });
     Event::Digest(Digest { workload: "web".parse().unwrap(), replicas: replicas.collect(), balancer })
 }
 
