@@ -46,6 +46,8 @@ const INPUTS: usize = 1024;
 const AT_ONCE: usize = 2048;
 /// Distance of house-keeping, ms.
 const TIDY_MS: u64 = 60_000;
+/// A segment of the journal lasts at least this long, ms, however large it is.
+const SEGMENT_MS: u64 = 3_600_000;
 /// Distance of pings to agents, ms.
 const PING_MS: u64 = 5_000;
 
@@ -283,8 +285,6 @@ impl Control {
     }
 
     fn tidy(&mut self, now: Time) -> anyhow::Result<()> {
-        let bytes = self.store.bytes();
-        self.metrics.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         if self.durable.frozen().is_some() {
             return Ok(());
         }
@@ -294,8 +294,17 @@ impl Control {
             Err(error) => tracing::warn!(%error, "old records could not be dropped"),
             Ok(()) => {}
         }
+        let bytes = match self.store.bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%error, "the size of the store is not known");
+                return Ok(());
+            }
+        };
+        self.metrics.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.remember();
-        if now.since(self.segment_began) > journal.retain_ms || bytes > journal.max_bytes.saturating_mul(2) {
+        let age = now.since(self.segment_began);
+        if age > journal.retain_ms || (age > SEGMENT_MS && bytes > journal.max_bytes.saturating_mul(2)) {
             self.begin_again(now)?;
         }
         Ok(())

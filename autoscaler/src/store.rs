@@ -221,11 +221,15 @@ impl Store {
         result.map(|_| ()).map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }
 
-    /// Bytes on disk, the write-ahead log included.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let of = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        of(&self.path) + of(&self.path.with_extension("db-wal"))
+    /// Bytes in use; free pages of the file are used again and do not count.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let of =
+            |name| self.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+        let used = || Ok((of("page_count")? - of("freelist_count")?) * of("page_size")?);
+        used().map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }
 }
 
