@@ -186,6 +186,17 @@ impl World {
         }
     }
 
+    /// The journal begins anew: another brain, which is told what this one must not forget.
+    pub(crate) fn begin_anew(&mut self, epoch: u64) {
+        let memory = std::mem::replace(&mut self.brain, Brain::new(Config::default())).memory();
+        self.journal.clear();
+        self.plans.clear();
+        for event in memory {
+            self.tell(event);
+        }
+        self.restart_controller(epoch);
+    }
+
     /// Runs for `ms` with `rate` requests per second, `service_ms` each.
     pub(crate) fn run(&mut self, ms: u64, rate: f64, service_ms: f64) {
         let end = self.now + ms;
