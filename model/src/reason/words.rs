@@ -1,0 +1,166 @@
+//! The words of each reason: what a newcomer reads.
+
+use std::fmt;
+
+use super::{GapKind, Reason, needed, percent, replicas, seconds, there};
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::QueueDelayAbove { p95_ms, target_ms, held_ms } => write!(
+                f,
+                "95 % of requests wait up to {p95_ms:.0} ms for a free thread, the target is {target_ms:.0} ms, and it has been above for {}",
+                seconds(*held_ms)
+            ),
+            Reason::LevelAbove { signal, level, target, held_ms } => write!(
+                f,
+                "{signal} at {} is above the target of {} for {}",
+                percent(*level),
+                percent(*target),
+                seconds(*held_ms)
+            ),
+            Reason::ForecastAbove { load, capacity, ahead_ms } => write!(
+                f,
+                "in {}, when a new replica would be ready, the load is expected to need {load:.1} replicas, and {capacity:.0} are there",
+                seconds(*ahead_ms)
+            ),
+            Reason::Panic { signal, level } => {
+                write!(f, "{signal} at {} of what is there: acting at once", percent(*level))
+            }
+            Reason::LostReplica { task, why } => write!(f, "replica {task} is gone ({why}) and is replaced"),
+            Reason::BelowMin { have, min } => {
+                write!(f, "{} there, at least {min} asked for", there(*have))
+            }
+            Reason::AboveMax { have, max } => {
+                write!(f, "{} there, at most {max} allowed", there(*have))
+            }
+            Reason::ProvenIdle { window_ms, largest_need, survivors } => write!(
+                f,
+                "for {} no more than {} needed; the others will be {} busy",
+                seconds(*window_ms),
+                needed(*largest_need),
+                percent(*survivors)
+            ),
+            Reason::SizeDiffers { resource, given, recommended } => {
+                write!(f, "{resource}: {given} is given, {recommended} would do")
+            }
+            Reason::SurvivorFailing { task, check } => {
+                write!(
+                    f,
+                    "replica {task} fails its check ({check}), so the draining one takes requests again"
+                )
+            }
+            Reason::HpaRatio { ratio } => {
+                write!(f, "use is {ratio:.2} times the target (rule of the Horizontal Pod Autoscaler)")
+            }
+            Reason::WithinTarget => f.write_str("everything is within its target"),
+            Reason::ObserveOnly => f.write_str("mode is observe: it only measures"),
+            Reason::RecommendOnly => f.write_str("mode is recommend: it only says what it would do"),
+            Reason::Paused { why, left_ms: Some(left) } => {
+                write!(f, "paused by an operator for another {}: {why}", seconds(*left))
+            }
+            Reason::Paused { why, left_ms: None } => write!(f, "paused by an operator until resumed: {why}"),
+            Reason::Stale { signal, age_ms, limit_ms } => write!(
+                f,
+                "nothing shrinks: {signal} is {} old, and more than {} is too old to trust",
+                seconds(*age_ms),
+                seconds(*limit_ms)
+            ),
+            Reason::Missing { signal } => write!(f, "nothing shrinks: {signal} is missing"),
+            Reason::DataGap { node, kind, left_ms } => {
+                let kind = match kind {
+                    GapKind::Stale => "nothing arrived for a while",
+                    GapKind::Lost => "samples were lost",
+                    GapKind::Restarted => "the agent or a task restarted",
+                    GapKind::Partial => "some values could not be read",
+                    GapKind::ClockStepped => "the wall clock was set",
+                    GapKind::Merged => "samples were merged",
+                };
+                write!(
+                    f,
+                    "nothing shrinks for another {}: hole in the data of node {node} ({kind})",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::WarmingUp { left_ms } => {
+                write!(
+                    f,
+                    "nothing shrinks for another {}: not enough was seen since the start",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::NotYetLong { signal, held_ms, needed_ms } => write!(
+                f,
+                "{signal} has asked for more for {}, it acts after {}",
+                seconds(*held_ms),
+                seconds(*needed_ms)
+            ),
+            Reason::Cooldown { direction, left_ms } => {
+                write!(
+                    f,
+                    "after the last change it waits another {} before it may {direction}",
+                    seconds(*left_ms)
+                )
+            }
+            Reason::HoldWindow { largest_need, left_ms } => write!(
+                f,
+                "{} needed a short while ago; that stops counting in {}",
+                needed(*largest_need),
+                seconds(*left_ms)
+            ),
+            Reason::ChangeUnderway { task, state } => {
+                write!(f, "one change at a time: replica {task} is {state}")
+            }
+            Reason::AtMax { max, wanted } => {
+                write!(f, "{} would be needed, but {max} is the maximum", replicas(*wanted))
+            }
+            Reason::AtMin { min, wanted } => {
+                write!(f, "{} would do, but {min} is the minimum", replicas(*wanted))
+            }
+            Reason::StepLimit { direction, step, wanted } => {
+                write!(f, "{wanted} replicas are wanted, but it may {direction} by at most {step} at once")
+            }
+            Reason::DatabaseCeiling { connections, available } => write!(
+                f,
+                "one more replica would bring database connections to {connections}, and {available} are available"
+            ),
+            Reason::SurvivorsTooBusy { predicted, limit } => write!(
+                f,
+                "without it the others would be {} busy, at most {} is allowed",
+                percent(*predicted),
+                percent(*limit)
+            ),
+            Reason::TooFewUp { left, needed } => {
+                write!(f, "only {} would be left to take requests, {needed} must be", replicas(*left))
+            }
+            Reason::NoNodeWithLauncher { launcher } => {
+                write!(f, "no connected node that may act lists the launcher {launcher}")
+            }
+            Reason::NoFreePort { from, span } => {
+                write!(f, "no free port among the {span} from {from}")
+            }
+            Reason::StartBackoff { failures, left_ms, why } => write!(
+                f,
+                "{failures} starts failed in a row ({why}); the next try is in {}",
+                seconds(*left_ms)
+            ),
+            Reason::NodeAwaited { node, left_ms: 0 } => {
+                write!(f, "nothing shrinks: node {node} is silent, and its replicas still take requests")
+            }
+            Reason::NodeAwaited { node, left_ms } => write!(
+                f,
+                "node {node} has not connected since the controller's start; its replicas count as lost in {}",
+                seconds(*left_ms)
+            ),
+            Reason::NoBalancer { backend } => {
+                write!(f, "no connected agent reports the balancer's backend {backend}")
+            }
+            Reason::PlanRefused { finding } => {
+                write!(f, "the plan was not carried out, it breaks a rule: {finding}")
+            }
+            Reason::BehaviorRaised { setting, used } => {
+                write!(f, "behavior.{setting} is below the safe minimum; {used} is used")
+            }
+        }
+    }
+}
