@@ -1,0 +1,64 @@
+//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | spin MS | join PROCS spin MS`.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let words = match words.as_slice() {
+        ["join", procs, rest @ ..] => {
+            if let Err(error) = std::fs::write(procs, "0") {
+                eprintln!("joining {procs}: {error}");
+                return ExitCode::FAILURE;
+            }
+            rest
+        }
+        all => all,
+    };
+    match words {
+        ["burn"] => burn(),
+        ["stubborn"] => stubborn(),
+        ["spin", ms] => match ms.parse() {
+            Ok(ms) => spin(Duration::from_millis(ms)),
+            Err(_) => return ExitCode::from(2),
+        },
+        _ => {
+            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | spin MS");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Uses the CPU for this long.
+fn spin(time: Duration) {
+    let end = Instant::now() + time;
+    let mut value = 1u64;
+    while Instant::now() < end {
+        for _ in 0..1000 {
+            value = black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+}
+
+/// Uses a few percent of a core, forever.
+fn burn() {
+    loop {
+        spin(Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis(97));
+    }
+}
+
+/// The same, and a SIGTERM changes nothing.
+fn stubborn() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return };
+    // Once tokio handles the signal, its default effect is gone for good.
+    let caught =
+        runtime.block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) });
+    if caught.is_ok() {
+        burn();
+    }
+}

@@ -1,0 +1,330 @@
+//! The real agent and the real autoscaler on a unix socket, with a slice of cgroups of their own.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod kernel;
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use kernel::Ledger;
+
+/// Longest wait for anything: a deadline of progress, far above what a slow machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The directory of the programs, with all of them built.
+pub(crate) fn bin(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    let directory = Path::new(env!("CARGO_BIN_EXE_e2e-task")).parent().unwrap().to_owned();
+    BUILT.call_once(|| {
+        for (package, program) in [("agent", "trimtab-agent"), ("autoscaler", "trimtab-autoscaler")] {
+            if !directory.join(program).exists() {
+                let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+                let status = Command::new(cargo).args(["build", "--quiet", "--package", package]).status();
+                assert!(status.unwrap().success(), "{package} could not be built");
+            }
+        }
+    });
+    directory.join(name)
+}
+
+/// What a test can be given; `None` after saying loudly why it is skipped.
+pub(crate) fn cgroups() -> Option<PathBuf> {
+    let Some(unified) = kernel::unified_mount() else {
+        println!("SKIP: no cgroup2 mount on this host");
+        return None;
+    };
+    let trial = unified.join(format!("trimtab-e2e-trial-{}.slice", std::process::id()));
+    if let Err(error) = fs::create_dir(&trial) {
+        println!("SKIP: cgroups cannot be made here ({error}): run as root");
+        return None;
+    }
+    let _ = fs::remove_dir(&trial);
+    Some(unified)
+}
+
+/// Everything that one test started; ended and removed when dropped.
+pub(crate) struct Stage {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) slice: PathBuf,
+    pub(crate) ledger: Ledger,
+    agent: Option<Child>,
+    autoscaler: Option<Child>,
+    others: Vec<Child>,
+    /// More lines for the agent's configuration.
+    agent_more: String,
+    prefix: Vec<String>,
+    api: String,
+}
+
+impl Stage {
+    /// Both services, and launchers `burn` and `stubborn`.
+    pub(crate) fn start() -> Option<Self> {
+        let mut stage = Self::prepare("")?;
+        stage.start_autoscaler();
+        stage.start_agent();
+        stage.until("the node", |s| (s.get("/nodes")["items"][0]["connected"] == true).then_some(()));
+        Some(stage)
+    }
+
+    /// Files only; `agent` is added to the agent's configuration.
+    pub(crate) fn prepare(agent: &str) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let slice = cgroups()?.join(format!("trimtab-e2e-{}-{number}.slice", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for part in ["launch.d", "agent", "autoscaler"] {
+            fs::create_dir(dir.path().join(part)).unwrap();
+        }
+        for launcher in ["burn", "stubborn"] {
+            let text = format!(
+                "command = [{:?}, {launcher:?}]\nallow_root = true\n[limits]\ncpu = \"500m\"\n",
+                bin("e2e-task")
+            );
+            fs::write(dir.path().join(format!("launch.d/{launcher}.toml")), text).unwrap();
+        }
+        let ledger = Ledger::start(slice.clone());
+        Some(Self {
+            dir,
+            slice,
+            ledger,
+            agent: None,
+            autoscaler: None,
+            others: Vec::new(),
+            agent_more: agent.to_owned(),
+            prefix: Vec::new(),
+            api: String::new(),
+        })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs the agent behind these words, as `unshare -m …`, which end in executing the rest.
+    pub(crate) fn run_agent_behind(&mut self, prefix: &[&str]) {
+        self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        let (d, slice) = (self.dir.path().display(), self.slice.file_name().unwrap().to_string_lossy());
+        let text = format!(
+            "node = \"n1\"\nautoscaler = \"unix:{d}/agents.sock\"\nstate = \"{d}/agent\"\n\
+             launchers = \"{d}/launch.d\"\nrules = \"{d}/tasks.d\"\nhttp = \"127.0.0.1:0\"\n\
+             slice = \"{slice}\"\nact = true\n{}",
+            self.agent_more
+        );
+        let config = self.path("agent.toml");
+        fs::write(&config, text).unwrap();
+        let _ = fs::remove_file(self.path("agent/http.address"));
+        let program = bin("trimtab-agent");
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.arg("--config").arg(config);
+        self.agent = Some(self.spawn("agent", &mut command));
+    }
+
+    pub(crate) fn start_autoscaler(&mut self) {
+        let endpoints = self.path("autoscaler/endpoints.json");
+        let _ = fs::remove_file(&endpoints);
+        let listen = format!("unix:{}", self.path("agents.sock").display());
+        let mut command = Command::new(bin("trimtab-autoscaler"));
+        command.arg("--state").arg(self.path("autoscaler"));
+        command.args(["--listen", &listen, "--api", "127.0.0.1:0"]);
+        self.autoscaler = Some(self.spawn("autoscaler", &mut command));
+        self.api = self.until("the REST interface", |s| {
+            assert!(s.lives("autoscaler"), "the autoscaler ended at its start:\n{}", s.log("autoscaler"));
+            let found: Value = serde_json::from_slice(&fs::read(&endpoints).ok()?).ok()?;
+            found["api"][0].as_str().map(str::to_owned)
+        });
+    }
+
+    /// Starts something else that ends with the stage.
+    pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> u32 {
+        let child = self.spawn(name, command);
+        let pid = child.id();
+        self.others.push(child);
+        pid
+    }
+
+    /// Kills what [`Self::run`] started.
+    pub(crate) fn end(&mut self, pid: u32) {
+        let at = self.others.iter().position(|child| child.id() == pid).unwrap();
+        kill_now(Some(self.others.remove(at)));
+    }
+
+    fn spawn(&self, name: &str, command: &mut Command) -> Child {
+        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    /// The end of a log.
+    pub(crate) fn log(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    pub(crate) fn lives(&mut self, name: &str) -> bool {
+        let child = if name == "agent" { &mut self.agent } else { &mut self.autoscaler };
+        child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_agent(&mut self) {
+        kill_now(self.agent.take());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_autoscaler(&mut self) {
+        kill_now(self.autoscaler.take());
+    }
+
+    pub(crate) fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().id()
+    }
+
+    /// What the agent says of itself: the value of a metric without labels.
+    pub(crate) fn agent_metric(&self, name: &str) -> Option<f64> {
+        let address = fs::read_to_string(self.path("agent/http.address")).ok()?;
+        let text = ureq::get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string();
+        let text = text.ok()?;
+        let name = format!("trimtab_agent_{name} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
+    }
+
+    pub(crate) fn try_get(&self, path: &str) -> Option<Value> {
+        let url = format!("http://{}/api/v1{path}", self.api);
+        ureq::get(url).call().ok()?.body_mut().read_json().ok()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.try_get(path).unwrap_or(Value::Null)
+    }
+
+    /// Applies a specification.
+    pub(crate) fn put(&self, name: &str, document: &str) {
+        let url = format!("http://{}/api/v1/workloads/{name}", self.api);
+        let config = ureq::put(url).config().http_status_as_error(false).build();
+        let mut answer = config.header("content-type", "application/yaml").send(document).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{}: {text}\n{document}", answer.status());
+    }
+
+    /// A service of exactly `count` replicas.
+    pub(crate) fn service(&self, launcher: &str, count: u32) {
+        let document = format!(
+            "apiVersion: trimtab/v1\nkind: Workload\nmetadata: {{ name: jobs }}\nspec:\n  type: service\n  \
+             replicas: {{ min: {count}, max: {count} }}\n  target: {{ cpu: 65% }}\n  mode: auto\n  \
+             service: {{ launcher: {launcher} }}\n  behavior: {{ growAfter: 1s, growCooldown: 1s, \
+             shrinkAfter: 1s, shrinkCooldown: 5s, stepUp: 10, stepDown: 10, stopGrace: 2s }}\n"
+        );
+        self.put("jobs", &document);
+    }
+
+    /// The workload's status.
+    pub(crate) fn status(&self, workload: &str) -> Value {
+        self.get(&format!("/workloads/{workload}"))["status"].clone()
+    }
+
+    /// Waits until exactly `count` replicas are up and none comes or goes.
+    pub(crate) fn wait_for(&mut self, workload: &str, count: u64) {
+        self.until(&format!("{count} replicas"), |s| {
+            let status = s.status(workload);
+            let now = (&status["up"], &status["starting"], &status["leaving"]);
+            (now == (&count.into(), &0.into(), &0.into())).then_some(())
+        });
+    }
+
+    /// Waits until `question` has an answer.
+    pub(crate) fn until<T>(&mut self, what: &str, mut question: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = question(self) {
+                return answer;
+            }
+            if began.elapsed() > PATIENCE {
+                self.give_up(what);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn give_up(&self, what: &str) -> ! {
+        panic!(
+            "{what}: not within {PATIENCE:?}\n--- workloads {}\n--- agent\n{}\n--- autoscaler\n{}",
+            self.get("/workloads"),
+            self.log("agent"),
+            self.log("autoscaler")
+        )
+    }
+
+    /// Live tasks of a workload: cgroup → CPU total in the store, µs.
+    pub(crate) fn live_totals(&self, workload: &str) -> Vec<(u64, u64)> {
+        let tasks = self.get(&format!("/tasks?workload={workload}"));
+        let items = tasks["items"].as_array().cloned().unwrap_or_default();
+        let one = |t: &Value| Some((t["cgroup"].as_u64()?, t["totals"]["cpu_time_us"].as_u64()?));
+        items.iter().filter_map(one).collect()
+    }
+
+    /// Ended tasks of a workload, as the store has them.
+    pub(crate) fn ended(&self, workload: &str) -> Vec<Value> {
+        let ended = self.get(&format!("/tasks?workload={workload}&state=ended&limit=1000"));
+        ended["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until every task that ended by the kernel is in the store, and compares each total: to the microsecond.
+    pub(crate) fn compare_ended(&mut self, workload: &str, least: usize) {
+        let finals = self.until("the ended tasks in the store", |s| {
+            let finals = s.ledger.finals();
+            let stored = s.ended(workload);
+            let there = |id: &u64| stored.iter().any(|t| t["cgroup"] == *id && t["cpuTotalUs"].is_u64());
+            (finals.len() >= least && finals.keys().all(there)).then_some(finals)
+        });
+        let stored = self.ended(workload);
+        for (id, kernel_us) in finals {
+            let rows: Vec<&Value> = stored.iter().filter(|t| t["cgroup"] == id).collect();
+            assert_eq!(rows.len(), 1, "one row a task: {rows:?}");
+            assert_eq!(rows[0]["cpuTotalUs"], kernel_us, "{}", rows[0]);
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // The agent first: it must not start again what is ended here.
+        kill_now(self.agent.take());
+        kill_now(self.autoscaler.take());
+        self.others.drain(..).for_each(|child| kill_now(Some(child)));
+        kernel::end_slice(&self.slice);
+        if std::thread::panicking() && std::env::var_os("KEEP").is_some() {
+            let _ = fs::rename(self.dir.path(), self.dir.path().with_extension("kept"));
+        }
+    }
+}
+
+fn kill_now(child: Option<Child>) {
+    if let Some(mut child) = child {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Sends a signal to one process that this test caused to be started.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
