@@ -1,16 +1,18 @@
 //! A small program to be launched, measured and ended: `e2e-task burn | stubborn | spin MS | join PROCS spin MS`.
 
+use std::ffi::OsString;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("")).collect();
     let words = match words.as_slice() {
-        ["join", procs, rest @ ..] => {
-            if let Err(error) = std::fs::write(procs, "0") {
-                eprintln!("joining {procs}: {error}");
+        ["join", _, rest @ ..] => {
+            // Its name may be no text.
+            if let Err(error) = std::fs::write(&arguments[1], "0") {
+                eprintln!("joining {}: {error}", arguments[1].display());
                 return ExitCode::FAILURE;
             }
             rest

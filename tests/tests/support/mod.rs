@@ -109,6 +109,11 @@ impl Stage {
         self.dir.path().join(name)
     }
 
+    /// Adds to the agent's configuration.
+    pub(crate) fn configure(&mut self, more: &str) {
+        self.agent_more.push_str(more);
+    }
+
     /// Runs the agent behind these words, as `unshare -m …`, which end in executing the rest.
     pub(crate) fn run_agent_behind(&mut self, prefix: &[&str]) {
         self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
