@@ -61,6 +61,8 @@ pub(crate) struct Stage {
     /// More lines for the agent's configuration.
     agent_more: String,
     prefix: Vec<String>,
+    /// The agent's state directory as this process sees it, when it is another than it was told.
+    pub(crate) agent_state: Option<PathBuf>,
     api: String,
 }
 
@@ -101,6 +103,7 @@ impl Stage {
             others: Vec::new(),
             agent_more: agent.to_owned(),
             prefix: Vec::new(),
+            agent_state: None,
             api: String::new(),
         })
     }
@@ -205,7 +208,8 @@ impl Stage {
 
     /// What the agent says of itself: the value of a metric without labels.
     pub(crate) fn agent_metric(&self, name: &str) -> Option<f64> {
-        let address = fs::read_to_string(self.path("agent/http.address")).ok()?;
+        let state = self.agent_state.clone().unwrap_or_else(|| self.path("agent"));
+        let address = fs::read_to_string(state.join("http.address")).ok()?;
         let text = ureq::get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string();
         let text = text.ok()?;
         let name = format!("trimtab_agent_{name} ");
