@@ -37,7 +37,7 @@ use crate::uplink::{self, Heard, Stream};
 use crate::{clock, sampler, source};
 
 /// Time between two looks at everything that waits for time.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 /// Time between two reads of balancers and application servers.
 const ADAPT: Duration = Duration::from_secs(1);
 

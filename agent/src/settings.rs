@@ -269,7 +269,8 @@ settings_keys!(
     spool_bytes,
     cgroup,
     ebpf,
-    pin
+    pin,
+    measure_programs
 );
 
 fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<Settings, Faults> {

@@ -95,6 +95,8 @@ pub struct Source {
     files: files::Files,
     memory: memory::Memory,
     held: held::Held,
+    /// Busy time of all CPUs as of the last slow round, µs: receipts are made in slow rounds.
+    busy_us: Option<u64>,
     health: Health,
 }
 
@@ -157,6 +159,7 @@ impl Source {
             kernel,
             memory,
             held: held::Held::default(),
+            busy_us: None,
             health: Health::default(),
         })
     }
@@ -201,7 +204,7 @@ impl Source {
         if !passed {
             self.files.walk(raw, &mut self.health)?;
         }
-        self.paths.discover(&raw.cgroups, &mut reading.paths);
+        let some_gone = self.paths.discover(&raw.cgroups, &mut reading.paths);
         self.files.stalls(raw, &self.paths, slow, &mut self.health);
         self.memory.read(raw, &self.paths, slow);
         self.held.carry(&mut raw.cgroups, slow);
@@ -212,9 +215,14 @@ impl Source {
                 self.files.compare(raw, &self.paths, &mut self.health);
             }
         }
-        raw.busy_us = files::busy_us().ok();
-        self.files.forget_missing(&raw.cgroups);
-        self.memory.forget_missing(&raw.cgroups);
+        if slow {
+            self.busy_us = files::busy_us().ok();
+        }
+        raw.busy_us = self.busy_us;
+        if some_gone {
+            self.files.forget_missing(&raw.cgroups);
+            self.memory.forget_missing(&raw.cgroups);
+        }
         self.health.rounds += 1;
         self.health.kept_files = self.files.kept() + self.memory.kept();
         reading.health = self.health;

@@ -53,7 +53,7 @@ fn batch(encoder: &mut Encoder, seq: u64, cpu_us: u64, first: bool, gone: bool) 
     let appeared = if first { vec![(0, info)] } else { vec![] };
     let header = Header { seq, boot_ns: autoscaler::clock::boot_ns(), wall_offset_ns: 0 };
     let ends: &[u32] = if gone { &[0] } else { &[] };
-    let input = Input { appeared: &appeared, tasks: &[(0, values)], gone: ends, delays: &[] };
+    let input = Input { appeared: &appeared, tasks: &[(0, &values)], gone: ends, delays: &[] };
     encoder.encode(header, &input, false).unwrap()
 }
 
@@ -120,7 +120,7 @@ async fn final_totals_are_exact_live_and_from_the_spool() {
     let mut values = Values::default();
     values.set(Metric::CpuTime, 55_555);
     let header = Header { seq: 77, boot_ns: 1_000_000, wall_offset_ns: 0 };
-    let input = Input { appeared: &[(3, info)], tasks: &[(3, values)], gone: &[3], delays: &[] };
+    let input = Input { appeared: &[(3, info)], tasks: &[(3, &values)], gone: &[3], delays: &[] };
     let spooled = Encoder::encode_alone(header, &input).unwrap();
     assert!(spooled.backlog);
     sender.send(up(Body::Batch(spooled))).await.unwrap();

@@ -49,7 +49,7 @@ pub enum Disposition {
     },
     /// The stream has no credit: the next one will cover it.
     Skip,
-    /// Write it to the spool.
+    /// It is among the rounds for the spool.
     Spool,
 }
 
@@ -170,11 +170,12 @@ impl<E: Clone> Session<E> {
         seq
     }
 
-    /// Takes a round. Returns what to do with it, and rounds that are pushed out to the spool.
+    /// Takes a round. Returns what to do with it, and rounds that belong in the spool: this one, or older ones that
+    /// it pushes out.
     ///
     /// Without credit rounds are skipped, at most 4 of 5, then 14 of 15: the stream still shows that the node lives.
-    pub fn taken(&mut self, round: &Round) -> (Disposition, Vec<Round>) {
-        let Link::Up { credit, skipped } = &mut self.link else { return (Disposition::Spool, Vec::new()) };
+    pub fn taken(&mut self, round: Round) -> (Disposition, Vec<Round>) {
+        let Link::Up { credit, skipped } = &mut self.link else { return (Disposition::Spool, vec![round]) };
         let patience = if *skipped < 15 { 4 } else { 14 };
         if *credit == 0 && *skipped % (patience + 1) != patience {
             *skipped += 1;
@@ -191,7 +192,7 @@ impl<E: Clone> Session<E> {
         if due {
             self.last_snapshot_ns = Some(round.boot_ns);
         }
-        self.unacknowledged.push_back(round.clone());
+        self.unacknowledged.push_back(round);
         let over = self.unacknowledged.len().saturating_sub(UNACKNOWLEDGED_LIMIT);
         (Disposition::Send { snapshot: due }, self.unacknowledged.drain(..over).collect())
     }
@@ -277,12 +278,12 @@ mod tests {
             let r = round(s.number());
             assert_eq!(r.seq, expected);
             let snapshot = expected == 1;
-            assert_eq!(s.taken(&r), (Disposition::Send { snapshot }, vec![]));
+            assert_eq!(s.taken(r.clone()), (Disposition::Send { snapshot }, vec![]));
         }
         s.acknowledged(2);
         assert_eq!(s.lost(0).iter().map(|r| r.seq).collect::<Vec<_>>(), [3]);
         let r = round(s.number());
-        assert_eq!(s.taken(&r).0, Disposition::Spool);
+        assert_eq!(s.taken(r).0, Disposition::Spool);
     }
 
     #[test]
@@ -294,12 +295,12 @@ mod tests {
         assert_eq!(s.due_events(), [10]);
         assert_eq!(s.due_events(), Vec::<u32>::new());
         let r = round(s.number());
-        s.taken(&r);
+        s.taken(r);
         s.lost(0);
         up(&mut s);
         assert_eq!(s.due_events(), [10], "not known whether it arrived: again");
         let r = round(s.number());
-        s.taken(&r);
+        s.taken(r.clone());
         s.acknowledged(r.seq);
         s.lost(0);
         up(&mut s);
@@ -311,22 +312,22 @@ mod tests {
         let mut s: Session<u32> = Session::new(7);
         up(&mut s);
         let first = round(s.number());
-        s.taken(&first);
+        s.taken(first);
         s.spent(1000);
         let mut sent = Vec::new();
         for _ in 0..60 {
             let r = round(s.number());
-            if matches!(s.taken(&r).0, Disposition::Send { .. }) {
+            if matches!(s.taken(r.clone()).0, Disposition::Send { .. }) {
                 sent.push(r.seq);
             }
         }
         let gaps: Vec<u64> = sent.windows(2).map(|w| w[1] - w[0]).collect();
         assert!(gaps.iter().all(|g| *g >= 5) && gaps.iter().any(|g| *g >= 15), "{gaps:?}");
         let last = Round { gone: vec![4], ..round(s.number()) };
-        assert!(matches!(s.taken(&last).0, Disposition::Send { .. }));
+        assert!(matches!(s.taken(last).0, Disposition::Send { .. }));
         s.granted(500);
         let r = round(s.number());
-        assert!(matches!(s.taken(&r).0, Disposition::Send { .. }));
+        assert!(matches!(s.taken(r).0, Disposition::Send { .. }));
     }
 
     #[test]
@@ -371,7 +372,7 @@ mod tests {
                     1 if s.is_up() => {
                         in_flight.extend(s.due_events());
                         let r = round(s.number());
-                        s.taken(&r);
+                        s.taken(r.clone());
                     }
                     2 if s.is_up() => { received.extend(in_flight.drain(..)); s.acknowledged(s.next_seq() - 1); }
                     3 => { s.lost(0); in_flight.clear(); }

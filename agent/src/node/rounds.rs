@@ -27,27 +27,23 @@ impl Node {
             let path = paths.remove(&id).unwrap_or_default();
             rules.classify(&path, || processes.first(&path))
         });
-        let round = Round {
+        let header = Header {
             seq: self.session.number(),
             boot_ns: reading.raw.boot_ns,
             wall_offset_ns: reading.raw.wall_offset_ns,
-            rows: self.rows(&changed.gone),
-            gone: changed.gone,
         };
         self.send_events();
-        let (disposition, pushed_out) = self.session.taken(&round);
-        for old in &pushed_out {
-            self.spool_round(old);
-        }
-        match disposition {
-            Disposition::Skip => {}
-            Disposition::Spool => {
-                if self.settings.autoscaler.is_some() {
-                    self.spool_round(&round);
-                }
+        // Without an autoscaler nobody waits for rounds: metrics are all there is.
+        if self.settings.autoscaler.is_some() {
+            let Header { seq, boot_ns, wall_offset_ns } = header;
+            let (rows, gone) = (self.rows(&changed.gone), changed.gone.clone());
+            let (disposition, for_spool) =
+                self.session.taken(Round { seq, boot_ns, wall_offset_ns, rows, gone });
+            for round in &for_spool {
+                self.spool_round(round);
             }
-            Disposition::Send { snapshot } => {
-                self.send_round(&round, reading, snapshot);
+            if let Disposition::Send { snapshot } = disposition {
+                self.send_round(header, &changed.gone, reading, snapshot);
                 self.send_backlog();
             }
         }
@@ -68,37 +64,39 @@ impl Node {
         rows
     }
 
-    fn send_round(&mut self, round: &Round, reading: &Reading, snapshot: bool) {
+    fn send_round(&mut self, header: Header, gone: &[u32], reading: &Reading, snapshot: bool) {
         let Some(up) = &mut self.up else { return };
+        let table = &self.table;
         if snapshot {
+            // It names every task anew, also those that end with it: their final totals are in it.
             up.named.clear();
         }
-        let mut tasks: Vec<(u32, Values)> =
-            self.table.live().map(|(slot, _, values)| (slot, *values)).collect();
-        // A task that came and went between two batches was never named: nobody waits for its end.
-        let gone: Vec<u32> = round.gone.iter().copied().filter(|slot| up.named.contains(slot)).collect();
-        let ended = round.rows.iter().filter(|(slot, _, _)| gone.contains(slot));
-        tasks.extend(ended.map(|(slot, _, values)| (*slot, *values)));
-        tasks.sort_by_key(|(slot, _)| *slot);
-        let table = &self.table;
-        let appeared: Vec<(u32, TaskInfo)> = table
-            .live()
-            .filter(|(slot, _, _)| !up.named.contains(slot))
-            .map(|(slot, info, _)| (slot, TaskInfo::clone(info)))
+        // An ended row is in no later round, so it is told also when this stream has not named it: it ended in the first
+        // round after an outage, or came in a round that was skipped.
+        let mut appeared: Vec<(u32, TaskInfo)> = gone
+            .iter()
+            .filter(|slot| !up.named.contains(slot))
+            .filter_map(|slot| Some((*slot, TaskInfo::clone(table.info(*slot)?))))
             .collect();
+        let unnamed = table.live().filter(|(slot, _, _)| !up.named.contains(slot));
+        appeared.extend(unnamed.map(|(slot, info, _)| (slot, TaskInfo::clone(info))));
+        let mut tasks: Vec<(u32, &Values)> = table.live().map(|(slot, _, values)| (slot, values)).collect();
+        if !gone.is_empty() {
+            tasks.extend(gone.iter().filter_map(|slot| Some((*slot, table.values(*slot)?))));
+            tasks.sort_by_key(|(slot, _)| *slot);
+        }
         up.named.extend(appeared.iter().map(|(slot, _)| *slot));
         let delays: Vec<(u32, Vec<(u16, u64)>)> = reading
             .delays
             .iter()
             .filter_map(|(id, delays)| Some((table.slot_of(*id)?, delays.clone())))
             .collect();
-        let header = Header { seq: round.seq, boot_ns: round.boot_ns, wall_offset_ns: round.wall_offset_ns };
-        let input = Input { appeared: &appeared, tasks: &tasks, gone: &gone, delays: &delays };
+        let input = Input { appeared: &appeared, tasks: &tasks, gone, delays: &delays };
         let batch = match up.encoder.encode(header, &input, snapshot) {
             Ok(batch) => batch,
             Err(error) => return self.lost(&format!("encoding: {error}")),
         };
-        for slot in &gone {
+        for slot in gone {
             up.named.remove(slot);
         }
         let bytes = batch.encoded_len();
@@ -127,7 +125,7 @@ impl Node {
     pub(super) fn spool_round(&mut self, round: &Round) {
         let appeared: Vec<(u32, TaskInfo)> =
             round.rows.iter().map(|(s, i, _)| (*s, TaskInfo::clone(i))).collect();
-        let tasks: Vec<(u32, Values)> = round.rows.iter().map(|(slot, _, values)| (*slot, *values)).collect();
+        let tasks: Vec<(u32, &Values)> = round.rows.iter().map(|(slot, _, values)| (*slot, values)).collect();
         let header = Header { seq: round.seq, boot_ns: round.boot_ns, wall_offset_ns: round.wall_offset_ns };
         let input = Input { appeared: &appeared, tasks: &tasks, gone: &round.gone, delays: &[] };
         let pushed = Encoder::encode_alone(header, &input)

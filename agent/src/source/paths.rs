@@ -28,8 +28,8 @@ impl Paths {
     }
 
     /// Learns the paths of new cgroups, forgets those that are gone, and lists the new ones. A cgroup that vanished
-    /// before its name was read gets its number as its name.
-    pub(super) fn discover(&mut self, cgroups: &[RawCgroup], new: &mut Vec<(CgroupId, String)>) {
+    /// before its name was read gets its number as its name. Returns whether some are gone.
+    pub(super) fn discover(&mut self, cgroups: &[RawCgroup], new: &mut Vec<(CgroupId, String)>) -> bool {
         let mut listed: BTreeMap<CgroupId, BTreeMap<u64, OsString>> = BTreeMap::new();
         for cgroup in cgroups {
             if self.known.contains_key(&cgroup.id) {
@@ -47,10 +47,12 @@ impl Paths {
             new.push((cgroup.id, path.to_string_lossy().into_owned()));
             self.known.insert(cgroup.id, path);
         }
-        if self.known.len() > cgroups.len() {
+        let some_gone = self.known.len() > cgroups.len();
+        if some_gone {
             let live: BTreeSet<CgroupId> = cgroups.iter().map(|c| c.id).collect();
             self.known.retain(|id, _| live.contains(id));
         }
+        some_gone
     }
 }
 

@@ -113,8 +113,12 @@ fn the_cost_of_a_sample_is_printed() {
                 })
                 .collect();
             let header = Header { seq, boot_ns: seq * 1_000_000_000, wall_offset_ns: 0 };
-            let input =
-                Input { appeared: if seq == 1 { &appeared } else { &[] }, tasks: &tasks, ..Input::default() };
+            let columns: Vec<(u32, &Values)> = tasks.iter().map(|(slot, values)| (*slot, values)).collect();
+            let input = Input {
+                appeared: if seq == 1 { &appeared } else { &[] },
+                tasks: &columns,
+                ..Input::default()
+            };
             encoder.encode(header, &input, false).unwrap()
         })
         .collect();

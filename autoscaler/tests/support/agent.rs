@@ -100,6 +100,7 @@ fn samples(books: &mut Books, encoder: &mut Encoder, named: &mut BTreeMap<Cgroup
     tasks.sort_by_key(|(slot, _)| *slot);
     books.seq += 1;
     let header = Header { seq: books.seq, boot_ns: autoscaler::clock::boot_ns(), wall_offset_ns: 0 };
+    let tasks: Vec<(u32, &Values)> = tasks.iter().map(|(slot, values)| (*slot, values)).collect();
     let input = Input { appeared: &appeared, tasks: &tasks, ..Input::default() };
     encoder.encode(header, &input, false).unwrap()
 }

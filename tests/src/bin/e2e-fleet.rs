@@ -121,7 +121,8 @@ async fn agent(number: u64, tasks: u64, socket: PathBuf, end: Instant, seen: &Se
                 work(&mut rows, number.wrapping_mul(31).wrapping_add(seq));
                 let header = Header { seq, boot_ns: seq * 1_000_000_000, wall_offset_ns: 0 };
                 let named: &[(u32, TaskInfo)] = if seq % 60 == 1 { &appeared } else { &[] };
-                let input = Input { appeared: named, tasks: &rows, gone: &[], delays: &[] };
+                let columns: Vec<(u32, &Values)> = rows.iter().map(|(slot, values)| (*slot, values)).collect();
+                let input = Input { appeared: named, tasks: &columns, gone: &[], delays: &[] };
                 let batch = encoder.encode(header, &input, seq % 60 == 1).map_err(|e| e.to_string())?;
                 asked = Instant::now();
                 send(Body::Batch(batch)).await?;

@@ -15,7 +15,7 @@ pub struct Input<'a> {
     /// Tasks that this stream has not named yet. In a snapshot: all.
     pub appeared: &'a [(u32, TaskInfo)],
     /// Every live task, ascending by slot, and those that end with this batch.
-    pub tasks: &'a [(u32, Values)],
+    pub tasks: &'a [(u32, &'a Values)],
     /// Slots that end with this batch: their values in `tasks` are final.
     pub gone: &'a [u32],
     /// Delays since the last histogram, for the tasks that have some.
@@ -101,7 +101,7 @@ impl Encoder {
     }
 }
 
-fn column(metric: Metric, tasks: &[(u32, Values)], sent: &mut [Values]) -> pb::Column {
+fn column(metric: Metric, tasks: &[(u32, &Values)], sent: &mut [Values]) -> pb::Column {
     let mut column = pb::Column { metric: metric as u32, ..Default::default() };
     let (mut last, mut last_absent) = (0, 0);
     for (slot, values) in tasks {

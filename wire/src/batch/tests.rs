@@ -77,6 +77,7 @@ proptest! {
                 Step::Send => {
                     seq += 1;
                     let rows: Vec<(u32, Values)> = tasks.iter().map(|(s, (_, v))| (*s, *v)).collect();
+                    let rows: Vec<(u32, &Values)> = rows.iter().map(|(s, v)| (*s, v)).collect();
                     let whole = snapshot || seq == 1;
                     if whole {
                         appeared = tasks.iter().map(|(s, (c, _))| (*s, info(*c))).collect();
@@ -167,7 +168,7 @@ fn a_batch_from_the_spool_leaves_the_stream_alone() {
     let (mut encoder, mut decoder) = (Encoder::new().unwrap(), Decoder::new().unwrap());
     let mut values = Values::default();
     values.set(Metric::CpuTime, 70);
-    let (appeared, rows) = ([(0, info(1))], [(0, values)]);
+    let (appeared, rows) = ([(0, info(1))], [(0, &values)]);
     let input = Input { appeared: &appeared, tasks: &rows, ..Input::default() };
     let old = Encoder::encode_alone(header(1), &input).unwrap();
     decoder.decode(&encoder.encode(header(9), &input, false).unwrap()).unwrap();
