@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod kernel;
+pub(crate) mod mutate;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
