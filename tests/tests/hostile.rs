@@ -254,3 +254,39 @@ fn tasks_of_a_few_milliseconds_are_counted_to_the_microsecond() {
     assert!(kernel_us > count * 1000, "{kernel_us} µs for {count} tasks");
     wait_for_exact(&mut stage, &outside.0, &ids);
 }
+
+/// Tasks begin and end before, during and after an outage of the autoscaler, and at its very edges.
+#[test]
+fn churn_across_an_outage_costs_no_microsecond() {
+    let Some(mut stage) = Stage::start() else { return };
+    let outside = Outside::make(&stage);
+    let mut ids = BTreeSet::new();
+    for outage in 0..2 {
+        // One task ends every 100 ms for some seconds, so that some end in each round.
+        let mut running: Vec<(PathBuf, Child)> = Vec::new();
+        for n in 0..70 {
+            let path = outside.0.join(format!("o{outage}-{n}"));
+            fs::create_dir(&path).unwrap();
+            ids.insert(fs::metadata(&path).unwrap().ino());
+            running.push((path.clone(), spin(&path, 20)));
+            running.last_mut().unwrap().1.wait().unwrap();
+            if n == 20 {
+                stage.kill_autoscaler();
+            }
+            if n == 40 {
+                stage.start_autoscaler();
+            }
+            // Each lives for three seconds after its work.
+            if running.len() > 30 {
+                fs::remove_dir(running.remove(0).0).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for (path, _) in running {
+            fs::remove_dir(path).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        stage.until("the node", |s| (s.get("/nodes/n1")["connected"] == true).then_some(()));
+    }
+    wait_for_exact(&mut stage, &outside.0, &ids);
+}
