@@ -33,7 +33,8 @@ fn a_full_disk_stops_neither_measuring_nor_reporting() {
     let inside = PathBuf::from(format!("/proc/{}/root{}", stage.agent_pid(), state.display()));
     stage.agent_state = Some(inside.clone());
     stage.until("the node", |s| (s.get("/nodes")["items"][0]["connected"] == true).then_some(()));
-    stage.service("burn", 2);
+    // A hole in the data begins the proof anew that it may shrink: long enough to be seen.
+    stage.service_within("burn", (2, 2), "1h");
     stage.wait_for("jobs", 2);
     let pids = stage.ledger.pids();
     let totals = stage.live_totals("jobs");
@@ -55,6 +56,9 @@ fn a_full_disk_stops_neither_measuring_nor_reporting() {
 
     stage.start_autoscaler();
     stage.until("the node", |s| (s.get("/nodes/n1")["connected"] == true).then_some(()));
+    stage.until("the hole in the data, in words", |s| {
+        s.get("/workloads/jobs/explain").to_string().contains("data_gap").then_some(())
+    });
     stage.until("totals that went on", |s| {
         let now = s.live_totals("jobs");
         let more = |(id, us): &(u64, u64)| totals.iter().any(|(other, then)| other == id && us > then);

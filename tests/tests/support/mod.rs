@@ -18,7 +18,7 @@ use serde_json::Value;
 use kernel::Ledger;
 
 /// Longest wait for anything: a deadline of progress, far above what a slow machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The directory of the programs, with all of them built.
 pub(crate) fn bin(name: &str) -> PathBuf {
@@ -237,11 +237,16 @@ impl Stage {
 
     /// A service of exactly `count` replicas.
     pub(crate) fn service(&self, launcher: &str, count: u32) {
+        self.service_within(launcher, (count, count), "1s");
+    }
+
+    /// A service between bounds, which shrinks when it was too large for `shrink_after`.
+    pub(crate) fn service_within(&self, launcher: &str, (min, max): (u32, u32), shrink_after: &str) {
         let document = format!(
             "apiVersion: trimtab/v1\nkind: Workload\nmetadata: {{ name: jobs }}\nspec:\n  type: service\n  \
-             replicas: {{ min: {count}, max: {count} }}\n  target: {{ cpu: 65% }}\n  mode: auto\n  \
+             replicas: {{ min: {min}, max: {max} }}\n  target: {{ cpu: 65% }}\n  mode: auto\n  \
              service: {{ launcher: {launcher} }}\n  behavior: {{ growAfter: 1s, growCooldown: 1s, \
-             shrinkAfter: 1s, shrinkCooldown: 5s, stepUp: 10, stepDown: 10, stopGrace: 2s }}\n"
+             shrinkAfter: {shrink_after}, shrinkCooldown: 5s, stepUp: 10, stepDown: 10, stopGrace: 2s }}\n"
         );
         self.put("jobs", &document);
     }
