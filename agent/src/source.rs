@@ -205,9 +205,6 @@ impl Source {
             self.files.walk(raw, &mut self.health)?;
         }
         let some_gone = self.paths.discover(&raw.cgroups, &mut reading.paths);
-        self.files.stalls(raw, &self.paths, slow, &mut self.health);
-        self.memory.read(raw, &self.paths, slow);
-        self.held.carry(&mut raw.cgroups, slow);
         if let Some(kernel) = &mut self.kernel {
             kernel.run_queue(raw, slow.then_some(&mut reading.delays))?;
             kernel.report(&mut self.health);
@@ -215,6 +212,15 @@ impl Source {
                 self.files.compare(raw, &self.paths, &mut self.health);
             }
         }
+        let held = &self.held;
+        self.files.stalls(
+            raw,
+            &self.paths,
+            |cgroup, own| own || (slow && !held.rests(cgroup)),
+            &mut self.health,
+        );
+        self.memory.read(raw, &self.paths, slow);
+        self.held.carry(&mut raw.cgroups, slow);
         if slow {
             self.busy_us = files::busy_us().ok();
         }

@@ -104,14 +104,20 @@ impl Files {
         Ok(())
     }
 
-    /// Adds stalls to the round: of our own tasks always, of the others when `all`.
-    pub(super) fn stalls(&mut self, raw: &mut Raw, paths: &Paths, all: bool, health: &mut Health) {
+    /// Adds stalls to the round, of the cgroups that `wanted` names; it is told whether a cgroup is one of our tasks.
+    pub(super) fn stalls(
+        &mut self,
+        raw: &mut Raw,
+        paths: &Paths,
+        wanted: impl Fn(&RawCgroup, bool) -> bool,
+        health: &mut Health,
+    ) {
         if !self.pressure {
             return;
         }
         for cgroup in &mut raw.cgroups {
-            let Some(path) = paths.get(cgroup.id).cloned() else { continue };
-            if !all && !path.starts_with(&self.slice) {
+            let Some(path) = paths.get(cgroup.id) else { continue };
+            if !wanted(cgroup, path.starts_with(&self.slice)) {
                 continue;
             }
             for (file, metric) in [
@@ -119,7 +125,7 @@ impl Files {
                 ("memory.pressure", Metric::MemoryStall),
                 ("io.pressure", Metric::IoStall),
             ] {
-                let parsed = match self.read(cgroup.id, &path, file) {
+                let parsed = match self.read(cgroup.id, path, file) {
                     Ok(Some(bytes)) => parse::pressure(bytes),
                     Ok(None) => {
                         health.vanished += 1;
@@ -148,8 +154,8 @@ impl Files {
         for _ in 0..COMPARED.min(count) {
             self.turn = (self.turn + 1) % count;
             let cgroup = &raw.cgroups[self.turn];
-            let Some(path) = paths.get(cgroup.id).cloned() else { continue };
-            let Ok(Some(bytes)) = self.read(cgroup.id, &path, "cpu.stat") else { continue };
+            let Some(path) = paths.get(cgroup.id) else { continue };
+            let Ok(Some(bytes)) = self.read(cgroup.id, path, "cpu.stat") else { continue };
             let Ok(file_us) = parse::cpu_stat(bytes, &mut Values::default()) else { continue };
             let between_us = crate::clock::boot_ns().saturating_sub(raw.boot_ns) / 1000 * cpus;
             let iterator_us = cgroup.cpu_ns / 1000;
