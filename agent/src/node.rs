@@ -259,6 +259,7 @@ impl Node {
         let events = self.executor.tick();
         self.tell_all(events);
         self.send_events();
+        self.send_backlog();
         let Some(address) = self.settings.autoscaler.clone() else { return };
         if self.session.dial(clock::boot_ms()) {
             self.streams += 1;

@@ -228,6 +228,12 @@ impl<E: Clone> Session<E> {
         matches!(self.link, Link::Up { .. })
     }
 
+    /// Whether anything but live rounds may be sent.
+    #[must_use]
+    pub fn has_credit(&self) -> bool {
+        matches!(self.link, Link::Up { credit, .. } if credit > 0)
+    }
+
     /// Rounds without acknowledgement.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {

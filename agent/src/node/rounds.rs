@@ -44,7 +44,6 @@ impl Node {
             }
             if let Disposition::Send { snapshot } = disposition {
                 self.send_round(header, &changed.gone, reading, snapshot);
-                self.send_backlog();
             }
         }
         self.since_receipt += 1;
@@ -107,10 +106,11 @@ impl Node {
         }
     }
 
-    /// Sends one spooled round beside the live one.
-    fn send_backlog(&mut self) {
+    /// Sends one spooled round, when the one before has arrived: at most ten a second, so that a fleet that comes back
+    /// does not flood the autoscaler. Live rounds come first: the first one of a stream, and what credit there is.
+    pub(super) fn send_backlog(&mut self) {
         let Some(up) = &mut self.up else { return };
-        if up.backlog.is_some() {
+        if up.backlog.is_some() || up.named.is_empty() || !self.session.has_credit() {
             return;
         }
         if let Some(batch) = self.spool.first() {
