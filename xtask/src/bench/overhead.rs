@@ -162,10 +162,10 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         seconds: args.seconds,
         agent_cpu_core_pct: active.cpu_pct,
         agent_cpu_core_pct_idle: idle.cpu_pct,
-        bpf_cpu_core_pct: programs.program_pct,
+        bpf_cpu_core_pct: programs.program_pct.context("the agent did not measure its kernel programs")?,
         agent_rss_kib: active.rss_kib,
-        wire_bytes_active: active.wire_per_second / tasks,
-        wire_bytes_idle: idle.wire_per_second / tasks,
+        wire_bytes_active: active.wire_per_second.context("the agent does not count its wire bytes")? / tasks,
+        wire_bytes_idle: idle.wire_per_second.context("the agent does not count its wire bytes")? / tasks,
         peers,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
@@ -266,31 +266,26 @@ fn stop(bench: &mut Bench) -> Result<()> {
 struct Figures {
     cpu_pct: f64,
     rss_kib: u64,
-    wire_per_second: f64,
-    program_pct: f64,
+    wire_per_second: Option<f64>,
+    program_pct: Option<f64>,
 }
 
 fn measure(subject: &Subject, length: Duration) -> Result<Figures> {
-    let (began, cpu, wire, programs) = (
-        Instant::now(),
-        cpu_us(&subject.cgroup)?,
-        counter(subject, "wire_bytes_total"),
-        counter(subject, "program_seconds_total"),
-    );
+    const WIRE: &str = "wire_bytes_total";
+    const PROGRAMS: &str = "program_seconds_total";
+    let (began, cpu) = (Instant::now(), cpu_us(&subject.cgroup)?);
+    let (wire, programs) = (counter(subject, WIRE)?, counter(subject, PROGRAMS)?);
     std::thread::sleep(length);
     let seconds = began.elapsed().as_secs_f64();
     let used = cpu_us(&subject.cgroup)? - cpu;
     let status =
         fs::read_to_string(format!("/proc/{}/status", subject.pid)).context("the program is gone")?;
-    let rss = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .and_then(|l| l.split_whitespace().next()?.parse().ok());
+    let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(Figures {
         cpu_pct: used as f64 / 1e4 / seconds,
-        rss_kib: rss.unwrap_or(0),
-        wire_per_second: (counter(subject, "wire_bytes_total") - wire) / seconds,
-        program_pct: (counter(subject, "program_seconds_total") - programs) * 100.0 / seconds,
+        rss_kib: rss.trim().trim_end_matches(" kB").parse().context("VmRSS")?,
+        wire_per_second: rate(WIRE, wire, counter(subject, WIRE)?, seconds)?,
+        program_pct: rate(PROGRAMS, programs, counter(subject, PROGRAMS)?, seconds)?.map(|s| s * 100.0),
     })
 }
 
@@ -301,16 +296,22 @@ fn cpu_us(cgroup: &Path) -> Result<u64> {
     Ok(usage.parse()?)
 }
 
-/// A counter of our agent; 0 for others.
-fn counter(subject: &Subject, name: &str) -> f64 {
-    let read = || -> Option<f64> {
-        let text = ureq::get(subject.http.as_ref()?).call().ok()?.body_mut().read_to_string().ok()?;
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix(&format!("trimtab_agent_{name} ")).map(str::to_owned))?;
-        line.parse().ok()
-    };
-    read().unwrap_or(0.0)
+/// A counter of our agent; `None` for a program that is not ours, and for a counter that this run does not have.
+fn counter(subject: &Subject, name: &str) -> Result<Option<f64>> {
+    let Some(url) = &subject.http else { return Ok(None) };
+    let text =
+        ureq::get(url).call().with_context(|| format!("reading {url}"))?.body_mut().read_to_string()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("trimtab_agent_{name} ")));
+    line.map(|value| value.parse().with_context(|| format!("{name} = {value:?}"))).transpose()
+}
+
+/// How much a counter rose per second; an error when it is there at only one end.
+fn rate(name: &str, before: Option<f64>, after: Option<f64>, seconds: f64) -> Result<Option<f64>> {
+    match (before, after) {
+        (Some(before), Some(after)) => Ok(Some((after - before) / seconds)),
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("the agent's counter {name} came or went while it was measured"),
+    }
 }
 
 /// Peers from Debian's packages: name, package, command. Each reads every cgroup or process once a second.
