@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod bench;
+mod cgroup;
 mod codegen;
 mod ebpf;
 mod test;

@@ -102,12 +102,6 @@ fn fleet(args: &Args, bin: &Path, socket: &Path, autoscaler: u32) -> Result<Repo
         serde_json::from_slice(&output.stdout).context("reading the fleet's result")?;
     let number = |key: &str| seen[key].as_u64().with_context(|| format!("the fleet does not say {key}"));
     let samples = number("samples")?;
-    let status =
-        fs::read_to_string(format!("/proc/{autoscaler}/status")).context("the autoscaler is gone")?;
-    let rss = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .and_then(|l| l.split_whitespace().next()?.parse().ok());
     Ok(Report {
         agents: args.agents,
         tasks_per_agent: args.tasks,
@@ -116,7 +110,7 @@ fn fleet(args: &Args, bin: &Path, socket: &Path, autoscaler: u32) -> Result<Repo
         samples,
         receiver_us_per_sample: used as f64 / samples as f64,
         total_us_per_sample: (used + number("cpu_us")?) as f64 / samples as f64,
-        receiver_rss_kib: rss.unwrap_or(0),
+        receiver_rss_kib: crate::cgroup::rss_kib(autoscaler)?,
         held: number("connected_at_end")? == u64::from(args.agents) && number("slowest_ack_ms")? <= 5000,
         load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
     })

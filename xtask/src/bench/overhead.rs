@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::cgroup::{cpu_us, rss_kib, unified_mount};
 use crate::up::install;
 
 /// Options of `cargo xtask bench overhead`.
@@ -101,8 +102,7 @@ impl Drop for Bench {
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "making cgroups needs root");
     let bin = install::build(root, false)?;
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    let unified = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
+    let unified = unified_mount()?;
     let id = std::process::id();
     let mut bench = Bench {
         top: unified.join(format!("trimtab-bench-{id}")),
@@ -278,22 +278,12 @@ fn measure(subject: &Subject, length: Duration) -> Result<Figures> {
     std::thread::sleep(length);
     let seconds = began.elapsed().as_secs_f64();
     let used = cpu_us(&subject.cgroup)? - cpu;
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", subject.pid)).context("the program is gone")?;
-    let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(Figures {
         cpu_pct: used as f64 / 1e4 / seconds,
-        rss_kib: rss.trim().trim_end_matches(" kB").parse().context("VmRSS")?,
+        rss_kib: rss_kib(subject.pid)?,
         wire_per_second: rate(WIRE, wire, counter(subject, WIRE)?, seconds)?,
         program_pct: rate(PROGRAMS, programs, counter(subject, PROGRAMS)?, seconds)?.map(|s| s * 100.0),
     })
-}
-
-fn cpu_us(cgroup: &Path) -> Result<u64> {
-    let path = cgroup.join("cpu.stat");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).context("no usage_usec")?;
-    Ok(usage.parse()?)
 }
 
 /// A counter of our agent; `None` for a program that is not ours, and for a counter that this run does not have.

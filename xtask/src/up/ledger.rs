@@ -113,7 +113,5 @@ fn tasks(slice: &Path) -> Vec<(u64, bool, u64)> {
 fn read(task: &Path) -> Option<(u64, bool, u64)> {
     let id = std::fs::metadata(task).ok()?.ino();
     let live = std::fs::read_to_string(task.join("cgroup.events")).ok()?.contains("populated 1");
-    let stat = std::fs::read_to_string(task.join("cpu.stat")).ok()?;
-    let usage = stat.lines().find_map(|l| l.strip_prefix("usage_usec "))?.parse().ok()?;
-    Some((id, live, usage))
+    Some((id, live, crate::cgroup::cpu_us(task).ok()?))
 }

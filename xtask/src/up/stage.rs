@@ -37,7 +37,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Ends what an earlier run left, and writes all files.
     pub(super) fn open(directory: &Path, root: &Path, bin: &Path) -> Result<Self> {
-        let cgroup = unified_mount().context("no cgroup2 mount in /proc/self/mountinfo: mount one first")?;
+        let cgroup = crate::cgroup::unified_mount()?;
         let ports = free_ports(3)?;
         let stage = Self {
             directory: directory.to_owned(),
@@ -413,10 +413,4 @@ fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
-}
-
-fn unified_mount() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts.lines().find(|l| l.split(" - ").nth(1).is_some_and(|f| f.starts_with("cgroup2 ")))?;
-    line.split(' ').nth(4).map(PathBuf::from)
 }

@@ -1,0 +1,29 @@
+//! The unified cgroup hierarchy of this host, as the kernel shows it: read beside Trimtab, never through it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The first cgroup2 mount of this mount namespace.
+pub(crate) fn unified_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let line = mounts.lines().find(|l| l.split(" - ").nth(1).is_some_and(|f| f.starts_with("cgroup2 ")));
+    let path = line.and_then(|l| l.split(' ').nth(4)).map(PathBuf::from);
+    path.context("no cgroup2 mount in /proc/self/mountinfo: mount one first")
+}
+
+/// CPU total of a cgroup with everything below it, µs.
+pub(crate) fn cpu_us(cgroup: &Path) -> Result<u64> {
+    let path = cgroup.join("cpu.stat");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).context("no usage_usec")?;
+    usage.parse().with_context(|| path.display().to_string())
+}
+
+/// Resident memory of a process, KiB.
+pub(crate) fn rss_kib(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the program is gone")?;
+    let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    rss.trim().trim_end_matches(" kB").parse().context("VmRSS")
+}
