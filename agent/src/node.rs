@@ -389,6 +389,9 @@ impl Node {
         }
         let files: Vec<_> =
             self.executor.running().map(|(file, _, _)| file.clone()).filter(|f| f.puma.is_some()).collect();
+        if self.haproxies.is_empty() && files.is_empty() {
+            return;
+        }
         let (haproxies, done) = (self.haproxies.clone(), self.done.clone());
         tokio::spawn(async move {
             let mut reports = Vec::new();
