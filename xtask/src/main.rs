@@ -7,6 +7,7 @@ mod ebpf;
 mod test;
 mod tidy;
 mod up;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Tidy(tidy::Args),
     /// Run everything on this machine: autoscaler, agent, HAProxy, a real Rails app, and a compressed day of load.
     Up(up::Args),
+    /// Run suites on booted machines: systemd, cgroup v2, three kernels.
+    Vm(vm::Args),
     /// Build the kernel programs and put them where the agent embeds them.
     Ebpf(ebpf::Args),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),
+        Command::Vm(args) => vm::run(&args, &root()),
         Command::Ebpf(args) => ebpf::run(&args, &root()),
     };
     match result {

@@ -65,6 +65,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     ));
     if !args.quick {
         steps.push(("the whole path", Box::new(|| whole_path(root))));
+        steps.push(("machines", Box::new(|| xtask(root, &["vm", "--all"]))));
     }
     let count = steps.len();
     for (number, (name, step)) in steps.into_iter().enumerate() {

@@ -67,7 +67,10 @@ const fn members(field: Field) -> (&'static [Member], u32) {
         Field::CgroupSelfParent => (&[Of("cgroup", "self.parent")], 8),
         Field::CssCgroup => (&[Of("cgroup_subsys_state", "cgroup")], 8),
         Field::CgroupDescendants => (&[Of("cgroup", "nr_descendants")], 4),
-        Field::CgroupPopulatedCsets => (&[Of("cgroup", "nr_populated_csets")], 4),
+        // Each controller counts its own since 7.x; `self` is the cgroup's.
+        Field::CgroupPopulatedCsets => {
+            (&[Of("cgroup", "nr_populated_csets"), Of("cgroup", "self.nr_populated_csets")], 4)
+        }
         Field::CgroupPopulatedDomain => (&[Of("cgroup", "nr_populated_domain_children")], 4),
         Field::CgroupPopulatedThreaded => (&[Of("cgroup", "nr_populated_threaded_children")], 4),
         Field::CgroupCpuCss => {

@@ -1,0 +1,166 @@
+//! What runs in a guest: the test programs of this checkout, at the paths that were compiled into them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::machine::Ended;
+
+/// A payload and what it needs.
+#[derive(Debug)]
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    /// MiB.
+    pub(super) memory: u32,
+    /// Test programs: package, extra arguments to cargo, name of the program (`None`: all of the package).
+    programs: &'static [(&'static str, &'static [&'static str])],
+    /// Files of the checkout that tests read.
+    files: &'static [&'static str],
+    /// Whether the C twin of the kernel programs goes along, compiled here.
+    oracle: bool,
+}
+
+/// All suites.
+pub(super) const SUITES: [Suite; 1] = [Suite {
+    name: "kernel",
+    memory: 768,
+    programs: &[
+        ("agent-bpf", &["--lib", "--tests"]),
+        ("e2e", &["--features", "oracle", "--test", "kernel_oracle"]),
+    ],
+    files: &["tests/oracle/verifier-budget.txt"],
+    oracle: true,
+}];
+
+/// What a run of test programs says of itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) passed: u32,
+    pub(super) failed: u32,
+    pub(super) skipped: u32,
+}
+
+impl Suite {
+    /// Builds the programs and puts everything into one folder.
+    pub(super) fn payload(&self, root: &Path, into: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(into)?;
+        let mut script = String::from("status=0\n");
+        // Tests know their checkout by the path at which they were compiled.
+        script.push_str(&format!(
+            "mkdir -p {parent} && ln -s /payload/checkout {root}\n",
+            parent = root.parent().unwrap_or(root).display(),
+            root = root.display()
+        ));
+        for file in self.files {
+            let target = into.join("checkout").join(file);
+            fs::create_dir_all(target.parent().context("a file is in a folder")?)?;
+            fs::copy(root.join(file), target)?;
+        }
+        if self.oracle {
+            script.push_str("export TRIMTAB_ORACLE_OBJECT=/payload/oracle.o\n");
+            let status = Command::new("clang-19")
+                .current_dir(root.join("tests/oracle"))
+                .args(fs::read_to_string(root.join("tests/oracle/clang-flags.txt"))?.split_whitespace())
+                .args(["switch.bpf.c", "-o"])
+                .arg(into.join("oracle.o"))
+                .status()
+                .context("starting clang-19, which compiles the oracle")?;
+            ensure!(status.success(), "compiling the oracle ended with {status}");
+        }
+        for (package, arguments) in self.programs {
+            for program in test_programs(root, package, arguments)? {
+                let name = program.file_name().context("a program has a name")?.to_owned();
+                let target = into.join(&name);
+                let status = Command::new("strip").arg("-o").arg(&target).arg(&program).status()?;
+                ensure!(status.success(), "strip {} ended with {status}", program.display());
+                let name = name.to_string_lossy();
+                script.push_str(&format!(
+                    "echo '## {name}'\n/payload/{name} --test-threads=1 --nocapture --color=never || status=1\n"
+                ));
+            }
+        }
+        script.push_str("exit $status\n");
+        fs::write(into.join("run.sh"), script)?;
+        Ok(into.to_owned())
+    }
+}
+
+/// Builds the tests of a package; where their programs are.
+fn test_programs(root: &Path, package: &str, arguments: &[&str]) -> Result<Vec<PathBuf>> {
+    let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+        .current_dir(root)
+        .args(["test", "--no-run", "--quiet", "--message-format=json", "-p", package])
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    ensure!(output.status.success(), "building the tests of {package} ended with {}", output.status);
+    let mut programs = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: serde_json::Value = serde_json::from_str(line)?;
+        if message["profile"]["test"] == true
+            && let Some(path) = message["executable"].as_str()
+        {
+            programs.push(PathBuf::from(path));
+        }
+    }
+    ensure!(!programs.is_empty(), "{package} has no test programs");
+    Ok(programs)
+}
+
+/// Adds up the closing lines of test programs; a test that says SKIP is no test that passed.
+pub(super) fn count(ended: &Ended) -> Counted {
+    let said = |line: &&str| line.starts_with("SKIP") || line.contains("... SKIP");
+    let said = ended.output.lines().filter(said).map(|_| 1).sum::<u32>();
+    let mut counted = Counted { skipped: said, ..Counted::default() };
+    for line in ended.output.lines() {
+        let Some((_, result)) = line.split_once("test result: ") else { continue };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(kind)) = (words.next().and_then(|n| n.parse::<u32>().ok()), words.next())
+            else {
+                continue;
+            };
+            match kind {
+                "passed" => counted.passed += number,
+                "failed" => counted.failed += number,
+                "ignored" => counted.skipped += number,
+                _ => {}
+            }
+        }
+    }
+    counted.passed = counted.passed.saturating_sub(said);
+    if ended.status != 0 && counted.failed == 0 {
+        counted.failed = 1;
+    }
+    counted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(output: &str, status: i32) -> Ended {
+        Ended { output: output.to_owned(), status }
+    }
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let output = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.35s\n\
+                      test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        assert_eq!(count(&ended(output, 1)), Counted { passed: 14, failed: 1, skipped: 1 });
+    }
+
+    #[test]
+    fn a_test_that_says_skip_did_not_pass() {
+        let output = "test one ... SKIP: not root\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count(&ended(output, 0)), Counted { passed: 1, failed: 0, skipped: 1 });
+    }
+
+    #[test]
+    fn a_program_that_dies_is_a_failure() {
+        assert_eq!(count(&ended("", 139)), Counted { passed: 0, failed: 1, skipped: 0 });
+    }
+}
