@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     ));
     if !args.quick {
         steps.push(("the whole path", Box::new(|| whole_path(root))));
-        steps.push(("machines", Box::new(|| xtask(root, &["vm", "--all"]))));
+        steps.push(("machines", Box::new(|| xtask(root, &["vm", "--essential"]))));
     }
     let count = steps.len();
     for (number, (name, step)) in steps.into_iter().enumerate() {

@@ -18,6 +18,8 @@ mod machine;
 mod qemu;
 mod suite;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,6 +27,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::up::install;
+use kernel::{KERNELS, Kernel};
+use suite::Suite;
 
 /// Options of `cargo xtask vm`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +36,9 @@ pub(crate) struct Args {
     /// Every suite on every kernel.
     #[arg(long, conflicts_with_all = ["kernel", "suite"])]
     all: bool,
+    /// What CI runs: the kernel side on every kernel, the rest on the oldest.
+    #[arg(long, conflicts_with_all = ["kernel", "suite", "all"])]
+    essential: bool,
     /// A kernel: 6.1, 6.12 or 7; several times for several.
     #[arg(long, value_name = "NAME", default_value = "6.1")]
     kernel: Vec<String>,
@@ -80,22 +87,51 @@ struct Run {
     seconds: u64,
 }
 
+impl Report {
+    fn add(&mut self, run: Run) {
+        println!(
+            "    {} on {}: {} passed, {} failed, {} skipped, in {} s",
+            run.suite, run.kernel, run.passed, run.failed, run.skipped, run.seconds
+        );
+        self.passed += run.passed;
+        self.failed += run.failed;
+        self.skipped += run.skipped;
+        self.runs.push(run);
+    }
+}
+
+/// Which suites run on which kernel.
+fn plan(args: &Args) -> Result<Vec<(Kernel, Vec<&'static Suite>)>> {
+    let kernels = chosen(&KERNELS, |k| k.name, &args.kernel, "kernel")?;
+    let suites = chosen(&suite::SUITES, |s| s.name, &args.suite, "suite")?;
+    let all: Vec<&Suite> = suite::SUITES.iter().collect();
+    Ok(match (args.all, args.essential) {
+        (true, _) => KERNELS.iter().map(|kernel| (*kernel, all.clone())).collect(),
+        (_, true) => {
+            let suites = |first: bool| if first { all.clone() } else { all[..1].to_vec() };
+            KERNELS.iter().enumerate().map(|(number, kernel)| (*kernel, suites(number == 0))).collect()
+        }
+        _ => kernels.into_iter().map(|kernel| (*kernel, suites.clone())).collect(),
+    })
+}
+
+/// Those that were named, in the order of the table.
+fn chosen<'a, T>(
+    table: &'a [T],
+    name: impl Fn(&T) -> &'static str,
+    wanted: &[String],
+    kind: &str,
+) -> Result<Vec<&'a T>> {
+    if let Some(unknown) = wanted.iter().find(|wanted| !table.iter().any(|t| name(t) == wanted.as_str())) {
+        let known: Vec<&str> = table.iter().map(&name).collect();
+        bail!("no {kind} `{unknown}`; there are {}", known.join(", "));
+    }
+    Ok(table.iter().filter(|t| wanted.iter().any(|wanted| name(t) == wanted.as_str())).collect())
+}
+
 /// Prepares what is missing, runs the suites one after the other, says what came of them.
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
-    let kernels: Vec<kernel::Kernel> = kernel::KERNELS
-        .into_iter()
-        .filter(|k| args.all || args.kernel.iter().any(|name| name == k.name))
-        .collect();
-    let known: Vec<&str> = kernel::KERNELS.iter().map(|k| k.name).collect();
-    if let Some(unknown) = args.kernel.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no kernel `{unknown}`; there are {}", known.join(", "));
-    }
-    let suites: Vec<&suite::Suite> =
-        suite::SUITES.iter().filter(|s| args.all || args.suite.iter().any(|name| name == s.name)).collect();
-    let known: Vec<&str> = suite::SUITES.iter().map(|s| s.name).collect();
-    if let Some(unknown) = args.suite.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no suite `{unknown}`; there are {}", known.join(", "));
-    }
+    let plan = plan(args)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "`cargo xtask vm` makes root trees for its machines: run it as root"
@@ -116,13 +152,16 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         skipped: 0,
         runs: Vec::new(),
     };
-    let scratch = std::env::temp_dir().join(format!("trimtab-vm-{}", std::process::id()));
-    let payloads: Vec<(&suite::Suite, PathBuf)> =
-        suites.iter().map(|s| Ok((*s, s.payload(root, &scratch.join(s.name))?))).collect::<Result<_>>()?;
-    for kernel in kernels {
+    let scratch = cache::Scratch::new(&cache)?;
+    let mut payloads: BTreeMap<&str, PathBuf> = BTreeMap::new();
+    for (kernel, suites) in plan {
         let bootable = kernel::prepare(kernel, &cache)?;
         report.kernels.push(bootable.release.clone());
-        for (suite, payload) in &payloads {
+        for suite in suites {
+            let payload = match payloads.entry(suite.name) {
+                Entry::Occupied(made) => made.into_mut(),
+                Entry::Vacant(none) => none.insert(suite.payload(root, &scratch.path().join(suite.name))?),
+            };
             println!("==> {} on {}", suite.name, bootable.release);
             let began = Instant::now();
             let machine = machine::Machine {
@@ -132,26 +171,18 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
                 payload,
                 memory: suite.memory,
             };
-            let counted = suite::count(&machine.run(&scratch.join("run"))?);
-            let run = Run {
+            let counted = suite::count(&machine.run(&scratch.path().join("run"))?);
+            report.add(Run {
                 kernel: bootable.release.clone(),
                 suite: suite.name,
                 passed: counted.passed,
                 failed: counted.failed,
                 skipped: counted.skipped,
                 seconds: began.elapsed().as_secs(),
-            };
-            println!(
-                "    {} on {}: {} passed, {} failed, {} skipped, in {} s",
-                run.suite, run.kernel, run.passed, run.failed, run.skipped, run.seconds
-            );
-            report.passed += run.passed;
-            report.failed += run.failed;
-            report.skipped += run.skipped;
-            report.runs.push(run);
+            });
         }
     }
-    std::fs::remove_dir_all(&scratch)?;
+    drop(scratch);
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;

@@ -65,3 +65,35 @@ impl Entry {
         Ok(())
     }
 }
+
+/// Files of one run; removed at its end, or by a later run when this one was killed.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A folder of this process.
+    pub(super) fn new(cache: &Path) -> Result<Self> {
+        fs::create_dir_all(cache)?;
+        for entry in fs::read_dir(cache)? {
+            let path = entry?.path();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let owner = name.strip_prefix("run-").and_then(|pid| pid.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        let path = cache.join(format!("run-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _removed = fs::remove_dir_all(&self.0);
+    }
+}

@@ -18,12 +18,17 @@ pub(super) struct Suite {
     programs: &'static [(&'static str, &'static [&'static str])],
     /// Files of the checkout that tests read.
     files: &'static [&'static str],
+    /// Programs that tests start, from where cargo puts them.
+    daemons: &'static [&'static str],
     /// Whether the C twin of the kernel programs goes along, compiled here.
     oracle: bool,
 }
 
-/// All suites.
-pub(super) const SUITES: [Suite; 1] = [Suite {
+/// All suites; the first is the one of the kernel side.
+pub(super) const SUITES: [Suite; 2] = [KERNEL, NODE];
+
+/// The kernel side: every program loads, every feature works, the oracle agrees.
+const KERNEL: Suite = Suite {
     name: "kernel",
     memory: 768,
     programs: &[
@@ -31,8 +36,23 @@ pub(super) const SUITES: [Suite; 1] = [Suite {
         ("e2e", &["--features", "oracle", "--test", "kernel_oracle"]),
     ],
     files: &["tests/oracle/verifier-budget.txt"],
+    daemons: &[],
     oracle: true,
-}];
+};
+
+/// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
+const NODE: Suite = Suite {
+    name: "node",
+    memory: 1536,
+    programs: &[
+        ("e2e", &["--test", "agent_faults"]),
+        ("e2e", &["--test", "hostile"]),
+        ("e2e", &["--test", "agent_disk_full"]),
+    ],
+    files: &[],
+    daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
+    oracle: false,
+};
 
 /// What a run of test programs says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,12 +89,22 @@ impl Suite {
                 .context("starting clang-19, which compiles the oracle")?;
             ensure!(status.success(), "compiling the oracle ended with {status}");
         }
+        if !self.daemons.is_empty() {
+            let cargo = ["build", "--quiet", "--bins", "-p", "agent", "-p", "autoscaler", "-p", "e2e"];
+            let status = cargo_command(root).args(cargo).status().context("starting cargo")?;
+            ensure!(status.success(), "building the daemons ended with {status}");
+        }
+        for daemon in self.daemons {
+            let from = root.join("target/debug").join(daemon);
+            let to = into.join("checkout/target/debug").join(daemon);
+            fs::create_dir_all(into.join("checkout/target/debug"))?;
+            strip(&from, &to)?;
+        }
         for (package, arguments) in self.programs {
             for program in test_programs(root, package, arguments)? {
                 let name = program.file_name().context("a program has a name")?.to_owned();
                 let target = into.join(&name);
-                let status = Command::new("strip").arg("-o").arg(&target).arg(&program).status()?;
-                ensure!(status.success(), "strip {} ended with {status}", program.display());
+                strip(&program, &target)?;
                 let name = name.to_string_lossy();
                 script.push_str(&format!(
                     "echo '## {name}'\n/payload/{name} --test-threads=1 --nocapture --color=never || status=1\n"
@@ -87,10 +117,22 @@ impl Suite {
     }
 }
 
+/// A copy without debugging information: a tenth of the size.
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("-o").arg(to).arg(from).status().context("starting strip")?;
+    ensure!(status.success(), "strip {} ended with {status}", from.display());
+    Ok(())
+}
+
+fn cargo_command(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.current_dir(root);
+    command
+}
+
 /// Builds the tests of a package; where their programs are.
 fn test_programs(root: &Path, package: &str, arguments: &[&str]) -> Result<Vec<PathBuf>> {
-    let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .current_dir(root)
+    let output = cargo_command(root)
         .args(["test", "--no-run", "--quiet", "--message-format=json", "-p", package])
         .args(arguments)
         .stderr(Stdio::inherit())
