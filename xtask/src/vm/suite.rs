@@ -48,6 +48,7 @@ const NODE: Suite = Suite {
         ("e2e", &["--test", "agent_faults"]),
         ("e2e", &["--test", "hostile"]),
         ("e2e", &["--test", "agent_disk_full"]),
+        ("e2e", &["--test", "clock"]),
     ],
     files: &[],
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
@@ -66,7 +67,7 @@ impl Suite {
     /// Builds the programs and puts everything into one folder.
     pub(super) fn payload(&self, root: &Path, into: &Path) -> Result<PathBuf> {
         fs::create_dir_all(into)?;
-        let mut script = String::from("status=0\n");
+        let mut script = String::from("status=0\nexport TRIMTAB_OWN_MACHINE=1\n");
         // Tests know their checkout by the path at which they were compiled.
         script.push_str(&format!(
             "mkdir -p {parent} && ln -s /payload/checkout {root}\n",
