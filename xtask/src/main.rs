@@ -3,6 +3,7 @@
 mod bench;
 mod cgroup;
 mod codegen;
+mod dist;
 mod ebpf;
 mod test;
 mod tidy;
@@ -40,6 +41,8 @@ enum Command {
     Up(up::Args),
     /// Run suites on booted machines: systemd, cgroup v2, three kernels.
     Vm(vm::Args),
+    /// Make Debian packages of the agent, the autoscaler and the command.
+    Dist(dist::Args),
     /// Build the kernel programs and put them where the agent embeds them.
     Ebpf(ebpf::Args),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),
         Command::Vm(args) => vm::run(&args, &root()),
+        Command::Dist(args) => dist::run(&args, &root()),
         Command::Ebpf(args) => ebpf::run(&args, &root()),
     };
     match result {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::machine::Ended;
+use crate::dist;
 
 /// A payload and what it needs.
 #[derive(Debug)]
@@ -22,10 +23,12 @@ pub(super) struct Suite {
     daemons: &'static [&'static str],
     /// Whether the C twin of the kernel programs goes along, compiled here.
     oracle: bool,
+    /// Lines of shell that check the packages of this checkout, in two versions, in `old` and `new`.
+    script: Option<&'static str>,
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 2] = [KERNEL, NODE];
+pub(super) const SUITES: [Suite; 3] = [KERNEL, NODE, PACKAGES];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
@@ -38,6 +41,7 @@ const KERNEL: Suite = Suite {
     files: &["tests/oracle/verifier-budget.txt"],
     daemons: &[],
     oracle: true,
+    script: None,
 };
 
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
@@ -53,6 +57,18 @@ const NODE: Suite = Suite {
     files: &[],
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
     oracle: false,
+    script: None,
+};
+
+/// The life of the packages: installed, upgraded, removed, under their own units.
+const PACKAGES: Suite = Suite {
+    name: "packages",
+    memory: 768,
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(include_str!("guest/packages.sh")),
 };
 
 /// What a run of test programs says of itself.
@@ -111,6 +127,12 @@ impl Suite {
                     "echo '## {name}'\n/payload/{name} --test-threads=1 --nocapture --color=never || status=1\n"
                 ));
             }
+        }
+        if let Some(lines) = self.script {
+            for (folder, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
+                dist::packages(root, true, version, &into.join(folder))?;
+            }
+            script.push_str(lines);
         }
         script.push_str("exit $status\n");
         fs::write(into.join("run.sh"), script)?;

@@ -1,0 +1,123 @@
+//! What is in which package, and where it goes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// One package.
+#[derive(Debug)]
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    /// The rest of the description, one paragraph.
+    pub(super) description: &'static str,
+    pub(super) files: &'static [File],
+    /// Folder of the checkout with postinst, prerm and postrm.
+    pub(super) scripts: Option<&'static str>,
+}
+
+/// One file, or a folder of files of the same kind.
+#[derive(Debug)]
+pub(super) enum File {
+    /// A program that cargo built.
+    Program(&'static str),
+    /// A file of the checkout, at a path of the system.
+    Source(&'static str, &'static str),
+    /// The same, which an administrator may change: an upgrade keeps the change.
+    Configuration(&'static str, &'static str),
+    /// All manual pages.
+    Manual,
+    /// What completes the command in a shell, at a path of the system.
+    Completion(&'static str, &'static str),
+}
+
+use File::{Completion, Configuration, Manual, Program, Source};
+
+/// All packages.
+pub(super) const PACKAGES: [Package; 3] = [
+    Package {
+        name: "trimtab-agent",
+        summary: "measures every task of a node exactly, and isolates it",
+        description: "Measures every cgroup's CPU time, run-queue delay, memory and stalls with eBPF and cgroup v2, and streams that \
+                      to the Trimtab autoscaler. Where the node's owner allows it, it starts, sizes and ends tasks.",
+        files: &[
+            Program("trimtab-agent"),
+            Source("agent/dist/trimtab-agent.service", "usr/lib/systemd/system/trimtab-agent.service"),
+            Source("agent/dist/sysusers.conf", "usr/lib/sysusers.d/trimtab-agent.conf"),
+            Source("agent/dist/tmpfiles.conf", "usr/lib/tmpfiles.d/trimtab-agent.conf"),
+            Configuration("agent/dist/agent.toml", "etc/trimtab/agent.toml"),
+            // Not in usr/share/doc, which minimal systems leave out.
+            Source("agent/dist/launch.d/example.toml.disabled", "usr/share/trimtab-agent/launcher.toml"),
+            Source("agent/dist/tasks.d/90-default.toml", "usr/share/trimtab-agent/tasks.toml"),
+            Source("LICENSE", "usr/share/doc/trimtab-agent/copyright"),
+        ],
+        scripts: Some("agent/dist/deb"),
+    },
+    Package {
+        name: "trimtab-autoscaler",
+        summary: "places, sizes, scales and rebalances the workloads of a fleet",
+        description: "The central service of Trimtab: agents stream to it; it stores, decides, explains each decision and each \
+                      non-decision, and sends commands within bounds.",
+        files: &[
+            Program("trimtab-autoscaler"),
+            Source(
+                "autoscaler/dist/trimtab-autoscaler.service",
+                "usr/lib/systemd/system/trimtab-autoscaler.service",
+            ),
+            Source("autoscaler/dist/sysusers.conf", "usr/lib/sysusers.d/trimtab-autoscaler.conf"),
+            Source("autoscaler/dist/tmpfiles.conf", "usr/lib/tmpfiles.d/trimtab-autoscaler.conf"),
+            Configuration("autoscaler/dist/autoscaler.toml", "etc/trimtab/autoscaler.toml"),
+            Source("LICENSE", "usr/share/doc/trimtab-autoscaler/copyright"),
+        ],
+        scripts: Some("autoscaler/dist/deb"),
+    },
+    Package {
+        name: "trimtab",
+        summary: "the operator's command of Trimtab",
+        description: "Shows what a fleet uses, sets targets, and says why each change was made or not made.",
+        files: &[
+            Program("trimtab"),
+            Manual,
+            Completion("bash", "usr/share/bash-completion/completions/trimtab"),
+            Completion("zsh", "usr/share/zsh/vendor-completions/_trimtab"),
+            Completion("fish", "usr/share/fish/vendor_completions.d/trimtab.fish"),
+            Source("LICENSE", "usr/share/doc/trimtab/copyright"),
+        ],
+        scripts: None,
+    },
+];
+
+impl File {
+    /// Puts it where it belongs below `tree`.
+    pub(super) fn place(&self, root: &Path, bin: &Path, generated: &Path, tree: &Path) -> Result<()> {
+        match self {
+            Program(name) => {
+                let to = tree.join("usr/bin").join(name);
+                fs::create_dir_all(tree.join("usr/bin"))?;
+                let status = Command::new("strip").arg("-o").arg(&to).arg(bin.join(name)).status();
+                ensure!(status.context("starting strip")?.success(), "strip {name} failed");
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+                Ok(())
+            }
+            Source(from, to) | Configuration(from, to) => copy(&root.join(from), &tree.join(to)),
+            Completion(shell, to) => copy(&generated.join(shell), &tree.join(to)),
+            Manual => {
+                for entry in fs::read_dir(generated.join("man"))? {
+                    let entry = entry?;
+                    copy(&entry.path(), &tree.join("usr/share/man/man1").join(entry.file_name()))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+    fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o644))?;
+    Ok(())
+}
