@@ -304,6 +304,11 @@ impl Executor {
         Ok(self.on(Happened { task: task.clone(), event: Event::StopAsked { grace_ms } }))
     }
 
+    /// When [`Self::tick`] has something to do, boot ms.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.tasks.values().filter_map(|task| task.state.due_ms()).min()
+    }
+
     /// Lets time pass for every task.
     pub fn tick(&mut self) -> Vec<TaskEvent> {
         let tasks: Vec<TaskName> = self.tasks.keys().cloned().collect();

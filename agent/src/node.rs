@@ -4,11 +4,11 @@
 //! time. So a command's outcome is never delayed by sampling, and sampling never by a slow disk of the controller.
 
 mod commands;
+mod due;
 mod metrics;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use agent_core::classify::Rules;
 use agent_core::receipt::Ledgers;
@@ -19,7 +19,8 @@ use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::adapter::AdapterReport;
 use model::id::{AgentEpoch, BootId, CgroupId, TaskName};
 use model::node::{Incarnation, Inventory};
-use tokio::sync::{mpsc, watch};
+use tokio::signal::unix::SignalKind;
+use tokio::sync::mpsc;
 use wire::batch::Encoder;
 use wire::convert::Hello;
 use wire::pb::agent_message::Body;
@@ -28,18 +29,12 @@ use wire::pb::controller_message;
 use crate::adapter::haproxy::Haproxy;
 use crate::executor::{Executor, Happened};
 use crate::fences::Fences;
-use crate::http::Published;
 use crate::sampler::Rounds;
 use crate::settings::Settings;
 use crate::source::{Offer, ProcessReader};
 use crate::spool::Spool;
-use crate::uplink::{self, Heard, Stream};
+use crate::uplink::{Heard, Stream};
 use crate::{clock, sampler, source};
-
-/// Time between two looks at everything that waits for time.
-const TICK: Duration = Duration::from_millis(200);
-/// Time between two reads of balancers and application servers.
-const ADAPT: Duration = Duration::from_secs(1);
 
 /// Something that must arrive at the autoscaler.
 #[derive(Debug, Clone)]
@@ -60,9 +55,43 @@ struct Up {
     stream: Stream,
     encoder: Encoder,
     /// Slots named on this stream.
-    named: BTreeSet<u32>,
+    named: Slots,
     /// The number of the spooled round that is under way.
     backlog: Option<wire::pb::SampleBatch>,
+}
+
+/// A set of slots: they are few and dense.
+#[derive(Default)]
+struct Slots {
+    is_in: Vec<bool>,
+    count: usize,
+}
+
+impl Slots {
+    fn contains(&self, slot: u32) -> bool {
+        self.is_in.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    fn insert(&mut self, slot: u32) {
+        if self.is_in.len() <= slot as usize {
+            self.is_in.resize(slot as usize + 1, false);
+        }
+        self.count += usize::from(!std::mem::replace(&mut self.is_in[slot as usize], true));
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if let Some(is_in) = self.is_in.get_mut(slot as usize) {
+            self.count -= usize::from(std::mem::replace(is_in, false));
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 struct Node {
@@ -91,8 +120,10 @@ struct Node {
     since_receipt: u64,
     receipt: Option<model::node::Receipt>,
     health: source::Health,
-    published: watch::Sender<Published>,
     wire_bytes: u64,
+    /// When balancers and application servers are read next, and the earliest time for the next spooled round, boot ms.
+    adapt_at_ms: u64,
+    backlog_at_ms: u64,
     why_down: String,
 }
 
@@ -112,7 +143,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let (happened_sender, mut happened) = mpsc::channel::<Happened>(1024);
     let (heard_sender, mut heard) = mpsc::channel::<Heard>(256);
     let (done_sender, mut done) = mpsc::channel::<Done>(1024);
-    let (publish, published) = watch::channel(Published::default());
+    let (asker, mut questions) = crate::http::questions();
     let offer = source.offer().clone();
     report_start(&settings, &offer);
     let seed = incarnation.agent.0 ^ (incarnation.boot.0 as u64) ^ u64::from(std::process::id());
@@ -123,7 +154,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     if let Some(address) = settings.http {
-        let bound = crate::http::serve(address, published)
+        let bound = crate::http::serve(address, asker)
             .await
             .with_context(|| format!("listening on {address}"))?;
         tracing::info!(%bound, "metrics and health");
@@ -157,19 +188,17 @@ pub async fn run(settings: Settings) -> Result<()> {
         since_receipt: 0,
         receipt: None,
         health: source::Health::default(),
-        published: publish,
         wire_bytes: 0,
+        adapt_at_ms: 0,
+        backlog_at_ms: 0,
         why_down: "not connected yet".to_owned(),
         settings,
     };
     for ended in node.executor.unreported() {
         node.session.event(Event::Task(ended));
     }
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut adapt = tokio::time::interval(ADAPT);
-    adapt.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -178,12 +207,12 @@ pub async fn run(settings: Settings) -> Result<()> {
             Some(done) = done.recv() => node.done(done),
             Some(heard) = heard.recv() => node.heard(heard),
             reading = rounds.next() => match reading {
-                Some(reading) => { node.round(&reading); rounds.give_back(reading); }
+                Some(mut reading) => { node.round(&mut reading); rounds.give_back(reading); }
                 None => anyhow::bail!("sampling ended"),
             },
-            _ = adapt.tick() => node.adapt(),
-            _ = ticks.tick() => node.tick(),
-            _ = tokio::signal::ctrl_c() => break,
+            Some(question) = questions.next() => question.answer(node.published()),
+            () = due::sleep(node.due_ms()) => node.on_time(),
+            _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
     }
@@ -237,9 +266,13 @@ fn report_start(settings: &Settings, offer: &Offer) {
 impl Node {
     /// Tells the autoscaler what happened to tasks.
     fn tell_all(&mut self, events: Vec<TaskEvent>) {
+        if events.is_empty() {
+            return;
+        }
         for event in events {
             self.session.event(Event::Task(event));
         }
+        self.send_events();
     }
 
     fn done(&mut self, done: Done) {
@@ -252,20 +285,6 @@ impl Node {
                     let _ = up.stream.send(Body::Adapter((clock::boot_ns(), report).into()));
                 }
             }
-        }
-    }
-
-    fn tick(&mut self) {
-        let events = self.executor.tick();
-        self.tell_all(events);
-        self.send_events();
-        self.send_backlog();
-        let Some(address) = self.settings.autoscaler.clone() else { return };
-        if self.session.dial(clock::boot_ms()) {
-            self.streams += 1;
-            let hello = wire::convert::hello_to_pb(self.hello());
-            let stream = uplink::dial(address, self.streams, hello, self.heard.clone());
-            self.dialed = Some((self.streams, stream));
         }
     }
 
@@ -330,7 +349,7 @@ impl Node {
         match Encoder::new() {
             Ok(encoder) => {
                 let stream = stream.clone();
-                self.up = Some(Up { stream, encoder, named: BTreeSet::new(), backlog: None });
+                self.up = Some(Up { stream, encoder, named: Slots::default(), backlog: None });
                 self.session.welcomed(wire::CREDIT);
                 self.why_down.clear();
                 if let Some(gap) = self.spool.take_gap() {
@@ -380,33 +399,6 @@ impl Node {
         if !fits {
             self.lost("the stream is slower than the events that must be sent");
         }
-    }
-
-    /// Reads balancers and application servers in the background.
-    fn adapt(&mut self) {
-        if self.up.is_none() {
-            return;
-        }
-        let files: Vec<_> =
-            self.executor.running().map(|(file, _, _)| file.clone()).filter(|f| f.puma.is_some()).collect();
-        if self.haproxies.is_empty() && files.is_empty() {
-            return;
-        }
-        let (haproxies, done) = (self.haproxies.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let mut reports = Vec::new();
-            for haproxy in &haproxies {
-                reports.extend(haproxy.read().await);
-            }
-            let pumas: Vec<_> = files
-                .into_iter()
-                .map(|f| tokio::spawn(async move { crate::adapter::puma::read(&f).await }))
-                .collect();
-            for puma in pumas {
-                reports.extend(puma.await.ok().flatten());
-            }
-            let _ = done.send(Done::Reports(reports)).await;
-        });
     }
 
     fn task_names(&self) -> BTreeSet<TaskName> {

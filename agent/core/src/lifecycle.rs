@@ -213,6 +213,17 @@ impl State {
         }
     }
 
+    /// When [`Event::Tick`] does something, ms; `None` when only other events do.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        match self {
+            State::Running { since_ms, healthy: None, checked: false } => Some(since_ms + HEALTHY_AFTER_MS),
+            State::Stopping { kill_at_ms } | State::Emptying { kill_at_ms, .. } => Some(*kill_at_ms),
+            State::Lingering { remove_at_ms } => Some(*remove_at_ms),
+            State::Starting | State::Running { .. } | State::Over => None,
+        }
+    }
+
     /// Its name in the diagram.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -24,6 +24,9 @@ pub const SNAPSHOT_NS: u64 = 60_000_000_000;
 /// Reconnect: shortest and longest mean wait, ms (full jitter between 0 and the bound, doubling).
 pub const BACKOFF_MS: (u64, u64) = (500, 30_000);
 
+/// Slot, task, totals.
+pub type Row = (u32, Arc<TaskInfo>, Values);
+
 /// The changed rows of one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
@@ -33,8 +36,8 @@ pub struct Round {
     pub boot_ns: u64,
     /// Wall clock minus boot clock then, ns.
     pub wall_offset_ns: i64,
-    /// Slot, task, totals: rows that changed, and all rows that ended.
-    pub rows: Vec<(u32, Arc<TaskInfo>, Values)>,
+    /// Rows that changed, and all rows that ended.
+    pub rows: Vec<Row>,
     /// Slots that ended with it.
     pub gone: Vec<u32>,
 }
@@ -69,6 +72,8 @@ pub struct Session<E> {
     jitter: u64,
     next_seq: u64,
     unacknowledged: VecDeque<Round>,
+    /// The emptied rows of an acknowledged round: the next round's.
+    spare: Vec<Row>,
     /// (the round that it was sent before, event); `None` = not sent on this stream.
     events: VecDeque<(Option<u64>, E)>,
     events_dropped: u64,
@@ -85,6 +90,7 @@ impl<E: Clone> Session<E> {
             jitter: seed | 1,
             next_seq: 1,
             unacknowledged: VecDeque::new(),
+            spare: Vec::new(),
             events: VecDeque::new(),
             events_dropped: 0,
             last_snapshot_ns: None,
@@ -141,8 +147,9 @@ impl<E: Clone> Session<E> {
 
     /// Everything up to round `seq` is safe with the controller, with all events sent before it: those are returned.
     pub fn acknowledged(&mut self, seq: u64) -> Vec<E> {
-        while self.unacknowledged.front().is_some_and(|round| round.seq <= seq) {
-            self.unacknowledged.pop_front();
+        while let Some(round) = self.unacknowledged.pop_front_if(|round| round.seq <= seq) {
+            self.spare = round.rows;
+            self.spare.clear();
         }
         let covered = |(sent, _): &(Option<u64>, E)| sent.is_some_and(|s| s <= seq);
         let count = self.events.iter().take_while(|e| covered(e)).count();
@@ -161,6 +168,11 @@ impl<E: Clone> Session<E> {
         if let Link::Up { credit, .. } = &mut self.link {
             *credit = credit.saturating_sub(bytes as u64);
         }
+    }
+
+    /// Room for the rows of a round, in the memory of one that arrived.
+    pub fn spare(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.spare)
     }
 
     /// Numbers a round.

@@ -25,6 +25,8 @@ pub struct Table {
     rows: Vec<Row>,
     by_id: BTreeMap<CgroupId, u32>,
     free: Vec<u32>,
+    /// Slots of the rows that ended with the last round.
+    ended: Vec<u32>,
     /// Slot of the cgroup at each position of the last round.
     order: Vec<u32>,
     round: u64,
@@ -33,11 +35,13 @@ pub struct Table {
 #[derive(Debug, Clone)]
 struct Row {
     info: Arc<TaskInfo>,
-    changed: bool,
+    id: CgroupId,
     parent: CgroupId,
+    /// Where the parent's row was last; `None` below the root.
+    parent_slot: Option<u32>,
+    /// The values differ from those of the round before.
+    changed: bool,
     values: Values,
-    /// The values of the round before.
-    before: Values,
     total_ns: u64,
     own_ns: u64,
     live_children_ns: u64,
@@ -55,6 +59,26 @@ pub struct Round {
     pub gone: Vec<u32>,
 }
 
+impl Row {
+    /// Takes what was read. The CPU time is not read but settled, and stays until then.
+    fn read(&mut self, values: &Values) {
+        let mut values = *values;
+        if let Some(us) = self.values.get(Metric::CpuTime) {
+            values.set(Metric::CpuTime, us);
+        }
+        self.changed = values != self.values;
+        self.values = values;
+    }
+
+    fn set_cpu_time(&mut self) {
+        let us = self.own_ns / 1000;
+        if self.values.get(Metric::CpuTime) != Some(us) {
+            self.values.set(Metric::CpuTime, us);
+            self.changed = true;
+        }
+    }
+}
+
 impl Table {
     /// Takes one round; `classify` is asked once for each new cgroup, with its id and its parent's.
     pub fn observe(&mut self, raw: &Raw, mut classify: impl FnMut(CgroupId, CgroupId) -> TaskClass) -> Round {
@@ -68,6 +92,7 @@ impl Table {
         }
         let mut order = std::mem::take(&mut self.order);
         order.resize(raw.cgroups.len(), u32::MAX);
+        let mut seen = 0;
         for (position, cgroup) in raw.cgroups.iter().enumerate() {
             let slot = match self.slot_at(order[position], cgroup.id) {
                 Some(slot) => slot,
@@ -84,21 +109,26 @@ impl Table {
             };
             order[position] = slot;
             let row = &mut self.rows[slot as usize];
+            seen += usize::from(row.seen != self.round);
             row.seen = self.round;
-            row.before = std::mem::replace(&mut row.values, cgroup.values);
+            row.read(&cgroup.values);
             // A kernel total never falls; a smaller one is a torn reading.
             row.total_ns = row.total_ns.max(cgroup.cpu_ns);
             row.live_children_ns = 0;
         }
         self.order = order;
-        round.gone = self.bury();
+        // The root is in no round.
+        if seen + 1 < self.by_id.len() {
+            round.gone = self.bury();
+            self.ended.clone_from(&round.gone);
+        }
         self.settle(raw);
         round
     }
 
     fn slot_at(&self, guess: u32, id: CgroupId) -> Option<u32> {
         match self.rows.get(guess as usize) {
-            Some(row) if row.live && row.info.cgroup == id => Some(guess),
+            Some(row) if row.live && row.id == id => Some(guess),
             _ => self.by_id.get(&id).copied(),
         }
     }
@@ -106,15 +136,16 @@ impl Table {
     fn insert(&mut self, id: CgroupId, parent: CgroupId, class: TaskClass, now_ns: u64) -> u32 {
         let row = Row {
             info: Arc::new(TaskInfo { cgroup: id, since_ns: now_ns, class }),
-            changed: true,
+            id,
             parent,
+            parent_slot: None,
+            changed: true,
             values: Values::default(),
-            before: Values::default(),
             total_ns: 0,
             own_ns: 0,
             live_children_ns: 0,
             dead_children_ns: 0,
-            seen: self.round,
+            seen: 0,
             live: true,
         };
         let slot = match self.free.pop() {
@@ -134,13 +165,13 @@ impl Table {
     /// Ends the rows that this round did not see, deepest first is not needed: a total already holds all below it.
     fn bury(&mut self) -> Vec<u32> {
         let round = self.round;
-        let dead = |row: &Row| row.live && row.seen != round && row.info.cgroup != ROOT;
+        let dead = |row: &Row| row.live && row.seen != round && row.id != ROOT;
         let gone: Vec<u32> = (0..self.rows.len() as u32).filter(|s| dead(&self.rows[*s as usize])).collect();
         for slot in &gone {
             let (id, parent, total) = {
                 let row = &mut self.rows[*slot as usize];
                 row.live = false;
-                (row.info.cgroup, row.parent, row.total_ns)
+                (row.id, row.parent, row.total_ns)
             };
             self.by_id.remove(&id);
             if let Some(parent) = self.by_id.get(&parent) {
@@ -153,41 +184,56 @@ impl Table {
 
     /// Slots of rows that ended a round ago can be used again.
     fn release(&mut self) {
-        let round = self.round;
-        for (slot, row) in self.rows.iter_mut().enumerate() {
-            if !row.live && row.seen != 0 && row.seen + 1 < round {
-                row.seen = 0;
-                self.free.push(slot as u32);
-            }
+        for slot in self.ended.drain(..) {
+            self.rows[slot as usize].seen = 0;
+            self.free.push(slot);
         }
     }
 
     fn settle(&mut self, raw: &Raw) {
         for position in 0..self.order.len() {
-            let row = &self.rows[self.order[position] as usize];
-            let (parent, total) = (row.parent, row.total_ns);
-            if parent != ROOT
-                && let Some(parent) = self.by_id.get(&parent)
-            {
-                self.rows[*parent as usize].live_children_ns += total;
+            let slot = self.order[position];
+            let total = self.rows[slot as usize].total_ns;
+            if let Some(parent) = self.parent_of(slot) {
+                self.rows[parent as usize].live_children_ns += total;
             }
         }
         for position in 0..self.order.len() {
             let row = &mut self.rows[self.order[position] as usize];
             let own = row.total_ns.saturating_sub(row.live_children_ns).saturating_sub(row.dead_children_ns);
             row.own_ns = row.own_ns.max(own);
-            row.values.set(Metric::CpuTime, row.own_ns / 1000);
-            row.changed = row.values != row.before;
+            row.set_cpu_time();
         }
         let root = &mut self.rows[0];
         root.seen = self.round;
-        root.before = std::mem::replace(&mut root.values, raw.root);
-        if let Some(on_cpu) = raw.root.get(Metric::OnCpu) {
-            // The kernel keeps no exact ledger of the root cgroup: the switch ledger is its only exact source.
-            root.own_ns = root.own_ns.max(on_cpu);
-            root.values.set(Metric::CpuTime, root.own_ns / 1000);
+        root.read(&raw.root);
+        // The kernel keeps no exact ledger of the root cgroup: the switch ledger is its only exact source.
+        match raw.root.get(Metric::OnCpu) {
+            Some(on_cpu) => {
+                root.own_ns = root.own_ns.max(on_cpu);
+                root.set_cpu_time();
+            }
+            None => {
+                root.changed |= root.values.get(Metric::CpuTime).is_some();
+                root.values.clear(Metric::CpuTime);
+            }
         }
-        root.changed = root.values != root.before;
+    }
+
+    /// The slot of a row's live parent, unless that is the root.
+    fn parent_of(&mut self, slot: u32) -> Option<u32> {
+        let row = &self.rows[slot as usize];
+        if row.parent == ROOT {
+            return None;
+        }
+        if let Some(guess) = row.parent_slot
+            && self.rows.get(guess as usize).is_some_and(|p| p.live && p.id == row.parent)
+        {
+            return Some(guess);
+        }
+        let found = self.by_id.get(&row.parent).copied();
+        self.rows[slot as usize].parent_slot = found;
+        found
     }
 
     /// A row that is live or ended in the last round.
@@ -235,7 +281,7 @@ impl Table {
     /// Σ own CPU time of all rows but the root's, live ones only, µs: the kernel ledger of a receipt.
     #[must_use]
     pub fn cgroups_cpu_us(&self) -> u64 {
-        self.rows.iter().filter(|r| r.live && r.info.cgroup != ROOT).map(|r| r.own_ns / 1000).sum()
+        self.rows.iter().filter(|r| r.live && r.id != ROOT).map(|r| r.own_ns / 1000).sum()
     }
 
     /// A row's own CPU time, ns.

@@ -1,20 +1,17 @@
 //! What `/metrics` and `/readyz` say.
 
-use std::sync::Arc;
-
 use super::Node;
 use crate::clock;
 use crate::http::{Published, metric};
 
 impl Node {
-    pub(super) fn publish(&mut self) {
-        // Nobody asks for metrics more often than they change: the text is made once a round.
-        let metrics = self.metrics();
+    /// Made when somebody asks, which is much rarer than a round.
+    pub(super) fn published(&self) -> Published {
         let mut not_ready = Vec::new();
         if self.settings.autoscaler.is_some() && self.up.is_none() {
             not_ready.push(format!("no stream to the autoscaler: {}", self.why_down));
         }
-        self.published.send_replace(Published { metrics: Arc::from(metrics), not_ready });
+        Published { metrics: self.metrics(), not_ready }
     }
 
     fn metrics(&self) -> String {

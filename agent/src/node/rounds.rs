@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agent_core::raw::ROOT;
 use agent_core::receipt::{self, Ledgers};
-use agent_core::session::{Disposition, Round};
+use agent_core::session::{Disposition, Round, Row};
 use model::metric::Metric;
 use model::node::TaskInfo;
 use model::sample::Values;
@@ -19,9 +19,9 @@ use crate::source::Reading;
 const RECEIPT_EVERY: u64 = 10;
 
 impl Node {
-    pub(super) fn round(&mut self, reading: &Reading) {
+    pub(super) fn round(&mut self, reading: &mut Reading) {
         self.health = reading.health;
-        self.paths.extend(reading.paths.iter().cloned());
+        self.paths.extend(reading.paths.drain(..));
         let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
         let changed = self.table.observe(&reading.raw, |id, _| {
             let path = paths.remove(&id).unwrap_or_default();
@@ -51,19 +51,22 @@ impl Node {
             self.since_receipt = 0;
             self.make_receipt(reading);
         }
-        self.publish();
     }
 
     /// Rows that changed, and those that ended, ascending by slot.
-    fn rows(&self, gone: &[u32]) -> Vec<(u32, Arc<TaskInfo>, Values)> {
+    fn rows(&mut self, gone: &[u32]) -> Vec<Row> {
         let row = |slot: u32| Some((slot, Arc::clone(self.table.info(slot)?), *self.table.values(slot)?));
-        let mut rows: Vec<_> = self.table.changed().map(|(s, i, v)| (s, Arc::clone(i), *v)).collect();
-        rows.extend(gone.iter().filter_map(|slot| row(*slot)));
-        rows.sort_by_key(|(slot, _, _)| *slot);
+        let mut rows = self.session.spare();
+        rows.reserve_exact(self.table.len());
+        rows.extend(self.table.changed().map(|(s, i, v)| (s, Arc::clone(i), *v)));
+        if !gone.is_empty() {
+            rows.extend(gone.iter().filter_map(|slot| row(*slot)));
+            rows.sort_by_key(|(slot, _, _)| *slot);
+        }
         rows
     }
 
-    fn send_round(&mut self, header: Header, gone: &[u32], reading: &Reading, snapshot: bool) {
+    fn send_round(&mut self, header: Header, gone: &[u32], reading: &mut Reading, snapshot: bool) {
         let Some(up) = &mut self.up else { return };
         let table = &self.table;
         if snapshot {
@@ -74,21 +77,21 @@ impl Node {
         // round after an outage, or came in a round that was skipped.
         let mut appeared: Vec<(u32, TaskInfo)> = gone
             .iter()
-            .filter(|slot| !up.named.contains(slot))
+            .filter(|slot| !up.named.contains(**slot))
             .filter_map(|slot| Some((*slot, TaskInfo::clone(table.info(*slot)?))))
             .collect();
-        let unnamed = table.live().filter(|(slot, _, _)| !up.named.contains(slot));
+        let unnamed = table.live().filter(|(slot, _, _)| !up.named.contains(*slot));
         appeared.extend(unnamed.map(|(slot, info, _)| (slot, TaskInfo::clone(info))));
         let mut tasks: Vec<(u32, &Values)> = table.live().map(|(slot, _, values)| (slot, values)).collect();
         if !gone.is_empty() {
             tasks.extend(gone.iter().filter_map(|slot| Some((*slot, table.values(*slot)?))));
             tasks.sort_by_key(|(slot, _)| *slot);
         }
-        up.named.extend(appeared.iter().map(|(slot, _)| *slot));
+        appeared.iter().for_each(|(slot, _)| up.named.insert(*slot));
         let delays: Vec<(u32, Vec<(u16, u64)>)> = reading
             .delays
-            .iter()
-            .filter_map(|(id, delays)| Some((table.slot_of(*id)?, delays.clone())))
+            .drain(..)
+            .filter_map(|(id, delays)| Some((table.slot_of(id)?, delays)))
             .collect();
         let input = Input { appeared: &appeared, tasks: &tasks, gone, delays: &delays };
         let batch = match up.encoder.encode(header, &input, snapshot) {
@@ -96,7 +99,7 @@ impl Node {
             Err(error) => return self.lost(&format!("encoding: {error}")),
         };
         for slot in gone {
-            up.named.remove(slot);
+            up.named.remove(*slot);
         }
         let bytes = batch.encoded_len();
         self.wire_bytes += bytes as u64;
@@ -106,13 +109,16 @@ impl Node {
         }
     }
 
-    /// Sends one spooled round, when the one before has arrived: at most ten a second, so that a fleet that comes back
-    /// does not flood the autoscaler. Live rounds come first: the first one of a stream, and what credit there is.
+    /// Whether a spooled round can be sent: the one before has arrived, and live rounds leave credit; the first one of a
+    /// stream names the tasks.
+    pub(super) fn may_send_backlog(&self) -> bool {
+        let is_ready = |up: &super::Up| up.backlog.is_none() && !up.named.is_empty();
+        self.up.as_ref().is_some_and(is_ready) && !self.spool.is_empty() && self.session.has_credit()
+    }
+
+    /// Sends one spooled round.
     pub(super) fn send_backlog(&mut self) {
         let Some(up) = &mut self.up else { return };
-        if up.backlog.is_some() || up.named.is_empty() || !self.session.has_credit() {
-            return;
-        }
         if let Some(batch) = self.spool.first() {
             self.wire_bytes += batch.encoded_len() as u64;
             self.session.spent(batch.encoded_len());

@@ -27,7 +27,17 @@ pub struct Encoder {
     sent: Vec<Values>,
     compressor: Compressor,
     body: Vec<u8>,
+    /// One for each metric; empty between batches, but for the memory.
+    columns: Vec<Building>,
     fresh: bool,
+}
+
+/// A column while rows are added to it.
+#[derive(Debug, Clone, Default)]
+struct Building {
+    column: pb::Column,
+    last: u32,
+    last_absent: u32,
 }
 
 impl Encoder {
@@ -36,7 +46,9 @@ impl Encoder {
     /// # Errors
     /// When zstd has no memory for its context.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { sent: Vec::new(), compressor: Compressor::new()?, body: Vec::new(), fresh: true })
+        let compressor = Compressor::new()?;
+        let columns = vec![Building::default(); Metric::COUNT];
+        Ok(Self { sent: Vec::new(), compressor, body: Vec::new(), columns, fresh: true })
     }
 
     /// Encodes a batch. With `snapshot` all values are totals; the first batch always is one.
@@ -57,6 +69,11 @@ impl Encoder {
         let body = self.body(input);
         self.body.clear();
         body.encode(&mut self.body).map_err(std::io::Error::other)?;
+        for column in body.columns {
+            if let Some(building) = self.columns.get_mut(column.metric as usize) {
+                *building = Building::again(column);
+            }
+        }
         for slot in input.gone {
             if let Some(row) = self.sent.get_mut(*slot as usize) {
                 *row = Values::default();
@@ -87,11 +104,19 @@ impl Encoder {
         if self.sent.len() < slots {
             self.sent.resize(slots, Values::default());
         }
-        let columns = Metric::ALL
-            .iter()
-            .map(|metric| column(*metric, input.tasks, &mut self.sent))
-            .filter(|c| !c.slots.is_empty() || !c.absent.is_empty())
-            .collect();
+        for (slot, now) in input.tasks {
+            let sent = &mut self.sent[*slot as usize];
+            if sent == *now {
+                continue;
+            }
+            for (metric, building) in Metric::ALL.iter().zip(&mut self.columns) {
+                building.add(*metric, *slot, sent.get(*metric), now.get(*metric));
+            }
+            *sent = **now;
+        }
+        let is_used = |b: &&mut Building| !b.column.slots.is_empty() || !b.column.absent.is_empty();
+        let columns =
+            self.columns.iter_mut().filter(is_used).map(|b| std::mem::take(&mut b.column)).collect();
         pb::BatchBody {
             appeared: input.appeared.iter().map(|(slot, info)| task(*slot, info)).collect(),
             gone: input.gone.to_vec(),
@@ -101,16 +126,13 @@ impl Encoder {
     }
 }
 
-fn column(metric: Metric, tasks: &[(u32, &Values)], sent: &mut [Values]) -> pb::Column {
-    let mut column = pb::Column { metric: metric as u32, ..Default::default() };
-    let (mut last, mut last_absent) = (0, 0);
-    for (slot, values) in tasks {
-        let row = &mut sent[*slot as usize];
-        match (row.get(metric), values.get(metric)) {
+impl Building {
+    fn add(&mut self, metric: Metric, slot: u32, sent: Option<u64>, now: Option<u64>) {
+        let column = &mut self.column;
+        match (sent, now) {
             (Some(_), None) => {
-                row.clear(metric);
-                column.absent.push(slot - last_absent);
-                last_absent = *slot;
+                column.absent.push(slot - self.last_absent);
+                self.last_absent = slot;
             }
             (before, Some(now)) if before != Some(now) => {
                 let base = before.unwrap_or(0);
@@ -120,14 +142,22 @@ fn column(metric: Metric, tasks: &[(u32, &Values)], sent: &mut [Values]) -> pb::
                     Kind::Counter => column.rises.push(now.wrapping_sub(base)),
                     Kind::Gauge => column.changes.push(now.wrapping_sub(base) as i64),
                 }
-                row.set(metric, now);
-                column.slots.push(slot - last);
-                last = *slot;
+                column.slots.push(slot - self.last);
+                self.last = slot;
             }
-            _ => {}
+            _ => return,
         }
+        column.metric = metric as u32;
     }
-    column
+
+    /// An empty one in the memory of a column that was encoded.
+    fn again(mut column: pb::Column) -> Self {
+        column.slots.clear();
+        column.rises.clear();
+        column.changes.clear();
+        column.absent.clear();
+        Self { column, last: 0, last_absent: 0 }
+    }
 }
 
 fn task(slot: u32, info: &TaskInfo) -> pb::Task {

@@ -31,6 +31,18 @@ fn events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// The shell sleeps until a state is due, so a tick must do nothing before, and something then.
+#[test]
+fn a_tick_does_something_when_it_is_due_and_not_before() {
+    for state in states() {
+        let unchanged = |now_ms| state.clone().on(Event::Tick, now_ms) == (state.clone(), vec![]);
+        match state.due_ms() {
+            Some(due_ms) => assert!(unchanged(due_ms - 1) && !unchanged(due_ms), "{state:?}"),
+            None => assert!(unchanged(u64::MAX), "{state:?}"),
+        }
+    }
+}
+
 /// The committed diagram is what the machine does.
 #[test]
 fn the_diagram_is_the_machine() {

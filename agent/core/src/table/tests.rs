@@ -62,6 +62,28 @@ fn the_root_is_counted_by_the_switch_ledger_and_is_absent_without_it() {
     assert_eq!(table.values(0).unwrap().get(Metric::CpuTime), Some(5));
 }
 
+#[test]
+fn a_row_has_changed_when_a_value_did_and_the_root_loses_its_time_with_its_source() {
+    let mut table = Table::default();
+    let changed = |table: &Table| table.changed().map(|(_, info, _)| info.cgroup.0).collect::<Vec<_>>();
+    let mut round = raw(1, &[(10, 1, 5_000), (11, 10, 2_000)]);
+    round.root.set(Metric::OnCpu, 9_000);
+    table.observe(&round, |id, _| class(id));
+    assert_eq!(changed(&table), [1, 10, 11]);
+    table.observe(&round, |id, _| class(id));
+    assert_eq!(changed(&table), [0; 0]);
+    // The child's time is its parent's too, but not the parent's own.
+    round.cgroups[0].cpu_ns += 3_000;
+    round.cgroups[1].cpu_ns += 3_000;
+    table.observe(&round, |id, _| class(id));
+    assert_eq!((changed(&table), own(&table, 10)), (vec![11], 3_000));
+    round.cgroups[0].values.set(Metric::MemoryCurrent, 4096);
+    round.root = Values::default();
+    table.observe(&round, |id, _| class(id));
+    assert_eq!(changed(&table), [1, 10]);
+    assert_eq!(table.values(0).unwrap().get(Metric::CpuTime), None);
+}
+
 /// A tree of cgroups that live, work and die, and what the kernel would say of it.
 #[derive(Default)]
 struct Kernel {
