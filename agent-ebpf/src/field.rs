@@ -34,6 +34,21 @@ pub(crate) unsafe fn load_u32<const MARK: i16>(object: *const c_void) -> u32 {
     value as u32
 }
 
+/// Loads one byte, see [`load_u64`].
+///
+/// # Safety
+/// As for [`load_u64`].
+#[inline(always)]
+pub(crate) unsafe fn load_u8<const MARK: i16>(object: *const c_void) -> u8 {
+    let value: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!("{v} = *(u8 *)({p} + {m})", v = out(reg) value, p = in(reg) object, m = const MARK,
+            options(pure, readonly, nostack));
+    }
+    value as u8
+}
+
 /// The offset of a field as a number, for `bpf_probe_read_kernel`.
 #[inline(always)]
 pub(crate) fn offset_of<const IMMEDIATE: i32>() -> usize {

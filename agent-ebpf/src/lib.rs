@@ -9,7 +9,7 @@ mod field;
 mod object;
 
 pub use field::{add_atomic, constant, hide_range};
-pub use object::{Cgroup, Css, CssSet, Task};
+pub use object::{Cgroup, Css, CssSet, Stalls, Task};
 
 /// What the verifier never lets happen.
 #[panic_handler]

@@ -4,7 +4,7 @@
 //! the program; the verifier checks the types.
 #![allow(clippy::missing_safety_doc, reason = "said once, above")]
 
-use crate::field::{at, load_u32, load_u64, number, offset_of};
+use crate::field::{at, load_u8, load_u32, load_u64, number, offset_of};
 use agent_abi::kernel::Field;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
@@ -24,6 +24,10 @@ pub struct Cgroup(pub *const c_void);
 /// `struct cgroup_subsys_state`: a controller's state in a cgroup. The controller's own struct begins with it.
 #[derive(Clone, Copy)]
 pub struct Css(pub *const c_void);
+
+/// `struct psi_group`: a cgroup's stall accounting.
+#[derive(Clone, Copy)]
+pub struct Stalls(pub *const c_void);
 
 impl Task {
     /// Address, for comparison only.
@@ -172,6 +176,13 @@ impl Cgroup {
         }
     }
 
+    /// Its stall accounting, null when the kernel keeps none.
+    #[inline(always)]
+    pub unsafe fn stalls(self) -> Stalls {
+        // SAFETY: a live cgroup.
+        Stalls(unsafe { load_u64::<{ at(Field::CgroupPsi) }>(self.0) } as *const c_void)
+    }
+
     /// The cpu controller's state, null when it is not enabled here.
     #[inline(always)]
     pub unsafe fn cpu_css(self) -> Css {
@@ -184,6 +195,28 @@ impl Cgroup {
     pub unsafe fn memory_css(self) -> Css {
         // SAFETY: a live cgroup.
         Css(unsafe { load_u64::<{ at(Field::CgroupMemoryCss) }>(self.0) } as *const c_void)
+    }
+}
+
+impl Stalls {
+    /// Whether stalls are counted. A null pointer reads as no.
+    #[inline(always)]
+    pub unsafe fn is_on(self) -> bool {
+        // SAFETY: lives as long as its cgroup.
+        unsafe { load_u8::<{ at(Field::PsiEnabled) }>(self.0) != 0 }
+    }
+
+    /// Time stalled for CPU (some), memory (full) and IO (some), ns, as of the last summing up.
+    #[inline(always)]
+    pub unsafe fn totals_ns(self) -> (u64, u64, u64) {
+        // SAFETY: as above.
+        unsafe {
+            (
+                load_u64::<{ at(Field::PsiCpuSome) }>(self.0),
+                load_u64::<{ at(Field::PsiMemoryFull) }>(self.0),
+                load_u64::<{ at(Field::PsiIoSome) }>(self.0),
+            )
+        }
     }
 }
 

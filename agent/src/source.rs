@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | CPU of every cgroup | one pass of the BPF cgroup iterator | `cpu.stat` by kept descriptor |
 //! | run-queue delay, on-CPU time | memory shared with the switch program | absent, with its reason |
-//! | stalls | `*.pressure` by kept descriptor: own tasks each round, others every tenth | the same |
+//! | stalls | the iterator, at most 2 s old | `*.pressure` by kept descriptor, every tenth round |
+//! | stalls of our own tasks | `*.pressure` by kept descriptor, each round | the same |
 //! | memory | the iterator, or `memory.current`, or the v1 hierarchy through cgroups-rs | the same without the iterator |
 
 mod files;
@@ -16,9 +17,10 @@ mod paths;
 use std::io;
 use std::path::PathBuf;
 
-use agent_core::raw::Raw;
+use agent_core::raw::{Raw, RawCgroup};
 use model::gap::Unavailable;
 use model::id::CgroupId;
+use model::metric::Metric;
 use model::node::Tier;
 
 pub use files::ProcessReader;
@@ -152,8 +154,8 @@ impl Source {
         };
         let features = kernel.as_ref().map(kernel::Kernel::features).unwrap_or_default();
         Ok(Self {
-            files: files::Files::new(root.clone(), settings.slice.clone(), psi),
-            paths: paths::Paths::new(root.clone()),
+            files: files::Files::new(root.clone(), psi),
+            paths: paths::Paths::new(root.clone(), settings.slice.clone()),
             offer: Offer { tier, features, unavailable },
             root,
             kernel,
@@ -212,13 +214,12 @@ impl Source {
                 self.files.compare(raw, &self.paths, &mut self.health);
             }
         }
-        let held = &self.held;
-        self.files.stalls(
-            raw,
-            &self.paths,
-            |cgroup, own| own || (slow && !held.rests(cgroup)),
-            &mut self.health,
-        );
+        let held = &mut self.held;
+        held.follow(&raw.cgroups);
+        let wanted = |position: usize, cgroup: &RawCgroup| {
+            cgroup.values.get(Metric::CpuStall).is_none() && !held.rests(position, cgroup)
+        };
+        self.files.stalls(raw, &self.paths, slow.then_some(&wanted), &mut self.health);
         self.memory.read(raw, &self.paths, slow);
         self.held.carry(&mut raw.cgroups, slow);
         if slow {

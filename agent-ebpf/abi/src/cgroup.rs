@@ -20,6 +20,8 @@ pub mod valid {
     pub const TREE: u32 = 1 << 6;
     /// `parent_id`.
     pub const PARENT: u32 = 1 << 7;
+    /// `*_stall_ns`: stall accounting is on here.
+    pub const STALLS: u32 = 1 << 8;
 }
 
 /// One cgroup at one moment. All counters are cumulative since the cgroup was created.
@@ -52,6 +54,13 @@ pub struct CgroupRecord {
     pub oom_events: u64,
     /// Processes killed for want of memory, with descendants.
     pub oom_kills: u64,
+    /// Time in which some task waited for a CPU, ns: `psi_group.total`. While tasks are active the kernel sums the stalls up every two
+    /// seconds (`PSI_FREQ` in kernel/sched/psi.c), and once more after the last activity; so the three are up to two seconds old.
+    pub cpu_stall_ns: u64,
+    /// Time in which all tasks that were not idle waited for memory, ns.
+    pub memory_stall_ns: u64,
+    /// Time in which some task waited for IO, ns.
+    pub io_stall_ns: u64,
     /// Enforcement periods elapsed under `cpu.max`.
     pub nr_periods: u32,
     /// Periods in which the cgroup was throttled.
@@ -76,5 +85,5 @@ pub struct PassControl {
     pub complete: u64,
 }
 
-const _: () = assert!(size_of::<CgroupRecord>() == 13 * 8 + 6 * 4);
+const _: () = assert!(size_of::<CgroupRecord>() == 16 * 8 + 6 * 4);
 const _: () = assert!(size_of::<PassControl>() == 16);

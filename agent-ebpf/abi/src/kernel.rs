@@ -83,6 +83,16 @@ pub enum Field {
     MemoryOomEvents,
     /// Counter of processes killed.
     MemoryOomKills,
+    /// The stall accounting of a cgroup.
+    CgroupPsi,
+    /// Whether it is switched on, `bool`.
+    PsiEnabled,
+    /// Time in which some task waited for a CPU, ns.
+    PsiCpuSome,
+    /// Time in which all tasks waited for memory, ns.
+    PsiMemoryFull,
+    /// Time in which some task waited for IO, ns.
+    PsiIoSome,
 }
 
 /// A number that the loader decides.
@@ -119,7 +129,7 @@ pub const fn field_immediate(field: Field) -> i32 {
 }
 
 /// Every field, in the order of its marks.
-pub const FIELDS: [Field; 36] = {
+pub const FIELDS: [Field; 41] = {
     use Field::*;
     [
         TaskPid,
@@ -158,6 +168,11 @@ pub const FIELDS: [Field; 36] = {
         MemoryMaxEvents,
         MemoryOomEvents,
         MemoryOomKills,
+        CgroupPsi,
+        PsiEnabled,
+        PsiCpuSome,
+        PsiMemoryFull,
+        PsiIoSome,
     ]
 };
 

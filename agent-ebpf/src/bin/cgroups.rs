@@ -103,6 +103,13 @@ unsafe fn fill(record: *mut CgroupRecord, cgroup: Cgroup) {
                 }
             }
         }
+        if groups & valid::STALLS != 0 {
+            let stalls = cgroup.stalls();
+            if !stalls.0.is_null() && stalls.is_on() {
+                ((*record).cpu_stall_ns, (*record).memory_stall_ns, (*record).io_stall_ns) = stalls.totals_ns();
+                present |= valid::STALLS;
+            }
+        }
         (*record).valid = present;
     }
 }

@@ -28,11 +28,13 @@ pub enum Feature {
     Tree,
     /// Parents in the pass.
     Parent,
+    /// Stalls in the pass.
+    Stalls,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RunQueue,
         Self::CgroupPass,
         Self::Events,
@@ -43,6 +45,7 @@ impl Feature {
         Self::MemoryEvents,
         Self::Tree,
         Self::Parent,
+        Self::Stalls,
     ];
 
     /// The bit of [`agent_abi::cgroup::valid`] of a feature of the pass.
@@ -56,6 +59,7 @@ impl Feature {
             Self::MemoryEvents => valid::MEMORY_EVENTS,
             Self::Tree => valid::TREE,
             Self::Parent => valid::PARENT,
+            Self::Stalls => valid::STALLS,
             Self::RunQueue | Self::CgroupPass | Self::Events => return None,
         })
     }
@@ -74,6 +78,7 @@ impl fmt::Display for Feature {
             Self::MemoryEvents => "memory events",
             Self::Tree => "descendants",
             Self::Parent => "parent",
+            Self::Stalls => "stalls",
         })
     }
 }

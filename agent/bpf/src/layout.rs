@@ -41,10 +41,14 @@ enum Member {
 
 use Member::{Indexed, Of};
 
+/// `PSI_AVGS` in kernel/sched/psi.c: the first row of `psi_group.total[aggregator][state]`, which BTF shows as one array.
+const AVERAGES: (&str, &str) = ("psi_aggregators", "PSI_AVGS");
+
 /// Candidates and expected size in bytes.
 const fn members(field: Field) -> (&'static [Member], u32) {
     const SUBSYS: &str = "cgroup_subsys_id";
     const EVENTS: &str = "memcg_memory_event";
+    const STALLS: &str = "psi_states";
     match field {
         Field::TaskPid => (&[Of("task_struct", "pid")], 4),
         Field::TaskCgroups => (&[Of("task_struct", "cgroups")], 8),
@@ -97,11 +101,22 @@ const fn members(field: Field) -> (&'static [Member], u32) {
         Field::MemoryOomKills => {
             (&[Indexed { of: "mem_cgroup", path: "memory_events", by: EVENTS, value: "MEMCG_OOM_KILL" }], 8)
         }
+        Field::CgroupPsi => (&[Of("cgroup", "psi")], 8),
+        Field::PsiEnabled => (&[Of("psi_group", "enabled")], 1),
+        Field::PsiCpuSome => {
+            (&[Indexed { of: "psi_group", path: "total", by: STALLS, value: "PSI_CPU_SOME" }], 8)
+        }
+        Field::PsiMemoryFull => {
+            (&[Indexed { of: "psi_group", path: "total", by: STALLS, value: "PSI_MEM_FULL" }], 8)
+        }
+        Field::PsiIoSome => {
+            (&[Indexed { of: "psi_group", path: "total", by: STALLS, value: "PSI_IO_SOME" }], 8)
+        }
     }
 }
 
 /// The fields that a group of a record needs, by bit of [`valid`].
-const GROUPS: [(u32, &[Field]); 8] = {
+const GROUPS: [(u32, &[Field]); 9] = {
     use Field::*;
     [
         (valid::CPU, &[CgroupCpu]),
@@ -115,6 +130,7 @@ const GROUPS: [(u32, &[Field]); 8] = {
             &[CgroupDescendants, CgroupPopulatedCsets, CgroupPopulatedDomain, CgroupPopulatedThreaded],
         ),
         (valid::PARENT, &[CgroupSelfParent, CssCgroup]),
+        (valid::STALLS, &[CgroupPsi, PsiEnabled, PsiCpuSome, PsiMemoryFull, PsiIoSome]),
     ]
 };
 
@@ -157,6 +173,12 @@ impl Layout {
             for field in fields {
                 let tried = format!("{name}.{css} at offset 0");
                 offsets.insert(*field, Err(LayoutError::Missing { field: *field, tried }));
+            }
+        }
+        if btf.enumerator(AVERAGES.0, AVERAGES.1) != Ok(0) {
+            for field in [Field::PsiCpuSome, Field::PsiMemoryFull, Field::PsiIoSome] {
+                let tried = format!("{}.{} = 0", AVERAGES.0, AVERAGES.1);
+                offsets.insert(field, Err(LayoutError::Missing { field, tried }));
             }
         }
         Self { offsets }
@@ -224,6 +246,6 @@ mod tests {
         for field in FIELDS {
             assert!(layout.offset(field).is_ok(), "{}", layout.offset(field).unwrap_err());
         }
-        assert_eq!(layout.record_groups().0, 0xff);
+        assert_eq!(layout.record_groups().0, 0x1ff);
     }
 }

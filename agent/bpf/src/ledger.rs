@@ -12,6 +12,7 @@
 
 use crate::regions::{Regions, SlotRef, SlotSums};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Sums since the cgroup's first switch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,10 +49,30 @@ struct Entry {
     retired: bool,
 }
 
+/// Hashes a cgroup id by one multiplication (by 2⁶⁴/φ, as [`agent_abi::runq::home_slot`]). Inode numbers come from the kernel: nobody
+/// chooses them so that they collide.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        let product = u128::from(id) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Totals of every cgroup seen.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, Entry, BuildHasherDefault<IdHasher>>,
     /// Last sums by CPU and slot, the overflow slot last.
     seen: Vec<SlotSums>,
     retiring: Vec<(u64, SlotRef)>,
@@ -68,7 +89,7 @@ impl Ledger {
     /// An empty ledger for regions of this shape.
     pub(crate) fn new(regions: &Regions) -> Self {
         Self {
-            entries: HashMap::with_capacity(regions.slots()),
+            entries: HashMap::with_capacity_and_hasher(regions.slots(), BuildHasherDefault::default()),
             seen: vec![SlotSums::default(); regions.cpus() * (regions.slots() + 1)],
             retiring: Vec::with_capacity(regions.slots()),
             doomed: Vec::with_capacity(regions.slots()),

@@ -52,6 +52,42 @@ fn cpu_time_in_the_pass_is_the_files_to_the_microsecond() {
 }
 
 #[test]
+fn stalls_in_the_pass_follow_and_become_the_files() {
+    let Some(root) = root_or_skip() else { return };
+    let mut probe = KernelProbe::load(&ProbeConfig::new(&root)).unwrap();
+    let group = TestCgroup::new(&root);
+    if !group.path.join("cpu.pressure").exists() {
+        eprintln!("SKIP: the kernel keeps no stalls (boot with psi=1)");
+        return;
+    }
+    // More that want a CPU than there are CPUs.
+    let busy = std::thread::available_parallelism().unwrap().get() * 2;
+    let mut children: Vec<_> = (0..busy).map(|_| group.spawn("while :; do :; done")).collect();
+    // Nobody reads the file meanwhile: the kernel sums up by itself.
+    let mut seen = 0;
+    for _ in 0..600 {
+        let record = records(&mut probe)[&group.id()];
+        assert_eq!(record.valid & valid::STALLS, valid::STALLS);
+        seen = record.cpu_stall_ns;
+        if seen > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(seen > 0, "{busy} busy processes did not stall");
+    group.wait_empty();
+    let text = std::fs::read_to_string(group.path.join("cpu.pressure")).unwrap();
+    let total = text.lines().find(|l| l.starts_with("some ")).and_then(|l| l.rsplit_once("total=")).unwrap().1;
+    let record = records(&mut probe)[&group.id()];
+    assert_eq!(record.cpu_stall_ns / 1000, total.parse::<u64>().unwrap());
+    assert!(record.cpu_stall_ns >= seen);
+}
+
+#[test]
 fn a_cgroup_that_comes_and_goes_is_announced() {
     let Some(root) = root_or_skip() else { return };
     let mut probe = KernelProbe::load(&ProbeConfig::new(&root)).unwrap();

@@ -24,16 +24,18 @@ const COMPARED: usize = 4;
 
 pub(super) struct Files {
     root: PathBuf,
-    slice: String,
     pressure: bool,
+    /// CPUs that can run a cgroup at the same time.
+    cpus: u64,
     kept: BTreeMap<(CgroupId, &'static str), File>,
     buffer: Vec<u8>,
     turn: usize,
 }
 
 impl Files {
-    pub(super) fn new(root: PathBuf, slice: String, pressure: bool) -> Self {
-        Self { root, slice, pressure, kept: BTreeMap::new(), buffer: vec![0; 4096], turn: 0 }
+    pub(super) fn new(root: PathBuf, pressure: bool) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        Self { root, pressure, cpus, kept: BTreeMap::new(), buffer: vec![0; 4096], turn: 0 }
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -104,44 +106,53 @@ impl Files {
         Ok(())
     }
 
-    /// Adds stalls to the round, of the cgroups that `wanted` names; it is told whether a cgroup is one of our tasks.
+    /// Adds stalls to the round: those of our own tasks, and of others where `wanted` says so.
     pub(super) fn stalls(
         &mut self,
         raw: &mut Raw,
         paths: &Paths,
-        wanted: impl Fn(&RawCgroup, bool) -> bool,
+        wanted: Option<&dyn Fn(usize, &RawCgroup) -> bool>,
         health: &mut Health,
     ) {
         if !self.pressure {
             return;
         }
-        for cgroup in &mut raw.cgroups {
-            let Some(path) = paths.get(cgroup.id) else { continue };
-            if !wanted(cgroup, path.starts_with(&self.slice)) {
-                continue;
+        for position in paths.own() {
+            if let Some(cgroup) = raw.cgroups.get_mut(*position) {
+                self.stall(cgroup, paths, health);
             }
-            for (file, metric) in [
-                ("cpu.pressure", Metric::CpuStall),
-                ("memory.pressure", Metric::MemoryStall),
-                ("io.pressure", Metric::IoStall),
-            ] {
-                let parsed = match self.read(cgroup.id, path, file) {
-                    Ok(Some(bytes)) => parse::pressure(bytes),
-                    Ok(None) => {
-                        health.vanished += 1;
-                        break;
-                    }
-                    Err(_) => continue,
-                };
-                match parsed {
-                    Ok(p) => {
-                        let us = if metric == Metric::MemoryStall { p.full_us } else { p.some_us };
-                        if let Some(us) = us {
-                            cgroup.values.set(metric, us);
-                        }
-                    }
-                    Err(_) => health.malformed += 1,
+        }
+        let Some(wanted) = wanted else { return };
+        for (position, cgroup) in raw.cgroups.iter_mut().enumerate() {
+            if wanted(position, cgroup) && paths.own().binary_search(&position).is_err() {
+                self.stall(cgroup, paths, health);
+            }
+        }
+    }
+
+    fn stall(&mut self, cgroup: &mut RawCgroup, paths: &Paths, health: &mut Health) {
+        let Some(path) = paths.get(cgroup.id) else { return };
+        for (file, metric) in [
+            ("cpu.pressure", Metric::CpuStall),
+            ("memory.pressure", Metric::MemoryStall),
+            ("io.pressure", Metric::IoStall),
+        ] {
+            let parsed = match self.read(cgroup.id, path, file) {
+                Ok(Some(bytes)) => parse::pressure(bytes),
+                Ok(None) => {
+                    health.vanished += 1;
+                    return;
                 }
+                Err(_) => continue,
+            };
+            match parsed {
+                Ok(p) => {
+                    let us = if metric == Metric::MemoryStall { p.full_us } else { p.some_us };
+                    if let Some(us) = us {
+                        cgroup.values.set(metric, us);
+                    }
+                }
+                Err(_) => health.malformed += 1,
             }
         }
     }
@@ -149,7 +160,6 @@ impl Files {
     /// Compares the iterator with the files of a few cgroups, in turn. A file is read later than the iterator, so it
     /// may be ahead by what the cgroup ran in between, at most the time between on every CPU; what is beyond is error.
     pub(super) fn compare(&mut self, raw: &Raw, paths: &Paths, health: &mut Health) {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let count = raw.cgroups.len();
         for _ in 0..COMPARED.min(count) {
             self.turn = (self.turn + 1) % count;
@@ -157,7 +167,7 @@ impl Files {
             let Some(path) = paths.get(cgroup.id) else { continue };
             let Ok(Some(bytes)) = self.read(cgroup.id, path, "cpu.stat") else { continue };
             let Ok(file_us) = parse::cpu_stat(bytes, &mut Values::default()) else { continue };
-            let between_us = crate::clock::boot_ns().saturating_sub(raw.boot_ns) / 1000 * cpus;
+            let between_us = crate::clock::boot_ns().saturating_sub(raw.boot_ns) / 1000 * self.cpus;
             let iterator_us = cgroup.cpu_ns / 1000;
             let error = if file_us < iterator_us {
                 iterator_us - file_us
@@ -248,7 +258,7 @@ mod tests {
         cgroup(dir.path(), "a", "usage_usec 10\n");
         cgroup(dir.path(), "a/b", "usage_usec 7\n");
         cgroup(dir.path(), "bad", "usage_usec ten\n");
-        let mut files = Files::new(dir.path().into(), "trimtab.slice".into(), false);
+        let mut files = Files::new(dir.path().into(), false);
         let (mut raw, mut health) = (Raw::default(), Health::default());
         files.walk(&mut raw, &mut health).unwrap();
         assert_eq!(raw.cgroups.iter().map(|c| c.cpu_ns).collect::<Vec<_>>(), [10_000, 7_000]);
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn a_cgroup_that_vanishes_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
-        let mut files = Files::new(dir.path().into(), "trimtab.slice".into(), false);
+        let mut files = Files::new(dir.path().into(), false);
         assert!(files.read(CgroupId(5), Path::new("gone"), "cpu.stat").unwrap().is_none());
     }
 }

@@ -1,58 +1,72 @@
 //! Values that are read every tenth round, in the rounds between: the last reading stands until the next one.
 //!
 //! So their resolution is ten rounds, and a value that could not be read is absent for ten rounds, never zero. A task
-//! that was given no CPU since its last reading has not stalled either: its stalls are not read again.
+//! that was given no CPU since its last reading has not stalled either: its stalls are not read again. What the kernel
+//! programs gave in every round is not held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use agent_core::raw::RawCgroup;
 use model::id::CgroupId;
 use model::metric::Metric;
-use model::sample::Values;
 
 const STALLS: [Metric; 3] = [Metric::CpuStall, Metric::MemoryStall, Metric::IoStall];
-const MEMORY: [Metric; 3] = [Metric::MemoryCurrent, Metric::MemoryPeak, Metric::OomKills];
+const HELD: [Metric; 6] = [
+    Metric::CpuStall,
+    Metric::MemoryStall,
+    Metric::IoStall,
+    Metric::MemoryCurrent,
+    Metric::MemoryPeak,
+    Metric::OomKills,
+];
 
+/// By the position that a cgroup had in the last round.
 #[derive(Default)]
-pub(super) struct Held(BTreeMap<CgroupId, Last>);
+pub(super) struct Held(Vec<(CgroupId, Last)>);
 
+#[derive(Clone, Default)]
 struct Last {
-    /// Times given a CPU as of the reading; `None` without the switch ledger.
-    runs: Option<u64>,
-    values: Values,
+    /// There was a reading, and the times that the task had been given a CPU then; `None` without the switch ledger.
+    runs: Option<Option<u64>>,
+    values: [Option<u64>; HELD.len()],
+}
+
+impl Last {
+    fn rests(&self, cgroup: &RawCgroup) -> bool {
+        let runs = cgroup.values.get(Metric::RunCount);
+        runs.is_some() && self.runs == Some(runs)
+    }
 }
 
 impl Held {
-    /// Whether the task was given no CPU since its values were read.
-    pub(super) fn rests(&self, cgroup: &RawCgroup) -> bool {
-        let runs = cgroup.values.get(Metric::RunCount);
-        runs.is_some() && self.0.get(&cgroup.id).is_some_and(|last| last.runs == runs)
+    /// Follows the cgroups of a round: what is held of those that are gone is dropped.
+    pub(super) fn follow(&mut self, cgroups: &[RawCgroup]) {
+        if cgroups.iter().map(|c| c.id).eq(self.0.iter().map(|(id, _)| *id)) {
+            return;
+        }
+        let mut before: BTreeMap<CgroupId, Last> = self.0.drain(..).collect();
+        self.0.extend(cgroups.iter().map(|c| (c.id, before.remove(&c.id).unwrap_or_default())));
     }
 
-    /// After a `slow` round: remembers what was read. Otherwise: fills what was not read with what is remembered.
+    /// Whether the task at this position was given no CPU since its values were read.
+    pub(super) fn rests(&self, position: usize, cgroup: &RawCgroup) -> bool {
+        self.0.get(position).is_some_and(|(_, last)| last.rests(cgroup))
+    }
+
+    /// After a `slow` round: remembers what was read. Otherwise: fills what was not read with what is remembered. The
+    /// cgroups are those that [`Self::follow`] was told of.
     pub(super) fn carry(&mut self, cgroups: &mut [RawCgroup], slow: bool) {
-        if self.0.len() > cgroups.len() {
-            let live: BTreeSet<CgroupId> = cgroups.iter().map(|c| c.id).collect();
-            self.0.retain(|id, _| live.contains(id));
-        }
-        for cgroup in cgroups {
-            let rests = slow && self.rests(cgroup);
-            if let Some(last) = self.0.get(&cgroup.id) {
-                let carried = STALLS.iter().filter(|_| !slow || rests).chain(MEMORY.iter().filter(|_| !slow));
-                for metric in carried {
-                    if let (None, Some(value)) = (cgroup.values.get(*metric), last.values.get(*metric)) {
-                        cgroup.values.set(*metric, value);
-                    }
+        for (cgroup, (_, last)) in cgroups.iter_mut().zip(&mut self.0) {
+            let rests = slow && last.rests(cgroup);
+            for (metric, value) in HELD.iter().zip(&last.values) {
+                let stands = !slow || (rests && STALLS.contains(metric));
+                if let (true, None, Some(value)) = (stands, cgroup.values.get(*metric), value) {
+                    cgroup.values.set(*metric, *value);
                 }
             }
             if slow {
-                let mut values = Values::default();
-                for metric in STALLS.iter().chain(&MEMORY) {
-                    if let Some(value) = cgroup.values.get(*metric) {
-                        values.set(*metric, value);
-                    }
-                }
-                self.0.insert(cgroup.id, Last { runs: cgroup.values.get(Metric::RunCount), values });
+                last.runs = Some(cgroup.values.get(Metric::RunCount));
+                last.values = HELD.map(|metric| cgroup.values.get(metric));
             }
         }
     }
@@ -60,6 +74,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use model::sample::Values;
+
     use super::*;
 
     fn cgroup(pairs: &[(Metric, u64)]) -> RawCgroup {
@@ -70,6 +86,7 @@ mod tests {
 
     fn carried(held: &mut Held, pairs: &[(Metric, u64)], slow: bool) -> Values {
         let mut round = [cgroup(pairs)];
+        held.follow(&round);
         held.carry(&mut round, slow);
         round[0].values
     }
@@ -100,11 +117,24 @@ mod tests {
             &[(Metric::RunCount, 5), (Metric::CpuStall, 30), (Metric::MemoryCurrent, 4096)],
             true,
         );
-        assert!(
-            held.rests(&cgroup(&[(Metric::RunCount, 5)])) && !held.rests(&cgroup(&[(Metric::RunCount, 6)]))
-        );
+        let rests = |held: &Held, runs| held.rests(0, &cgroup(&[(Metric::RunCount, runs)]));
+        assert!(rests(&held, 5) && !rests(&held, 6));
         let rested = carried(&mut held, &[(Metric::RunCount, 5)], true);
         assert_eq!((rested.get(Metric::CpuStall), rested.get(Metric::MemoryCurrent)), (Some(30), None));
-        assert!(!held.rests(&cgroup(&[])), "without the switch ledger nobody knows");
+        assert!(!held.rests(0, &cgroup(&[])), "without the switch ledger nobody knows");
+    }
+
+    #[test]
+    fn what_is_held_follows_its_cgroup_to_another_position() {
+        let mut held = Held::default();
+        let of = |id, pairs: &[(Metric, u64)]| RawCgroup { id: CgroupId(id), ..cgroup(pairs) };
+        let mut round = [of(7, &[(Metric::CpuStall, 30)]), of(8, &[(Metric::CpuStall, 40)])];
+        held.follow(&round);
+        held.carry(&mut round, true);
+        let mut round = [of(9, &[]), of(8, &[])];
+        held.follow(&round);
+        held.carry(&mut round, false);
+        let stalls = round.map(|c| c.values.get(Metric::CpuStall));
+        assert_eq!(stalls, [None, Some(40)]);
     }
 }

@@ -80,6 +80,11 @@ impl Kernel {
             if r.valid & valid::MEMORY_EVENTS != 0 {
                 values.set(Metric::OomKills, r.oom_kills);
             }
+            if r.valid & valid::STALLS != 0 {
+                values.set(Metric::CpuStall, r.cpu_stall_ns / 1000);
+                values.set(Metric::MemoryStall, r.memory_stall_ns / 1000);
+                values.set(Metric::IoStall, r.io_stall_ns / 1000);
+            }
             let (id, parent) = (CgroupId(r.id), CgroupId(r.parent_id));
             raw.cgroups.push(RawCgroup { id, parent, cpu_ns: r.cpu_ns, values });
         })?;
