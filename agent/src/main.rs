@@ -150,6 +150,7 @@ fn settings(cli: &Cli) -> Result<Settings, Faults> {
 }
 
 fn run(settings: Settings) -> Result<()> {
+    agent_bpf::memory::share_one_heap();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(node::run(settings))

@@ -116,6 +116,8 @@ struct Node {
     done: mpsc::Sender<Done>,
     paths: BTreeMap<CgroupId, String>,
     ledgers: Option<Ledgers>,
+    /// The last round's rows were copied, or nobody needs them.
+    rows_kept: bool,
     /// Rounds since the last receipt.
     since_receipt: u64,
     receipt: Option<model::node::Receipt>,
@@ -185,6 +187,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         done: done_sender,
         paths: BTreeMap::new(),
         ledgers: None,
+        rows_kept: true,
         since_receipt: 0,
         receipt: None,
         health: source::Health::default(),
@@ -374,6 +377,7 @@ impl Node {
 
     fn lost(&mut self, why: &str) {
         self.dialed = None;
+        self.keep_rows();
         let was_up = self.up.take().is_some();
         if was_up || self.why_down != why {
             tracing::warn!(why, "no stream to the autoscaler; measuring goes on");

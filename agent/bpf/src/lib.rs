@@ -16,12 +16,14 @@
 //! | `regions` | What lies where in the run-queue regions? |
 //! | `ledger` | How do regions become totals per cgroup, and how is a slot given back? |
 //! | `switch`, `pass`, `events` | The three groups of programs. |
+//! | [`memory`] | What does this process give back after its start? |
 //! | `flush` | How does a pass read exact CPU times? |
 //! | `liveness` | Does a cgroup still exist? |
 //! | `self_check` | Do the programs see what /proc says? |
 //! | `pins` | How do counts survive a restart of the agent? |
 pub mod btf;
 pub mod feature;
+pub mod memory;
 pub mod probe;
 
 mod bpf_call;

@@ -63,11 +63,11 @@ impl Mapped {
         unsafe { AtomicU64::from_ptr(self.at::<u64>(offset)) }
     }
 
-    /// A row of buckets that the kernel may change meanwhile.
+    /// A row of 32-bit numbers that the kernel may change meanwhile.
     ///
     /// # Panics
     /// As [`Mapped::copy`].
-    pub(crate) fn buckets(&self, offset: usize, count: usize) -> &[AtomicU32] {
+    pub(crate) fn row(&self, offset: usize, count: usize) -> &[AtomicU32] {
         assert!(offset.is_multiple_of(4) && count * 4 <= self.bytes.saturating_sub(offset));
         // SAFETY: inside the mapping and aligned; `AtomicU32` has the layout of `u32`.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count) }

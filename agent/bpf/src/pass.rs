@@ -12,9 +12,11 @@ use agent_abi::kernel::{Constant, Field};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent-ebpf/objects/cgroups.o"));
@@ -94,9 +96,12 @@ impl Pass {
     pub(crate) fn run(&mut self) -> io::Result<PassReport> {
         self.flush.run()?;
         let report = self.iterate()?;
-        let below_top =
-            (0..report.recorded).map(|index| self.records.copy(index * size_of::<CgroupRecord>()));
-        let below_top = below_top.filter(|record: &CgroupRecord| record.level == 1).map(|record| record.id);
+        let at = |index: usize, field: usize| index * size_of::<CgroupRecord>() + field;
+        let level =
+            |index| self.records.row(at(index, offset_of!(CgroupRecord, level)), 1)[0].load(Relaxed);
+        let below_top = (0..report.recorded)
+            .filter(|index| level(*index) == 1)
+            .map(|index| self.records.number(at(index, offset_of!(CgroupRecord, id))).load(Relaxed));
         if self.flush.is_complete(below_top) {
             return Ok(report);
         }

@@ -9,6 +9,7 @@ use crate::feature::{Feature, FeatureReport, FeatureState, Refusal};
 use crate::kernel::Kernel;
 use crate::ledger::{Ledger, RunqTotals};
 use crate::liveness;
+use crate::memory;
 use crate::pass::{Pass, PassReport};
 use crate::pins;
 use crate::regions::Regions;
@@ -219,7 +220,7 @@ impl KernelProbe {
                 }
             }
         }
-        give_back_memory();
+        memory::give_back_heap();
         Ok(probe)
     }
 
@@ -441,12 +442,6 @@ fn larger_pass(top: &Path, cgroups: usize, disabled: &BTreeSet<Feature>) -> Resu
     let kernel = Kernel::read()?;
     let (pass, _) = Pass::start(&kernel, top, cgroups, disabled)?;
     drop(kernel);
-    give_back_memory();
+    memory::give_back_heap();
     Ok(pass)
-}
-
-/// Reading the kernel's types takes tens of MB once; the allocator would keep them.
-fn give_back_memory() {
-    // SAFETY: releases free memory at the top of the heap, nothing else.
-    unsafe { libc::malloc_trim(0) };
 }

@@ -77,7 +77,7 @@ impl Regions {
 
     /// Adds a slot's buckets to `into`, modulo 2³².
     pub(crate) fn add_histogram(&self, slot: SlotRef, into: &mut [u32; BUCKETS]) {
-        let buckets = self.memory.buckets(self.at(slot) + offset_of!(RunqSlot, hist), BUCKETS);
+        let buckets = self.memory.row(self.at(slot) + offset_of!(RunqSlot, hist), BUCKETS);
         for (sum, bucket) in into.iter_mut().zip(buckets) {
             *sum = sum.wrapping_add(bucket.load(Relaxed));
         }

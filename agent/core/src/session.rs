@@ -36,7 +36,7 @@ pub struct Round {
     pub boot_ns: u64,
     /// Wall clock minus boot clock then, ns.
     pub wall_offset_ns: i64,
-    /// Rows that changed, and all rows that ended.
+    /// Rows that changed, and all rows that ended; see [`Session::newest`] for when they are filled in.
     pub rows: Vec<Row>,
     /// Slots that ended with it.
     pub gone: Vec<u32>,
@@ -72,8 +72,6 @@ pub struct Session<E> {
     jitter: u64,
     next_seq: u64,
     unacknowledged: VecDeque<Round>,
-    /// The emptied rows of an acknowledged round: the next round's.
-    spare: Vec<Row>,
     /// (the round that it was sent before, event); `None` = not sent on this stream.
     events: VecDeque<(Option<u64>, E)>,
     events_dropped: u64,
@@ -90,7 +88,6 @@ impl<E: Clone> Session<E> {
             jitter: seed | 1,
             next_seq: 1,
             unacknowledged: VecDeque::new(),
-            spare: Vec::new(),
             events: VecDeque::new(),
             events_dropped: 0,
             last_snapshot_ns: None,
@@ -147,9 +144,8 @@ impl<E: Clone> Session<E> {
 
     /// Everything up to round `seq` is safe with the controller, with all events sent before it: those are returned.
     pub fn acknowledged(&mut self, seq: u64) -> Vec<E> {
-        while let Some(round) = self.unacknowledged.pop_front_if(|round| round.seq <= seq) {
-            self.spare = round.rows;
-            self.spare.clear();
+        while self.unacknowledged.front().is_some_and(|round| round.seq <= seq) {
+            self.unacknowledged.pop_front();
         }
         let covered = |(sent, _): &(Option<u64>, E)| sent.is_some_and(|s| s <= seq);
         let count = self.events.iter().take_while(|e| covered(e)).count();
@@ -170,9 +166,10 @@ impl<E: Clone> Session<E> {
         }
     }
 
-    /// Room for the rows of a round, in the memory of one that arrived.
-    pub fn spare(&mut self) -> Vec<Row> {
-        std::mem::take(&mut self.spare)
+    /// The newest round that was sent and is not acknowledged. Its rows may be filled in until the next one is taken: most rounds
+    /// are acknowledged before, and then nobody had to copy them.
+    pub fn newest(&mut self) -> Option<&mut Round> {
+        self.unacknowledged.back_mut()
     }
 
     /// Numbers a round.

@@ -17,9 +17,14 @@ use crate::source::Reading;
 
 /// Rounds between two receipts.
 const RECEIPT_EVERY: u64 = 10;
+/// Memory that was needed for a moment is given back after this round, when the first slow ones are over …
+const GIVE_BACK_FIRST: u64 = 15;
+/// … and every so many rounds, because a reconnect or a command needs some too.
+const GIVE_BACK_EVERY: u64 = 600;
 
 impl Node {
     pub(super) fn round(&mut self, reading: &mut Reading) {
+        self.keep_rows();
         self.health = reading.health;
         self.paths.extend(reading.paths.drain(..));
         let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
@@ -36,12 +41,15 @@ impl Node {
         // Without an autoscaler nobody waits for rounds: metrics are all there is.
         if self.settings.autoscaler.is_some() {
             let Header { seq, boot_ns, wall_offset_ns } = header;
-            let (rows, gone) = (self.rows(&changed.gone), changed.gone.clone());
-            let (disposition, for_spool) =
-                self.session.taken(Round { seq, boot_ns, wall_offset_ns, rows, gone });
-            for round in &for_spool {
-                self.spool_round(round);
+            let round = Round { seq, boot_ns, wall_offset_ns, rows: Vec::new(), gone: changed.gone.clone() };
+            let (disposition, for_spool) = self.session.taken(round);
+            for mut round in for_spool {
+                if round.seq == seq {
+                    round.rows = self.rows(&round.gone);
+                }
+                self.spool_round(&round);
             }
+            self.rows_kept = false;
             if let Disposition::Send { snapshot } = disposition {
                 self.send_round(header, &changed.gone, reading, snapshot);
             }
@@ -51,18 +59,33 @@ impl Node {
             self.since_receipt = 0;
             self.make_receipt(reading);
         }
+        if self.health.rounds % GIVE_BACK_EVERY == GIVE_BACK_FIRST {
+            agent_bpf::memory::give_back();
+        }
+    }
+
+    /// Copies the rows of the last round out of the table, which is about to change or to be forgotten: only when the round has not
+    /// been acknowledged.
+    pub(super) fn keep_rows(&mut self) {
+        let last = self.session.next_seq() - 1;
+        if std::mem::replace(&mut self.rows_kept, true) {
+            return;
+        }
+        let Some(gone) = self.session.newest().filter(|round| round.seq == last).map(|r| r.gone.clone()) else {
+            return;
+        };
+        let rows = self.rows(&gone);
+        if let Some(round) = self.session.newest() {
+            round.rows = rows;
+        }
     }
 
     /// Rows that changed, and those that ended, ascending by slot.
-    fn rows(&mut self, gone: &[u32]) -> Vec<Row> {
+    fn rows(&self, gone: &[u32]) -> Vec<Row> {
         let row = |slot: u32| Some((slot, Arc::clone(self.table.info(slot)?), *self.table.values(slot)?));
-        let mut rows = self.session.spare();
-        rows.reserve_exact(self.table.len());
-        rows.extend(self.table.changed().map(|(s, i, v)| (s, Arc::clone(i), *v)));
-        if !gone.is_empty() {
-            rows.extend(gone.iter().filter_map(|slot| row(*slot)));
-            rows.sort_by_key(|(slot, _, _)| *slot);
-        }
+        let mut rows: Vec<Row> = self.table.changed().map(|(s, i, v)| (s, Arc::clone(i), *v)).collect();
+        rows.extend(gone.iter().filter_map(|slot| row(*slot)));
+        rows.sort_by_key(|(slot, _, _)| *slot);
         rows
     }
 

@@ -19,8 +19,9 @@ pub type HistogramDeltas = Vec<(CgroupId, Vec<(u16, u64)>)>;
 
 pub(super) struct Kernel {
     probe: KernelProbe,
-    /// Histograms as of the last slow round, by cgroup; modulo 2³² as the kernel counts.
-    histograms: BTreeMap<u64, Box<[u32; BUCKETS]>>,
+    /// Histograms as of the last slow round, by cgroup: (bucket, count) of those that are not 0, ascending by bucket; modulo 2³² as
+    /// the kernel counts.
+    histograms: BTreeMap<u64, Box<[(u16, u32)]>>,
     page_bytes: u64,
     measured: bool,
 }
@@ -124,15 +125,16 @@ impl Kernel {
         let mut live = BTreeSet::new();
         self.probe.for_each_runq(Visit::All, |r| {
             live.insert(r.cgroup_id);
-            let mut now = Box::new([0u32; BUCKETS]);
+            let mut now = [0; BUCKETS];
             r.add_histogram(&mut now);
-            let before = histograms.get(&r.cgroup_id);
-            let gained = |b: usize| now[b].wrapping_sub(before.map_or(0, |h| h[b]));
-            let sparse: Vec<(u16, u64)> =
-                (0..BUCKETS).map(|b| (b as u16, u64::from(gained(b)))).filter(|(_, n)| *n > 0).collect();
-            if !sparse.is_empty() {
-                delays.push((CgroupId(r.cgroup_id), sparse));
-                histograms.insert(r.cgroup_id, now);
+            let mut gained = now;
+            for (bucket, count) in histograms.get(&r.cgroup_id).into_iter().flatten() {
+                gained[usize::from(*bucket)] = now[usize::from(*bucket)].wrapping_sub(*count);
+            }
+            let gained: Vec<_> = sparse(&gained).map(|(bucket, count)| (bucket, u64::from(count))).collect();
+            if !gained.is_empty() {
+                delays.push((CgroupId(r.cgroup_id), gained));
+                histograms.insert(r.cgroup_id, sparse(&now).collect());
             }
         });
         histograms.retain(|id, _| live.contains(id));
@@ -150,4 +152,9 @@ impl Kernel {
             health.program_ns = read.ok().map(|()| total);
         }
     }
+}
+
+/// The buckets that are not 0, ascending.
+fn sparse(counts: &[u32; BUCKETS]) -> impl Iterator<Item = (u16, u32)> + '_ {
+    counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket as u16, *count))
 }
