@@ -156,9 +156,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     if let Some(address) = settings.http {
-        let bound = crate::http::serve(address, asker)
-            .await
-            .with_context(|| format!("listening on {address}"))?;
+        let bound =
+            crate::http::serve(address, asker).await.with_context(|| format!("listening on {address}"))?;
         tracing::info!(%bound, "metrics and health");
         std::fs::write(settings.state.join("http.address"), bound.to_string())
             .context("noting the HTTP address")?;

@@ -109,13 +109,13 @@ pub struct Reading {
     pub raw: Raw,
     /// New cgroups' paths below the root, without a leading slash.
     pub paths: Vec<(CgroupId, String)>,
-    /// Delays since the last histogram, when this round is due for one.
+    /// Delays since the last histogram, of the tasks whose turn it is.
     pub delays: Vec<(CgroupId, Vec<(u16, u64)>)>,
     /// Counters.
     pub health: Health,
 }
 
-/// Rounds between two histograms, and between two readings of the stalls of tasks that are not ours.
+/// Rounds between two histograms of a task, and between two readings of the stalls of tasks that are not ours.
 const SLOW: u64 = 10;
 
 impl Source {
@@ -208,7 +208,7 @@ impl Source {
         }
         let some_gone = self.paths.discover(&raw.cgroups, &mut reading.paths);
         if let Some(kernel) = &mut self.kernel {
-            kernel.run_queue(raw, slow.then_some(&mut reading.delays))?;
+            kernel.run_queue(raw, kernel::Turn(self.health.rounds % SLOW), &mut reading.delays)?;
             kernel.report(&mut self.health);
             if passed {
                 self.files.compare(raw, &self.paths, &mut self.health);

@@ -97,8 +97,7 @@ impl Pass {
         self.flush.run()?;
         let report = self.iterate()?;
         let at = |index: usize, field: usize| index * size_of::<CgroupRecord>() + field;
-        let level =
-            |index| self.records.row(at(index, offset_of!(CgroupRecord, level)), 1)[0].load(Relaxed);
+        let level = |index| self.records.row(at(index, offset_of!(CgroupRecord, level)), 1)[0].load(Relaxed);
         let below_top = (0..report.recorded)
             .filter(|index| level(*index) == 1)
             .map(|index| self.records.number(at(index, offset_of!(CgroupRecord, id))).load(Relaxed));

@@ -46,7 +46,7 @@ pub struct ProbeConfig {
 
 impl ProbeConfig {
     /// Defaults for the hierarchy mounted at `cgroup_root`: 1,024 cgroups, 64 MiB of slots at most (2 MiB per CPU are used at that number),
-    /// a ring for 4,600 events, nothing pinned, nothing disabled.
+    /// a ring for 1,170 events (mapped twice; what it loses, the next pass finds), nothing pinned, nothing disabled.
     pub fn new(cgroup_root: impl Into<PathBuf>) -> Self {
         let cgroup_root = cgroup_root.into();
         Self {
@@ -54,7 +54,7 @@ impl ProbeConfig {
             cgroup_root,
             expected_cgroups: 1024,
             region_budget_bytes: 64 << 20,
-            event_ring_bytes: 256 << 10,
+            event_ring_bytes: 64 << 10,
             pin_dir: None,
             disabled_features: BTreeSet::new(),
         }

@@ -81,7 +81,8 @@ fn stalls_in_the_pass_follow_and_become_the_files() {
     assert!(seen > 0, "{busy} busy processes did not stall");
     group.wait_empty();
     let text = std::fs::read_to_string(group.path.join("cpu.pressure")).unwrap();
-    let total = text.lines().find(|l| l.starts_with("some ")).and_then(|l| l.rsplit_once("total=")).unwrap().1;
+    let total =
+        text.lines().find(|l| l.starts_with("some ")).and_then(|l| l.rsplit_once("total=")).unwrap().1;
     let record = records(&mut probe)[&group.id()];
     assert_eq!(record.cpu_stall_ns / 1000, total.parse::<u64>().unwrap());
     assert!(record.cpu_stall_ns >= seen);

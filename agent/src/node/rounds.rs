@@ -71,7 +71,8 @@ impl Node {
         if std::mem::replace(&mut self.rows_kept, true) {
             return;
         }
-        let Some(gone) = self.session.newest().filter(|round| round.seq == last).map(|r| r.gone.clone()) else {
+        let Some(gone) = self.session.newest().filter(|round| round.seq == last).map(|r| r.gone.clone())
+        else {
             return;
         };
         let rows = self.rows(&gone);
@@ -111,11 +112,8 @@ impl Node {
             tasks.sort_by_key(|(slot, _)| *slot);
         }
         appeared.iter().for_each(|(slot, _)| up.named.insert(*slot));
-        let delays: Vec<(u32, Vec<(u16, u64)>)> = reading
-            .delays
-            .drain(..)
-            .filter_map(|(id, delays)| Some((table.slot_of(id)?, delays)))
-            .collect();
+        let delays: Vec<(u32, Vec<(u16, u64)>)> =
+            reading.delays.drain(..).filter_map(|(id, delays)| Some((table.slot_of(id)?, delays))).collect();
         let input = Input { appeared: &appeared, tasks: &tasks, gone, delays: &delays };
         let batch = match up.encoder.encode(header, &input, snapshot) {
             Ok(batch) => batch,

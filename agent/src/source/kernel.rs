@@ -17,6 +17,17 @@ use crate::settings::Settings;
 /// Delays by task since the last histogram.
 pub type HistogramDeltas = Vec<(CgroupId, Vec<(u16, u64)>)>;
 
+/// Which of [`super::SLOW`] shares of the tasks is read in a round, so that no round has the work of all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn(pub(super) u64);
+
+impl Turn {
+    /// Every id has its turn once in [`super::SLOW`] rounds; ids in an arithmetic progression are spread too.
+    fn is_of(self, cgroup_id: u64) -> bool {
+        (cgroup_id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % super::SLOW == self.0
+    }
+}
+
 pub(super) struct Kernel {
     probe: KernelProbe,
     /// Histograms as of the last slow round, by cgroup: (bucket, count) of those that are not 0, ascending by bucket; modulo 2³² as
@@ -92,11 +103,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// Adds run-queue figures to the round; with `delays`, also what each task's histogram gained.
+    /// Adds run-queue figures to the round, and what the histograms gained of those tasks whose turn it is.
     pub(super) fn run_queue(
         &mut self,
         raw: &mut Raw,
-        delays: Option<&mut HistogramDeltas>,
+        turn: Turn,
+        delays: &mut HistogramDeltas,
     ) -> Result<(), SourceError> {
         if !self.counts() {
             return Ok(());
@@ -114,17 +126,16 @@ impl Kernel {
         if let Some(r) = self.probe.runq(ROOT.0) {
             set(&mut raw.root, r.totals);
         }
-        if let Some(delays) = delays {
-            self.histograms(delays);
-        }
+        self.histograms(turn, delays);
         Ok(())
     }
 
-    fn histograms(&mut self, delays: &mut HistogramDeltas) {
+    fn histograms(&mut self, turn: Turn, delays: &mut HistogramDeltas) {
         let histograms = &mut self.histograms;
-        let mut live = BTreeSet::new();
         self.probe.for_each_runq(Visit::All, |r| {
-            live.insert(r.cgroup_id);
+            if !turn.is_of(r.cgroup_id) {
+                return;
+            }
             let mut now = [0; BUCKETS];
             r.add_histogram(&mut now);
             let mut gained = now;
@@ -137,7 +148,13 @@ impl Kernel {
                 histograms.insert(r.cgroup_id, sparse(&now).collect());
             }
         });
-        histograms.retain(|id, _| live.contains(id));
+        if turn.0 == 0 {
+            let mut live = BTreeSet::new();
+            self.probe.for_each_runq(Visit::All, |r| {
+                live.insert(r.cgroup_id);
+            });
+            histograms.retain(|id, _| live.contains(id));
+        }
     }
 
     pub(super) fn report(&self, health: &mut Health) {
@@ -157,4 +174,22 @@ impl Kernel {
 /// The buckets that are not 0, ascending.
 fn sparse(counts: &[u32; BUCKETS]) -> impl Iterator<Item = (u16, u32)> + '_ {
     counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket as u16, *count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_has_one_turn_and_turns_are_alike_in_size() {
+        for step in [1, 16, 24, 32] {
+            let mut sizes = [0; super::super::SLOW as usize];
+            for id in (1000..).step_by(step).take(1000) {
+                let turns: Vec<_> = (0..super::super::SLOW).filter(|turn| Turn(*turn).is_of(id)).collect();
+                assert_eq!(turns.len(), 1);
+                sizes[turns[0] as usize] += 1;
+            }
+            assert!(sizes.iter().all(|size| (50..200).contains(size)), "step {step}: {sizes:?}");
+        }
+    }
 }
