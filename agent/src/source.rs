@@ -219,7 +219,7 @@ impl Source {
         let wanted = |position: usize, cgroup: &RawCgroup| {
             cgroup.values.get(Metric::CpuStall).is_none() && !held.rests(position, cgroup)
         };
-        self.files.stalls(raw, &self.paths, slow.then_some(&wanted), &mut self.health);
+        self.files.stalls(raw, &self.paths, slow.then_some(wanted), &mut self.health);
         self.memory.read(raw, &self.paths, slow);
         self.held.carry(&mut raw.cgroups, slow);
         if slow {

@@ -111,7 +111,7 @@ impl Files {
         &mut self,
         raw: &mut Raw,
         paths: &Paths,
-        wanted: Option<&dyn Fn(usize, &RawCgroup) -> bool>,
+        wanted: Option<impl Fn(usize, &RawCgroup) -> bool>,
         health: &mut Health,
     ) {
         if !self.pressure {

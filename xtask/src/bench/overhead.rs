@@ -4,8 +4,9 @@
 //! streams to a live autoscaler. Each peer gets the same population afterwards, in the same run. CPU comes from
 //! cpu.stat of the measured program's own cgroup: user and kernel time, with nothing else in it.
 
+mod peers;
+
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::cgroup::{cpu_us, rss_kib, unified_mount};
 use crate::up::install;
+use peers::{Measured, Missing};
 
 /// Options of `cargo xtask bench overhead`.
 #[derive(Debug, clap::Args)]
@@ -34,14 +36,6 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Measured {
-    name: String,
-    version: String,
-    cpu_core_pct: f64,
-    rss_kib: u64,
-}
-
-#[derive(Debug, Serialize)]
 struct Report {
     cgroups: usize,
     hz: f64,
@@ -56,6 +50,8 @@ struct Report {
     wire_bytes_active: f64,
     wire_bytes_idle: f64,
     peers: Vec<Measured>,
+    /// Peers that were wanted and not measured.
+    peers_missing: Vec<Missing>,
     kernel: String,
     load_average: String,
 }
@@ -81,6 +77,8 @@ struct Bench {
     directory: PathBuf,
     population: Vec<Child>,
     programs: Vec<Child>,
+    /// Cgroups of the population on a v1 hierarchy, where peers look.
+    legacy: Vec<PathBuf>,
 }
 
 impl Drop for Bench {
@@ -93,6 +91,9 @@ impl Drop for Bench {
         }
         for cgroup in fs::read_dir(&self.top).into_iter().flatten().filter_map(Result::ok) {
             let _ = fs::remove_dir(cgroup.path());
+        }
+        for cgroup in &self.legacy {
+            let _ = fs::remove_dir(cgroup);
         }
         let _ = fs::remove_dir(&self.top);
         let _ = fs::remove_dir_all(&self.directory);
@@ -109,6 +110,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         directory: std::env::temp_dir().join(format!("trimtab-bench-{id}")),
         population: Vec::new(),
         programs: Vec::new(),
+        legacy: Vec::new(),
     };
     fs::create_dir_all(&bench.directory)?;
     fs::create_dir(&bench.top)?;
@@ -146,15 +148,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     std::thread::sleep(SETTLE);
     let programs = measure(&measured, Duration::from_secs(15))?;
     stop(&mut bench)?;
-    let mut peers = Vec::new();
-    if args.peers {
-        for (name, package, command) in PEERS {
-            match peer(&mut bench, name, package, command, length) {
-                Ok(measured) => peers.push(measured),
-                Err(error) => println!("    {name}: not measured: {error:#}"),
-            }
-        }
-    }
+    let (peers, peers_missing) =
+        if args.peers { peers::measure_all(&mut bench, length)? } else { Default::default() };
     let tasks = args.cgroups as f64;
     let report = Report {
         cgroups: args.cgroups,
@@ -167,6 +162,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         wire_bytes_active: active.wire_per_second.context("the agent does not count its wire bytes")? / tasks,
         wire_bytes_idle: idle.wire_per_second.context("the agent does not count its wire bytes")? / tasks,
         peers,
+        peers_missing,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
     };
@@ -196,8 +192,16 @@ fn show(r: &Report) {
         line(
             &what,
             format!("{:.2} %", peer.cpu_core_pct),
-            &format!("{:.0} x ours, {} KiB", peer.cpu_core_pct / own, peer.rss_kib),
+            &format!(
+                "{:.1} x our CPU, {} KiB = {:.1} x ours",
+                peer.cpu_core_pct / own,
+                peer.rss_kib,
+                peer.rss_kib as f64 / r.agent_rss_kib as f64
+            ),
         );
+    }
+    for peer in &r.peers_missing {
+        line(&peer.name, "not measured".to_owned(), &peer.why);
     }
 }
 
@@ -302,73 +306,4 @@ fn rate(name: &str, before: Option<f64>, after: Option<f64>, seconds: f64) -> Re
         (None, None) => Ok(None),
         _ => anyhow::bail!("the agent's counter {name} came or went while it was measured"),
     }
-}
-
-/// Peers from Debian's packages: name, package, command. Each reads every cgroup or process once a second.
-const PEERS: &[(&str, &str, &[&str])] = &[
-    ("systemd-cgtop", "systemd", &["systemd-cgtop", "--batch", "--delay=1", "--iterations=0", "--depth=9"]),
-    ("collectd", "collectd-core", &["collectd", "-f", "-C", "{dir}/collectd.conf"]),
-    (
-        "process-exporter",
-        "prometheus-process-exporter",
-        &["prometheus-process-exporter", "-procnames", "sleep", "-web.listen-address", "127.0.0.1:{port}"],
-    ),
-    ("atop", "atop", &["atop", "-w", "{dir}/atop.raw", "1"]),
-];
-
-fn peer(
-    bench: &mut Bench,
-    name: &str,
-    package: &str,
-    command: &[&str],
-    length: Duration,
-) -> Result<Measured> {
-    if !install::installed(package) {
-        install::apt(&[package])?;
-    }
-    println!("==> peer {name}, {} s", length.as_secs());
-    let directory = bench.directory.display().to_string();
-    let mut config = fs::File::create(bench.directory.join("collectd.conf"))?;
-    writeln!(
-        config,
-        "Interval 1\nBaseDir \"{directory}\"\nPIDFile \"{directory}/collectd.pid\"\nLoadPlugin cgroups\nLoadPlugin csv\n<Plugin csv>\n  DataDir \"/dev/null\"\n</Plugin>"
-    )?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-    let filled: Vec<String> =
-        command.iter().map(|a| a.replace("{dir}", &directory).replace("{port}", &port)).collect();
-    let mut start = Command::new(&filled[0]);
-    start.args(&filled[1..]).stdout(Stdio::null()).stderr(Stdio::null());
-    let cgroup = bench.top.join(format!("peer-{name}"));
-    let child = inside(&cgroup, &mut start)?;
-    let subject = Subject { cgroup, pid: child.id(), http: None };
-    bench.programs.push(child);
-    std::thread::sleep(SETTLE);
-    let scrape = name == "process-exporter";
-    let stop_scraping = std::sync::atomic::AtomicBool::new(false);
-    let figures = std::thread::scope(|scope| {
-        if scrape {
-            scope.spawn(|| {
-                while !stop_scraping.load(std::sync::atomic::Ordering::Relaxed) {
-                    let _ = ureq::get(format!("http://127.0.0.1:{port}/metrics")).call();
-                    std::thread::sleep(Duration::from_secs(1));
-                }
-            });
-        }
-        let figures = measure(&subject, length);
-        stop_scraping.store(true, std::sync::atomic::Ordering::Relaxed);
-        figures
-    });
-    stop(bench)?;
-    let figures = figures?;
-    Ok(Measured {
-        name: name.to_owned(),
-        version: version(package),
-        cpu_core_pct: figures.cpu_pct,
-        rss_kib: figures.rss_kib,
-    })
-}
-
-fn version(package: &str) -> String {
-    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output();
-    output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
 }
