@@ -136,11 +136,24 @@ fn no_short_task_is_missed() {
 
 #[test]
 fn churn_leaks_nothing() {
-    let Some(root) = root_or_skip() else { return };
+    let Some(lost) = churn(256 << 10) else { return };
+    assert_eq!(lost, 0);
+}
+
+#[test]
+fn events_that_found_the_ring_full_leak_nothing() {
+    let Some(lost) = churn(4 << 10) else { return };
+    assert!(lost > 0, "the ring was never full");
+}
+
+/// Makes and removes 2,000 cgroups a second. Returns how many events found a ring of this size full.
+fn churn(event_ring_bytes: usize) -> Option<u64> {
+    let root = root_or_skip()?;
     let _alone = alone();
     let seconds = number("TRIMTAB_CHURN_SECONDS", 3);
     let parent = TestCgroup::new(&root);
-    let mut probe = KernelProbe::load(&ProbeConfig::new(&root)).unwrap();
+    let config = ProbeConfig { event_ring_bytes, ..ProbeConfig::new(&root) };
+    let mut probe = KernelProbe::load(&config).unwrap();
     let mut totals = BTreeMap::new();
     tick(&mut probe, &mut totals);
     let (fds, bytes) = (open_fds(), probe.map_bytes());
@@ -174,10 +187,12 @@ fn churn_leaks_nothing() {
     let unseen = with_task.iter().filter(|id| !totals.contains_key(id)).count();
     assert_eq!(unseen, 0, "of {} cgroups in which a task ran", with_task.len());
     assert_eq!(counters.overflows, 0);
-    assert_eq!(counters.events_lost, 0);
     assert!(counters.slots_used < 64, "{} slots are still in use", counters.slots_used);
     assert!(counters.tracked < 64, "{} cgroups are still tracked", counters.tracked);
-    assert_eq!((open_fds(), probe.map_bytes()), (fds, bytes));
+    // A descriptor is kept for each child of the root, of which others on this host may make some meanwhile.
+    assert!(open_fds() < fds + 64, "{} descriptors after {fds}", open_fds());
+    assert_eq!(probe.map_bytes(), bytes);
+    Some(counters.events_lost)
 }
 
 /// A cgroup is busy for a moment after its last task ended.
