@@ -10,6 +10,7 @@ mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agent_core::backlog::Backlog;
 use agent_core::classify::Rules;
 use agent_core::receipt::Ledgers;
 use agent_core::session::Session;
@@ -56,8 +57,7 @@ struct Up {
     encoder: Encoder,
     /// Slots named on this stream.
     named: Slots,
-    /// The number of the spooled round that is under way.
-    backlog: Option<wire::pb::SampleBatch>,
+    backlog: Backlog,
 }
 
 /// A set of slots: they are few and dense.
@@ -123,9 +123,8 @@ struct Node {
     receipt: Option<model::node::Receipt>,
     health: source::Health,
     wire_bytes: u64,
-    /// When balancers and application servers are read next, and the earliest time for the next spooled round, boot ms.
+    /// When balancers and application servers are read next, boot ms.
     adapt_at_ms: u64,
-    backlog_at_ms: u64,
     why_down: String,
 }
 
@@ -192,7 +191,6 @@ pub async fn run(settings: Settings) -> Result<()> {
         health: source::Health::default(),
         wire_bytes: 0,
         adapt_at_ms: 0,
-        backlog_at_ms: 0,
         why_down: "not connected yet".to_owned(),
         settings,
     };
@@ -321,24 +319,24 @@ impl Node {
         use controller_message::Body as B;
         match body {
             B::Welcome(welcome) => self.welcomed(&welcome),
-            B::Ack(ack) => {
-                for event in self.session.acknowledged(ack.seq) {
-                    if let Event::Task(TaskEvent { task, kind: TaskEventKind::Ended { .. }, .. }) = event {
-                        self.executor.acknowledged(&task);
-                    }
-                }
-                if let Some(up) = &mut self.up
-                    && up.backlog.as_ref().is_some_and(|b| b.seq == ack.seq)
-                    && let Some(batch) = up.backlog.take()
-                {
-                    self.spool.done(&batch);
-                }
-            }
+            B::Ack(ack) => self.acknowledged(ack.seq),
             B::Credit(credit) => self.session.granted(credit.bytes),
             B::Ping(ping) => self.set_controller_clock(ping.controller_ms),
             B::Command(command) => self.command(command),
             B::Refusal(refusal) => self.lost(&format!("the autoscaler refuses: {}", refusal.why)),
             B::Policy(_) => {}
+        }
+    }
+
+    /// A round arrived. A spooled one answers for itself only: the autoscaler need not have its events on disk.
+    fn acknowledged(&mut self, seq: u64) {
+        if let Some(key) = self.up.as_mut().and_then(|up| up.backlog.acknowledged(seq)) {
+            return self.spool.done(key);
+        }
+        for event in self.session.acknowledged(seq) {
+            if let Event::Task(TaskEvent { task, kind: TaskEventKind::Ended { .. }, .. }) = event {
+                self.executor.acknowledged(&task);
+            }
         }
     }
 
@@ -351,7 +349,7 @@ impl Node {
         match Encoder::new() {
             Ok(encoder) => {
                 let stream = stream.clone();
-                self.up = Some(Up { stream, encoder, named: Slots::default(), backlog: None });
+                self.up = Some(Up { stream, encoder, named: Slots::default(), backlog: Backlog::default() });
                 self.session.welcomed(wire::CREDIT);
                 self.why_down.clear();
                 if let Some(gap) = self.spool.take_gap() {

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent_core::backlog::{Backlog, Key};
 use agent_core::session::thin;
 use model::gap::{Gap, GapKind};
 use prost::Message;
@@ -33,8 +34,8 @@ pub struct Spool {
     directory: PathBuf,
     limit: u64,
     bytes: u64,
-    /// (boot ns, number) → bytes.
-    records: BTreeMap<(u64, u64), u64>,
+    /// Bytes of each.
+    records: BTreeMap<Key, u64>,
     merged: u64,
     dropped: u64,
     /// Boot time of the first and last round merged or dropped since it was last told, ns.
@@ -87,7 +88,7 @@ impl Spool {
         self.directory.join(format!("{boot_ns:020}-{seq:020}.batch"))
     }
 
-    fn remove(&mut self, key: (u64, u64)) {
+    fn remove(&mut self, key: Key) {
         if let Some(bytes) = self.records.remove(&key) {
             self.bytes -= bytes;
             let _ = fs::remove_file(self.path(key.0, key.1));
@@ -116,9 +117,14 @@ impl Spool {
         }
     }
 
-    /// The oldest round, whole. A damaged file is removed and counted as dropped.
-    pub fn first(&mut self) -> Option<SampleBatch> {
-        while let Some(key) = self.records.keys().next().copied() {
+    /// The rounds that wait, the oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = Key> {
+        self.records.keys().copied()
+    }
+
+    /// The oldest round that is not on its way, whole. A damaged file is removed and counted as dropped.
+    pub fn next(&mut self, backlog: &Backlog) -> Option<SampleBatch> {
+        while let Some(key) = backlog.next(self.waiting()) {
             let read = fs::read(self.path(key.0, key.1)).ok().and_then(|bytes| {
                 let (body, sum) = bytes.split_last_chunk::<4>()?;
                 (crc32fast::hash(body) == u32::from_le_bytes(*sum)).then(|| SampleBatch::decode(body).ok())?
@@ -134,9 +140,9 @@ impl Spool {
         None
     }
 
-    /// The oldest round arrived.
-    pub fn done(&mut self, batch: &SampleBatch) {
-        self.remove((batch.boot_ns, batch.seq));
+    /// A round arrived. It may have been merged or dropped meanwhile.
+    pub fn done(&mut self, key: Key) {
+        self.remove(key);
     }
 
     fn lose(&mut self, boot_ns: u64) {
@@ -215,10 +221,15 @@ mod tests {
         assert!(merged > 100 && dropped == 0, "{merged} {dropped}");
         assert_eq!(spool.take_gap().map(|g| g.kind), Some(GapKind::Merged));
         assert_eq!(spool.take_gap(), None);
-        let first = spool.first().unwrap();
+        let mut backlog = Backlog::default();
+        let first = spool.next(&backlog).unwrap();
         assert!(first.boot_ns < 60_000_000_000, "the oldest minute is still covered");
         let count = spool.len();
-        spool.done(&first);
+        backlog.sent((first.boot_ns, first.seq), 0);
+        let second = spool.next(&backlog).unwrap();
+        assert!(second.boot_ns > first.boot_ns);
+        assert_eq!(spool.len(), count, "what is on its way waits for its acknowledgement");
+        spool.done((first.boot_ns, first.seq));
         assert_eq!(spool.len(), count - 1);
     }
 
@@ -232,7 +243,7 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[3] ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert_eq!(spool.first().map(|b| b.seq), Some(3));
+        assert_eq!(spool.next(&Backlog::default()).map(|b| b.seq), Some(3));
         assert_eq!(spool.lost(), (0, 1));
         Spool::open(dir.path(), 2, 1 << 20).unwrap();
         assert!(!path.exists());

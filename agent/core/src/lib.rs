@@ -10,11 +10,13 @@
 //! | [`table`] | what are each task's own totals, so that the node sums to 100 %? |
 //! | [`receipt`] | do the ledgers agree? |
 //! | [`session`] | what is sent now, what waits, what is spooled? |
+//! | [`backlog`] | which spooled round is sent next? |
 //! | [`guard`] | may this command run? |
 //! | [`launcher`] | which process does a start mean? |
 //! | [`lifecycle`] | what happens next with this task? |
 //! | [`haproxy`], [`puma`] | what do their answers say? |
 
+pub mod backlog;
 pub mod classify;
 pub mod guard;
 pub mod haproxy;

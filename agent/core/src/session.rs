@@ -59,9 +59,16 @@ pub enum Disposition {
 /// How the stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    Down { retry_at_ms: u64 },
+    Down {
+        retry_at_ms: u64,
+    },
     Dialing,
-    Up { credit: u64, skipped: u32 },
+    /// `granted` is the credit at the start of the stream.
+    Up {
+        granted: u64,
+        credit: u64,
+        skipped: u32,
+    },
 }
 
 /// One agent's side of the session. `E` is what an event is.
@@ -118,7 +125,7 @@ impl<E: Clone> Session<E> {
     ///
     /// What was sent on an earlier stream counts as not sent: the controller may have it, and takes it twice.
     pub fn welcomed(&mut self, credit: u32) {
-        self.link = Link::Up { credit: credit.into(), skipped: 0 };
+        self.link = Link::Up { granted: credit.into(), credit: credit.into(), skipped: 0 };
         self.attempt = 0;
         self.last_snapshot_ns = None;
     }
@@ -152,10 +159,11 @@ impl<E: Clone> Session<E> {
         self.events.drain(..count).map(|(_, event)| event).collect()
     }
 
-    /// The controller lets `bytes` more be sent.
+    /// The controller lets `bytes` more be sent, never more than at the start of the stream: it also gives back what small messages
+    /// took, which nobody counted here.
     pub fn granted(&mut self, bytes: u32) {
-        if let Link::Up { credit, .. } = &mut self.link {
-            *credit += u64::from(bytes);
+        if let Link::Up { granted, credit, .. } = &mut self.link {
+            *credit = credit.saturating_add(bytes.into()).min(*granted);
         }
     }
 
@@ -184,7 +192,9 @@ impl<E: Clone> Session<E> {
     ///
     /// Without credit rounds are skipped, at most 4 of 5, then 14 of 15: the stream still shows that the node lives.
     pub fn taken(&mut self, round: Round) -> (Disposition, Vec<Round>) {
-        let Link::Up { credit, skipped } = &mut self.link else { return (Disposition::Spool, vec![round]) };
+        let Link::Up { credit, skipped, .. } = &mut self.link else {
+            return (Disposition::Spool, vec![round]);
+        };
         let patience = if *skipped < 15 { 4 } else { 14 };
         if *credit == 0 && *skipped % (patience + 1) != patience {
             *skipped += 1;
@@ -237,10 +247,10 @@ impl<E: Clone> Session<E> {
         matches!(self.link, Link::Up { .. })
     }
 
-    /// Whether anything but live rounds may be sent.
+    /// Whether anything but live rounds may be sent: half of the credit is theirs.
     #[must_use]
-    pub fn has_credit(&self) -> bool {
-        matches!(self.link, Link::Up { credit, .. } if credit > 0)
+    pub fn has_credit_to_spare(&self) -> bool {
+        matches!(self.link, Link::Up { granted, credit, .. } if credit > granted / 2)
     }
 
     /// Rounds without acknowledgement.
@@ -343,6 +353,25 @@ mod tests {
         s.granted(500);
         let r = round(s.number());
         assert!(matches!(s.taken(r).0, Disposition::Send { .. }));
+    }
+
+    #[test]
+    fn spooled_rounds_leave_live_ones_half_of_the_credit() {
+        let mut s: Session<u32> = Session::new(7);
+        assert!(!s.has_credit_to_spare(), "the stream is down");
+        up(&mut s);
+        assert!(s.has_credit_to_spare());
+        s.spent(499);
+        assert!(s.has_credit_to_spare());
+        s.spent(1);
+        assert!(!s.has_credit_to_spare());
+        let r = round(s.number());
+        assert!(matches!(s.taken(r).0, Disposition::Send { .. }), "a live round goes");
+        s.granted(1);
+        assert!(s.has_credit_to_spare());
+        s.granted(100_000);
+        s.spent(500);
+        assert!(!s.has_credit_to_spare(), "credit does not pile up");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a task's next step | as its state says ([`agent_core::lifecycle::State::due_ms`]) |
 //! | dialing | when the session's wait is over |
-//! | the next spooled round | 0.1 s after the one before, once that one has arrived |
+//! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
 //! | balancers and application servers | each second, where there are some |
 
 use std::time::Duration;
@@ -15,8 +15,6 @@ use crate::{clock, uplink};
 
 /// Time between two reads of balancers and application servers, ms.
 const ADAPT_MS: u64 = 1_000;
-/// Shortest time between two spooled rounds, ms: a fleet that comes back does not flood the autoscaler.
-const BACKLOG_MS: u64 = 100;
 
 /// Sleeps until `due_ms` on the boot clock; forever when nothing is due.
 pub(super) async fn sleep(due_ms: Option<u64>) {
@@ -33,7 +31,7 @@ impl Node {
     /// When [`Self::on_time`] has something to do, boot ms.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let dial = self.settings.autoscaler.as_ref().and_then(|_| self.session.retry_at_ms());
-        let backlog = self.may_send_backlog().then_some(self.backlog_at_ms);
+        let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
         [self.executor.due_ms(), dial, backlog, adapt].into_iter().flatten().min()
     }
@@ -45,9 +43,8 @@ impl Node {
             let events = self.executor.tick();
             self.tell_all(events);
         }
-        if self.may_send_backlog() && self.backlog_at_ms <= now_ms {
-            self.backlog_at_ms = now_ms + BACKLOG_MS;
-            self.send_backlog();
+        if self.backlog_due_ms().is_some_and(|due| due <= now_ms) {
+            self.send_backlog(now_ms);
         }
         if self.may_adapt() && self.adapt_at_ms <= now_ms {
             self.adapt_at_ms = now_ms + ADAPT_MS;

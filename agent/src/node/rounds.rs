@@ -130,23 +130,24 @@ impl Node {
         }
     }
 
-    /// Whether a spooled round can be sent: the one before has arrived, and live rounds leave credit; the first one of a
-    /// stream names the tasks.
-    pub(super) fn may_send_backlog(&self) -> bool {
-        let is_ready = |up: &super::Up| up.backlog.is_none() && !up.named.is_empty();
-        self.up.as_ref().is_some_and(is_ready) && !self.spool.is_empty() && self.session.has_credit()
+    /// When a spooled round can be sent, boot ms: there is one that is not on its way, live rounds leave credit, and the first
+    /// one of the stream has named the tasks.
+    pub(super) fn backlog_due_ms(&self) -> Option<u64> {
+        let up = self.up.as_ref().filter(|up| !up.named.is_empty() && self.session.has_credit_to_spare())?;
+        up.backlog.due_ms().filter(|_| self.spool.len() > up.backlog.under_way())
     }
 
     /// Sends one spooled round.
-    pub(super) fn send_backlog(&mut self) {
+    pub(super) fn send_backlog(&mut self, now_ms: u64) {
         let Some(up) = &mut self.up else { return };
-        if let Some(batch) = self.spool.first() {
-            self.wire_bytes += batch.encoded_len() as u64;
-            self.session.spent(batch.encoded_len());
-            if up.stream.send(Body::Batch(batch.clone())) {
-                up.backlog = Some(batch);
-            }
+        let Some(batch) = self.spool.next(&up.backlog) else { return };
+        let (key, bytes) = ((batch.boot_ns, batch.seq), batch.encoded_len());
+        if !up.stream.send(Body::Batch(batch)) {
+            return self.lost("the stream is slower than the rounds of the spool");
         }
+        up.backlog.sent(key, now_ms);
+        self.wire_bytes += bytes as u64;
+        self.session.spent(bytes);
     }
 
     pub(super) fn spool_round(&mut self, round: &Round) {

@@ -279,6 +279,14 @@ impl Stage {
         }
     }
 
+    /// Waits until `left` is 0; however long that takes, it must fall all the time.
+    pub(crate) fn until_none(&mut self, what: &str, left: impl Fn(&Self) -> Option<f64>) {
+        let mut least = f64::INFINITY;
+        while least > 0.0 {
+            least = self.until(&format!("less than {least} {what}"), |s| left(s).filter(|now| *now < least));
+        }
+    }
+
     fn give_up(&self, what: &str) -> ! {
         panic!(
             "{what}: not within {PATIENCE:?}\n--- workloads {}\n--- agent\n{}\n--- autoscaler\n{}",
