@@ -11,15 +11,12 @@ mod ingest;
 mod live;
 mod peers;
 mod start;
-#[cfg(test)]
-mod tests;
 mod writes;
 
 pub use durable::Frozen;
 pub use handle::{Handle, Health, Unreachable};
-pub use ingest::Batch;
 pub use live::{Live, Subscription};
-pub use peers::{Admission, Outbox, Said, SessionId, ToAgent};
+pub use peers::{Admission, Outbox, Said, SessionId, ToAgent, Welcome};
 pub use writes::{Expect, Write, WriteError, Written};
 
 use std::time::Duration;
@@ -48,7 +45,8 @@ const AT_ONCE: usize = 2048;
 const TIDY_MS: u64 = 60_000;
 /// A segment of the journal lasts at least this long, ms, however large it is.
 const SEGMENT_MS: u64 = 3_600_000;
-/// Distance of pings to agents, ms.
+/// Distance of pings to agents, and of acknowledgements that nobody waits for, ms. Well under the rounds that an agent
+/// keeps before it spools them (`agent_core::session::UNACKNOWLEDGED_LIMIT`, 30).
 const PING_MS: u64 = 5_000;
 
 /// The control loop.
@@ -124,7 +122,7 @@ impl Control {
                 // A session that went away in the meantime says so itself.
                 let _ = reply.send(admission);
             }
-            Input::Batch { session, batch } => self.batch(session, *batch),
+            Input::Batch { session, batch } => self.batch(session, &batch),
             Input::Said { session, said } => self.said(session, *said),
             Input::Disconnected { session, why } => self.disconnected(session, why),
             Input::Write { write, reply } => self.write(*write, reply),
@@ -195,7 +193,7 @@ impl Control {
                     self.carry_out(plan, now);
                 }
                 self.answer_waiting();
-                self.peers.acknowledge();
+                self.peers.acknowledge(now >= self.next_ping);
             }
             Err(error) if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be written: frozen, nothing is done until it can");
@@ -228,7 +226,7 @@ impl Control {
         tracing::info!("the store can be written again: acting again");
         self.metrics.frozen.set(0);
         self.durable.thaw();
-        self.peers.acknowledge();
+        self.peers.acknowledge(true);
         Ok(true)
     }
 

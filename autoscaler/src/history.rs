@@ -16,9 +16,11 @@ mod tests;
 pub use file::{HistoryError, Points, Query};
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use autoscaler_core::event::Time;
 use model::id::{BootId, CgroupId, NodeId};
+use model::metric::Metric;
 use model::sample::Values;
 use tokio::sync::{mpsc, watch};
 
@@ -108,13 +110,45 @@ pub struct Observed {
     pub snapshot: bool,
     /// From the spool: of the past.
     pub backlog: bool,
-    /// Tasks that appeared in this batch.
-    pub appeared: Vec<CgroupId>,
-    /// Tasks whose values changed, with all totals.
-    pub changed: Vec<(CgroupId, Values)>,
+    /// Slots and tasks that appeared in this batch.
+    pub appeared: Vec<(u32, CgroupId)>,
+    /// Tasks whose values changed.
+    pub changed: Vec<Reading>,
     /// Tasks that ended.
-    pub gone: Vec<(CgroupId, Values)>,
+    pub gone: Vec<Reading>,
 }
+
+/// The totals of a task that history keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Its slot.
+    pub slot: u32,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// CPU time, µs.
+    pub cpu_us: Option<u64>,
+    /// Run-queue delay, ns.
+    pub delay_ns: Option<u64>,
+    /// Memory charged, bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Reading {
+    /// Of a task's values.
+    #[must_use]
+    pub fn new(slot: u32, cgroup: CgroupId, values: &Values) -> Self {
+        Self {
+            slot,
+            cgroup,
+            cpu_us: values.get(Metric::CpuTime),
+            delay_ns: values.get(Metric::RunDelay),
+            memory_bytes: values.get(Metric::MemoryCurrent),
+        }
+    }
+}
+
+/// A minute's last batches have come so long after its end, ms: the longest distance of two sends but under backpressure.
+const SETTLE_MS: u64 = 2_000;
 
 /// Batches that may wait to be taken: a second of a thousand agents, and some more.
 const QUEUE: usize = 4096;
@@ -166,9 +200,7 @@ impl History {
     /// # Errors
     /// None at present: a write that fails is tried again and counted.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
-        let mut flush = tokio::time::interval(std::time::Duration::from_millis(self.settings.flush_ms));
-        flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        flush.tick().await;
+        let mut flush = self.flushes();
         loop {
             let next = tokio::select! {
                 biased;
@@ -184,6 +216,16 @@ impl History {
         }
         self.flush(true).await?;
         Ok(())
+    }
+
+    /// When to write: a moment after a minute has closed, so that no other minute waits half done in memory.
+    fn flushes(&self) -> tokio::time::Interval {
+        let every = self.settings.flush_ms;
+        let first = every - self.clock.now().0 % every + SETTLE_MS % every;
+        let (first, every) = (Duration::from_millis(first), Duration::from_millis(every));
+        let mut flush = tokio::time::interval_at(tokio::time::Instant::now() + first, every);
+        flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        flush
     }
 
     /// Writes the closed minutes (or, at the end, all), off the async threads.

@@ -5,6 +5,7 @@
 //! | [`service`] | what runs, in which order it starts and stops |
 //! | [`control`] | the one loop that owns the brain, the fleet and the journal |
 //! | [`listen`] | agents' streams |
+//! | [`ingest`] | from a batch to the fleet, also without sockets |
 //! | [`rest`], [`api`] | the REST interface, and the types it speaks |
 //! | [`store`], [`replay`] | what is durable, and how it becomes a brain again |
 //! | [`history`] | use over time |
@@ -19,6 +20,8 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "service")]
 pub mod history;
+#[cfg(feature = "service")]
+pub mod ingest;
 #[cfg(feature = "service")]
 pub mod listen;
 #[cfg(feature = "service")]

@@ -103,11 +103,13 @@ impl Rest {
             let router = router.clone();
             match listener {
                 Bound::Tcp(listener) => {
+                    let listener = tokio::net::TcpListener::from_std(listener)?;
                     serving.spawn(async move {
                         axum::serve(listener, router).with_graceful_shutdown(stopped).await
                     });
                 }
                 Bound::Unix(listener, _) => {
+                    let listener = tokio::net::UnixListener::from_std(listener)?;
                     serving.spawn(async move {
                         axum::serve(listener, router).with_graceful_shutdown(stopped).await
                     });

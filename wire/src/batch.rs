@@ -9,6 +9,7 @@
 //! **Bounds.** [`crate::TASK_LIMIT`] tasks, [`crate::BODY_LIMIT`] bytes; anything that does not fit the table refuses
 //! the whole batch and ends the stream.
 
+mod column;
 mod decode;
 mod encode;
 #[cfg(test)]

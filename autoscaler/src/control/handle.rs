@@ -8,12 +8,13 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use wire::convert::Hello;
 
+use super::Control;
 use super::durable::Frozen;
 use super::live::{Live, Subscription};
 use super::peers::{Admission, Outbox, Said, SessionId};
 use super::writes::{Reply, Write, WriteError, Written};
-use super::{Batch, Control};
 use crate::clock::ControllerClock;
+use crate::ingest::Batch;
 use crate::metrics::Metrics;
 use crate::store::StoredReply;
 

@@ -12,16 +12,31 @@ use tokio::sync::{mpsc, oneshot};
 use wire::convert::Hello;
 
 use super::Control;
-use super::ingest::Slots;
+use crate::ingest::Slots;
 use crate::metrics::{Metrics, Reason};
 
 /// One stream of one agent; never used twice by one controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
+/// The first message to an agent that was admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// This controller.
+    pub epoch: ControllerEpoch,
+    /// Controller time.
+    pub now: Time,
+    /// The last batch of this agent epoch that is safe; 0 = none.
+    pub acknowledged: u64,
+    /// Wished distance of batches, ms.
+    pub interval_ms: u32,
+}
+
 /// A message for an agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ToAgent {
+    /// It is admitted.
+    Welcome(Welcome),
     /// Everything up to this batch is safe.
     Ack(u64),
     /// So many bytes more may be sent.
@@ -72,21 +87,11 @@ impl Outbox {
     }
 }
 
-/// What a new session is told.
+/// A session that was admitted; its welcome and the first policy are in its outbox.
 #[derive(Debug)]
 pub struct Admission {
     /// Its identity.
     pub session: SessionId,
-    /// This controller.
-    pub epoch: ControllerEpoch,
-    /// Controller time.
-    pub now: Time,
-    /// The last batch of this agent epoch that is safe; 0 = none.
-    pub acknowledged: u64,
-    /// Wished distance of batches, ms.
-    pub interval_ms: u32,
-    /// The first policy.
-    pub policy: Vec<(String, String, String)>,
     /// Says why when the control loop ends the session.
     pub ended: oneshot::Receiver<&'static str>,
 }
@@ -103,7 +108,22 @@ pub(super) struct Peer {
     pub(super) last_heard: Time,
     pub(super) handled: u64,
     acknowledged: u64,
+    /// Samples in batches that were handled and not acknowledged.
+    pub(super) owed: usize,
+    /// The agent waits for the acknowledgement: something happened there that it tells until it is safe.
+    pub(super) prompt: bool,
     pub(super) backlog: Vec<u64>,
+}
+
+/// With so many samples not acknowledged a node is told at the next commit: it keeps them until then, and a large node
+/// must not keep several rounds (1,000 samples take it about 170 KB).
+const OWED_LIMIT: usize = 1_000;
+
+impl Peer {
+    fn acknowledgement_due(&self, all: bool) -> bool {
+        let due = all || self.prompt || self.owed >= OWED_LIMIT;
+        (due && self.handled > self.acknowledged) || !self.backlog.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -151,16 +171,18 @@ impl Peers {
         self.peers.get_mut(&session).is_some_and(|peer| peer.put(message))
     }
 
-    /// Tells every agent what became safe with the last commit.
-    pub(super) fn acknowledge(&mut self) {
+    /// Tells agents what became safe with the last commit: at once those that told of an event or have much to keep,
+    /// the others only when it is time for `all`. An acknowledgement a second would cost as much as the batch itself.
+    pub(super) fn acknowledge(&mut self, all: bool) {
         let due: Vec<_> = self
             .peers
             .iter_mut()
-            .filter(|(_, peer)| peer.handled > peer.acknowledged || !peer.backlog.is_empty())
+            .filter(|(_, peer)| peer.acknowledgement_due(all))
             .map(|(session, peer)| {
                 let mut acks = std::mem::take(&mut peer.backlog);
                 if peer.handled > peer.acknowledged {
                     peer.acknowledged = peer.handled;
+                    (peer.owed, peer.prompt) = (0, false);
                     acks.push(peer.handled);
                 }
                 (*session, peer.node.clone(), peer.incarnation.agent, peer.acknowledged, acks)
@@ -235,9 +257,23 @@ impl Control {
                 last_heard: now,
                 handled: acknowledged,
                 acknowledged,
+                owed: 0,
+                // The first batch of a stream shows the agent that the way is open.
+                prompt: true,
                 backlog: Vec::new(),
             },
         );
+        let welcome = Welcome {
+            epoch: self.store.epoch(),
+            now,
+            acknowledged,
+            interval_ms: u32::try_from(self.settings.round_ms).unwrap_or(1000),
+        };
+        let policy = self.policy();
+        if let Some(peer) = self.peers.get_mut(session) {
+            peer.put(ToAgent::Welcome(welcome));
+            peer.put(ToAgent::Policy(policy));
+        }
         self.metrics.agents.set(i64::try_from(self.peers.count()).unwrap_or(i64::MAX));
         tracing::info!(%node, tier = %hello.inventory.tier, tasks = hello.tasks.len(), "agent connected");
         self.fleet.node_up(node.clone(), hello.incarnation, hello.inventory.clone(), now);
@@ -250,15 +286,7 @@ impl Control {
             inventory: hello.inventory,
             tasks: tasks.collect(),
         });
-        Ok(Admission {
-            session,
-            epoch: self.store.epoch(),
-            now,
-            acknowledged,
-            interval_ms: u32::try_from(self.settings.round_ms).unwrap_or(1000),
-            policy: self.policy(),
-            ended,
-        })
+        Ok(Admission { session, ended })
     }
 
     pub(super) fn disconnected(&mut self, session: SessionId, why: &'static str) {
@@ -290,6 +318,8 @@ impl Control {
         let now = self.clock.now();
         let Some(peer) = self.peers.get_mut(session) else { return };
         peer.last_heard = now;
+        // A receipt and a report are told anew; the rest is told until it is safe.
+        peer.prompt |= !matches!(said, Said::Receipt(_) | Said::Report(_));
         let node = peer.node.clone();
         match said {
             Said::Outcome(outcome) => self.events.push(Event::Outcome { node, outcome }),

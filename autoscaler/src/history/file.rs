@@ -1,5 +1,6 @@
 //! The file that holds the chunks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use model::id::{BootId, NodeId};
 use rusqlite::{Connection, OpenFlags, params};
 use serde::Serialize;
 
-use super::chunk::{self, Run};
+use super::chunk::{self, Effort, Run};
 use super::open::{PartKey, Parts};
 use super::{Series, Tier, WINDOW};
 use crate::config::HistorySettings;
@@ -110,7 +111,7 @@ impl HistoryFile {
             for tier in [Tier::S1, Tier::S10, Tier::M1] {
                 for wanted in tier.series() {
                     let Some(runs) = of_tier(series, tier, *wanted) else { continue };
-                    let blob = chunk::encode(&runs).map_err(|why| HistoryError::Chunk {
+                    let blob = chunk::encode(&runs, Effort::Part).map_err(|why| HistoryError::Chunk {
                         path: self.path.clone(),
                         row: 0,
                         why,
@@ -159,20 +160,17 @@ impl HistoryFile {
                 .map_err(&failed)?;
             rows.collect::<Result<_, _>>().map_err(&failed)?
         };
-        let mut slots: BTreeMap<u64, BTreeMap<u32, u32>> = BTreeMap::new();
+        let mut runs = Vec::new();
         for (row, blob) in &blobs {
-            for run in chunk::decode(blob).map_err(|why| damaged(*row, why))? {
-                let of = slots.entry(run.cgroup).or_default();
-                of.extend((run.first..).zip(run.values));
-            }
+            runs.extend(chunk::decode(blob).map_err(|why| damaged(*row, why))?);
         }
-        let runs: Vec<Run> =
-            slots.iter().flat_map(|(cgroup, slots)| chunk::runs_of(*cgroup, slots)).collect();
-        let blob = chunk::encode(&runs).map_err(|why| damaged(0, why))?;
+        let runs = chunk::join(runs);
+        let blob = chunk::encode(&runs, Effort::Window).map_err(|why| damaged(0, why))?;
         let ten_minutes = match tier {
             t if t == Tier::M1 as i64 => {
                 let largest = series == Series::CpuMax as i64 || series == Series::MemoryMax as i64;
-                Some(chunk::encode(&chunk::coarser(&runs, 10, largest)).map_err(|why| damaged(0, why))?)
+                let coarse = chunk::coarser(&runs, 10, largest);
+                Some(chunk::encode(&coarse, Effort::Window).map_err(|why| damaged(0, why))?)
             }
             _ => None,
         };
@@ -241,7 +239,7 @@ impl HistoryFile {
 }
 
 /// A series of a tier from the finest values; `None` when there is nothing of it.
-fn of_tier(finest: &BTreeMap<Series, Vec<Run>>, tier: Tier, series: Series) -> Option<Vec<Run>> {
+fn of_tier(finest: &BTreeMap<Series, Vec<Run>>, tier: Tier, series: Series) -> Option<Cow<'_, [Run]>> {
     let (of, largest) = match series {
         Series::CpuMax => (Series::Cpu, true),
         Series::MemoryMax => (Series::Memory, true),
@@ -249,7 +247,7 @@ fn of_tier(finest: &BTreeMap<Series, Vec<Run>>, tier: Tier, series: Series) -> O
     };
     let runs = finest.get(&of).filter(|runs| !runs.is_empty())?;
     let by = u32::try_from(tier.seconds()).unwrap_or(1);
-    Some(if by == 1 { runs.clone() } else { chunk::coarser(runs, by, largest) })
+    Some(if by == 1 { runs.into() } else { chunk::coarser(runs, by, largest).into() })
 }
 
 fn source(db: &Connection, key: &PartKey) -> Result<i64, rusqlite::Error> {

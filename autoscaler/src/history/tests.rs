@@ -6,10 +6,10 @@ use model::metric::Metric;
 use model::sample::Values;
 use proptest::prelude::*;
 
-use super::chunk::{self, Run};
+use super::chunk::{self, Effort, Run};
 use super::file::{self, HistoryFile};
 use super::open::Open;
-use super::{Observed, Query, Series, Tier};
+use super::{Observed, Query, Reading, Series, Tier};
 use crate::config::HistorySettings;
 
 fn node() -> NodeId {
@@ -31,8 +31,8 @@ fn batch(at_ms: u64, appeared: &[u64], changed: Vec<(u64, Values)>) -> Observed 
         at: Time(at_ms),
         snapshot: !appeared.is_empty() && at_ms < 2000,
         backlog: false,
-        appeared: appeared.iter().map(|c| CgroupId(*c)).collect(),
-        changed: changed.into_iter().map(|(c, v)| (CgroupId(c), v)).collect(),
+        appeared: appeared.iter().map(|c| (*c as u32, CgroupId(*c))).collect(),
+        changed: changed.into_iter().map(|(c, v)| Reading::new(c as u32, CgroupId(c), &v)).collect(),
         gone: Vec::new(),
     }
 }
@@ -239,19 +239,85 @@ fn bytes_per_value(busy: usize, rare: usize) -> f64 {
     sum.1 / sum.0
 }
 
+/// What history costs of a task sample: taking it, and writing its minute. Printed, not judged: `xtask bench` judges.
+#[test]
+fn the_cost_of_a_minute_is_printed() {
+    const NODES: u64 = 40;
+    const TASKS: u64 = 50;
+    let state = tempfile::tempdir().unwrap();
+    let mut file = HistoryFile::open(state.path()).unwrap();
+    let mut open = Open::default();
+    let all: Vec<u64> = (0..TASKS).collect();
+    let batches: Vec<Observed> = (1..=120u64)
+        .flat_map(|second| (0..NODES).map(move |node| (second, node)))
+        .map(|(second, node)| {
+            let used = |task: u64| second * 25_000 + (second * 31 + task * 17 + node) % 97 * 40;
+            let changed =
+                (0..TASKS).map(|t| (t, values(used(t), (64 << 20) + (second + t) % 64 * 4096, used(t) * 20)));
+            let one = batch(second * 1000 + node, if second == 1 { &all } else { &[] }, changed.collect());
+            Observed { node: format!("n{node}").parse().unwrap(), ..one }
+        })
+        .collect();
+    let each = |began: std::time::Instant| began.elapsed().as_secs_f64() * 1e6 / (120 * NODES * TASKS) as f64;
+    let began = std::time::Instant::now();
+    batches.iter().for_each(|batch| open.observe(batch));
+    println!("take {:.3} µs per task sample", each(began));
+    let began = std::time::Instant::now();
+    let written = [60, 120].map(|until| file.write(&open.drain(until)).unwrap());
+    println!("write {:.3} µs per task sample, {written:?}", each(began));
+    assert_eq!(written[1].values, NODES * TASKS * (60 * 3 + 6 * 5 + 5));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn what_is_packed_is_unpacked(runs in prop::collection::vec((any::<u64>(), 0..100u32, prop::collection::vec(any::<u32>(), 1..50)), 0..20)) {
         let runs: Vec<Run> = runs.into_iter().map(|(cgroup, first, values)| Run { cgroup, first, values }).collect();
-        prop_assert_eq!(chunk::decode(&chunk::encode(&runs).unwrap()).unwrap(), runs);
+        for effort in [Effort::Part, Effort::Window] {
+            prop_assert_eq!(&chunk::decode(&chunk::encode(&runs, effort).unwrap()).unwrap(), &runs);
+        }
+    }
+
+    /// However parts overlap and follow each other, joined they hold each slot's last value, in as few runs as can be.
+    #[test]
+    fn parts_are_joined(runs in prop::collection::vec((0..3u64, 0..60u32, prop::collection::vec(any::<u32>(), 1..30)), 0..20)) {
+        let runs: Vec<Run> = runs.into_iter().map(|(cgroup, first, values)| Run { cgroup, first, values }).collect();
+        let joined = chunk::join(runs.clone());
+        let slots = |runs: &[Run]| -> BTreeMap<(u64, u32), u32> {
+            runs.iter().flat_map(|run| (run.first..).zip(&run.values).map(|(s, v)| ((run.cgroup, s), *v))).collect()
+        };
+        let mut in_order = runs;
+        in_order.sort_by_key(|run| (run.cgroup, run.first));
+        prop_assert_eq!(slots(&joined), slots(&in_order));
+        let apart = |pair: &[Run]| (pair[0].cgroup, pair[0].first as usize + pair[0].values.len()) < (pair[1].cgroup, pair[1].first as usize);
+        prop_assert!(joined.windows(2).all(apart), "{:?}", joined);
+    }
+
+    #[test]
+    fn a_coarser_value_is_the_mean_or_the_largest_of_its_slots(values in prop::collection::vec(0..1000u32, 1..200), first in 0..20u32, hole in 0..200usize) {
+        let (a, b) = values.split_at(hole.min(values.len()));
+        let runs: Vec<Run> = [(first, a), (first + a.len() as u32 + 3, b)].into_iter().filter(|(_, v)| !v.is_empty())
+            .map(|(first, values)| Run { cgroup: 1, first, values: values.to_vec() }).collect();
+        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for run in &runs {
+            (run.first..).zip(&run.values).for_each(|(slot, value)| groups.entry(slot / 10).or_default().push(*value));
+        }
+        for largest in [false, true] {
+            let coarse = chunk::coarser(&runs, 10, largest);
+            let seen: Vec<(u32, u32)> = coarse.iter().flat_map(|run| (run.first..).zip(run.values.clone())).collect();
+            let expected: Vec<(u32, u32)> = groups.iter().map(|(slot, values)| {
+                let (sum, count) = (values.iter().sum::<u32>(), values.len() as u32);
+                (*slot, if largest { *values.iter().max().unwrap() } else { (sum + count / 2) / count })
+            }).collect();
+            prop_assert_eq!(seen, expected);
+        }
     }
 
     #[test]
     fn a_damaged_chunk_is_an_error_and_never_a_panic(at in 0..200usize, bit in 0..8u32) {
         let run = Run { cgroup: 5, first: 3, values: (0..300).map(|n| n * n % 97).collect() };
-        let mut blob = chunk::encode(&[run]).unwrap();
+        let mut blob = chunk::encode(&[run], Effort::Window).unwrap();
         let at = at % blob.len();
         blob[at] ^= 1 << bit;
         let _ = chunk::decode(&blob);

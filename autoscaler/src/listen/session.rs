@@ -1,17 +1,21 @@
 //! One agent's stream.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::batch::Decoder;
 use wire::pb::agent_message::Body;
-use wire::pb::controller_message::Body as Down;
+use wire::pb::controller_message as down;
 use wire::{CREDIT, MESSAGE_LIMIT, WireError, convert, pb};
 
-use crate::control::{self, Admission, Batch, Outbox, Said, SessionId, ToAgent};
+use crate::control::{self, Admission, Outbox, Said, SessionId, ToAgent};
+use crate::ingest::Batch;
 use crate::metrics::{Metrics, Reason};
 
 /// An agent must introduce itself within this time.
@@ -68,34 +72,35 @@ impl From<WireError> for End {
     }
 }
 
+type Down = Map<ReceiverStream<ToAgent>, fn(ToAgent) -> Result<pb::ControllerMessage, Status>>;
+
 #[tonic::async_trait]
 impl pb::session_server::Session for Sessions {
-    type OpenStream = ReceiverStream<Result<pb::ControllerMessage, Status>>;
+    type OpenStream = Down;
 
     async fn open(
         &self,
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
-        let (down, stream) = tokio::sync::mpsc::channel(8);
+        let (outbox, waiting) = Outbox::new(self.queue);
         let sessions = self.clone();
         tokio::spawn(async move {
-            let end = sessions.serve(request.into_inner(), down.clone()).await;
+            let end = sessions.serve(request.into_inner(), &outbox).await;
             sessions.metrics.streams_closed.get_or_create(&Reason { reason: end.code }).inc();
             if let Some(why) = end.why {
                 tracing::warn!(reason = end.code, %why, "stream closed");
                 sessions.metrics.refused.get_or_create(&Reason { reason: end.code }).inc();
-                // The agent may be gone already.
-                let _ = down.send(Ok(message(ToAgent::Refusal(why)))).await;
+                // The agent may be gone already, or it does not read.
+                let _ = outbox.put(ToAgent::Refusal(why));
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        // The stream ends when nobody holds its outbox any more: this session and the control loop.
+        Ok(Response::new(waiting.map(message as fn(ToAgent) -> _)))
     }
 }
 
-type DownSender = tokio::sync::mpsc::Sender<Result<pb::ControllerMessage, Status>>;
-
 impl Sessions {
-    async fn serve(&self, mut up: Streaming<pb::AgentMessage>, down: DownSender) -> End {
+    async fn serve(&self, mut up: Streaming<pb::AgentMessage>, outbox: &Outbox) -> End {
         let hello = match tokio::time::timeout(HELLO, up.message()).await {
             Err(_) => return End { code: "hello", why: Some("no Hello within 5 s".to_owned()) },
             Ok(Err(_) | Ok(None)) => return "transport".into(),
@@ -107,81 +112,60 @@ impl Sessions {
                 _ => return End { code: "hello", why: Some("the first message must be Hello".to_owned()) },
             },
         };
-        let (outbox, mut waiting) = Outbox::new(self.queue);
         let admission = match self.control.connected(hello, outbox.clone()).await {
             Ok(admission) => admission,
             Err(code) => return End { code, why: Some(format!("not admitted: {code}")) },
         };
         let session = admission.session;
-        let welcome = pb::Welcome {
-            version: Some(wire::VERSION),
-            controller_epoch: admission.epoch.0,
-            controller_ms: admission.now.0,
-            acknowledged_seq: admission.acknowledged,
-            interval_ms: admission.interval_ms,
-        };
-        let first = [
-            pb::ControllerMessage { body: Some(Down::Welcome(welcome)) },
-            message(ToAgent::Policy(admission.policy.clone())),
-        ];
-        for one in first {
-            if down.send(Ok(one)).await.is_err() {
-                self.control.disconnected(session, "transport").await;
-                return "transport".into();
-            }
-        }
-        // What waits for the agent flows beside what comes from it; it ends when the agent no longer reads.
-        let forward = async {
-            while let Some(one) = waiting.next().await {
-                if down.send(Ok(message(one))).await.is_err() {
-                    break;
-                }
-            }
-            End::from("transport")
-        };
-        let end = tokio::select! {
-            end = self.receive(session, &mut up, admission, &outbox) => end,
-            end = forward => end,
-        };
+        let end = self.receive(admission, &mut up, outbox).await;
         self.control.disconnected(session, end.code).await;
         end
     }
 
     async fn receive(
         &self,
-        session: SessionId,
-        up: &mut Streaming<pb::AgentMessage>,
         mut admission: Admission,
+        up: &mut Streaming<pb::AgentMessage>,
         outbox: &Outbox,
     ) -> End {
         let mut decoder = match Decoder::new() {
             Ok(decoder) => decoder,
             Err(error) => return error.into(),
         };
-        let mut shutdown = self.shutdown.clone();
+        let mut stopped = pin!(stopped(self.shutdown.clone()));
+        // One timer for the stream, moved only when it fires: a timer for each message costs more than its parsing.
+        let mut silence = pin!(tokio::time::sleep(SILENCE));
+        let mut heard = Instant::now();
         let mut credit = Credit::default();
         loop {
             let arrived = tokio::select! {
                 biased;
                 ended = &mut admission.ended => return ended.unwrap_or("shutdown").into(),
-                () = stopped(&mut shutdown) => return "shutdown".into(),
-                arrived = tokio::time::timeout(SILENCE, up.message()) => arrived,
+                () = &mut stopped => return "shutdown".into(),
+                arrived = up.message() => arrived,
+                () = &mut silence => {
+                    if heard.elapsed() >= SILENCE {
+                        return End { code: "silent", why: Some("nothing was sent for 45 s".to_owned()) };
+                    }
+                    silence.as_mut().reset(heard + SILENCE);
+                    continue;
+                }
             };
             let arrived = match arrived {
-                Err(_) => return End { code: "silent", why: Some("nothing was sent for 45 s".to_owned()) },
-                Ok(Ok(Some(arrived))) => arrived,
-                Ok(Ok(None)) => return "closed".into(),
-                Ok(Err(status)) if status.code() == tonic::Code::OutOfRange => {
+                Ok(Some(arrived)) => arrived,
+                Ok(None) => return "closed".into(),
+                Err(status) if status.code() == tonic::Code::OutOfRange => {
                     return End { code: "over_limit", why: Some(status.message().to_owned()) };
                 }
-                Ok(Err(_)) => return "transport".into(),
+                Err(_) => return "transport".into(),
             };
+            heard = Instant::now();
             let bytes = u32::try_from(prost_length(&arrived)).unwrap_or(u32::MAX);
             self.metrics.received_bytes.inc_by(bytes.into());
             if !credit.spend(bytes) {
                 return End { code: "credit", why: Some("more was sent than the credit allows".to_owned()) };
             }
-            match self.pass(session, arrived, &mut decoder).await {
+            match self.pass(admission.session, arrived, &mut decoder).await {
                 Ok(()) => {}
                 Err(end) => return end,
             }
@@ -248,10 +232,10 @@ impl Credit {
     }
 }
 
-async fn stopped(shutdown: &mut Option<watch::Receiver<bool>>) {
+async fn stopped(shutdown: Option<watch::Receiver<bool>>) {
     match shutdown {
         // An error means that the sender is gone, which is a shutdown, too.
-        Some(shutdown) => drop(shutdown.wait_for(|stop| *stop).await),
+        Some(mut shutdown) => drop(shutdown.wait_for(|stop| *stop).await),
         None => std::future::pending().await,
     }
 }
@@ -260,21 +244,29 @@ fn prost_length(message: &pb::AgentMessage) -> usize {
     prost::Message::encoded_len(message)
 }
 
-fn message(message: ToAgent) -> pb::ControllerMessage {
+#[allow(clippy::unnecessary_wraps, reason = "the form that a stream of tonic takes")]
+fn message(message: ToAgent) -> Result<pb::ControllerMessage, Status> {
     let body = match message {
-        ToAgent::Ack(seq) => Down::Ack(pb::Ack { seq }),
-        ToAgent::Credit(bytes) => Down::Credit(pb::Credit { bytes }),
-        ToAgent::Command(command) => Down::Command((*command).into()),
-        ToAgent::Policy(balancers) => Down::Policy(pb::Policy {
+        ToAgent::Welcome(welcome) => down::Body::Welcome(pb::Welcome {
+            version: Some(wire::VERSION),
+            controller_epoch: welcome.epoch.0,
+            controller_ms: welcome.now.0,
+            acknowledged_seq: welcome.acknowledged,
+            interval_ms: welcome.interval_ms,
+        }),
+        ToAgent::Ack(seq) => down::Body::Ack(pb::Ack { seq }),
+        ToAgent::Credit(bytes) => down::Body::Credit(pb::Credit { bytes }),
+        ToAgent::Command(command) => down::Body::Command((*command).into()),
+        ToAgent::Policy(balancers) => down::Body::Policy(pb::Policy {
             balancers: balancers
                 .into_iter()
                 .map(|(workload, socket, backend)| pb::BalancerPolicy { workload, socket, backend })
                 .collect(),
         }),
-        ToAgent::Ping(now) => Down::Ping(pb::Ping { controller_ms: now.0 }),
-        ToAgent::Refusal(why) => Down::Refusal(pb::Refusal { why: convert::fit(why) }),
+        ToAgent::Ping(now) => down::Body::Ping(pb::Ping { controller_ms: now.0 }),
+        ToAgent::Refusal(why) => down::Body::Refusal(pb::Refusal { why: convert::fit(why) }),
     };
-    pb::ControllerMessage { body: Some(body) }
+    Ok(pb::ControllerMessage { body: Some(body) })
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! Binding listeners: deep accept queues, port 0, stale unix sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
 
 use super::BACKLOG;
 use crate::config::Address;
 
-/// A listener that takes connections.
+/// A listener whose accept queue takes connections; it is served by whichever runtime turns it into its own kind.
 #[derive(Debug)]
 pub enum Bound {
     /// TCP.
@@ -60,7 +61,7 @@ fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG.unsigned_abs())
+    socket.listen(BACKLOG.unsigned_abs())?.into_std()
 }
 
 /// A socket that nobody listens on is left over from a killed service, and is replaced.
@@ -75,13 +76,14 @@ fn unix_listener(path: &Path) -> io::Result<UnixListener> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     // Listening again on a listening socket sets the length of its queue, listen(2).
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
-pub(super) fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+pub(super) fn tcp(listener: tokio::net::TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     TcpListenerStream::new(listener).map(|accepted| {
         accepted.inspect(|stream| {
             // Small messages must not wait for each other; without it they are slower, not wrong.
@@ -90,7 +92,7 @@ pub(super) fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStr
     })
 }
 
-pub(super) fn unix(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+pub(super) fn unix(listener: tokio::net::UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
     UnixListenerStream::new(listener)
 }
 

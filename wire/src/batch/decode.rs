@@ -6,6 +6,7 @@ use model::node::TaskInfo;
 use model::sample::Values;
 use prost::Message;
 
+use super::column::{Column, Field, field, signed};
 use super::{Delays, Header};
 use crate::compress::Decompressor;
 use crate::{BODY_LIMIT, TASK_LIMIT, WireError, convert, pb};
@@ -127,7 +128,7 @@ impl Decoder {
             let mut expanded = Vec::new();
             Decompressor::new()?.expand(&batch.body, length, &mut expanded)?;
             let mut table = Table::default();
-            let (appeared, gone, delays) = table.apply(parse(&expanded)?)?;
+            let (appeared, gone, delays) = table.apply(&expanded)?;
             let table = TableRef::Alone(table);
             return Ok(Decoded { header, backlog: true, snapshot: true, appeared, gone, delays, table });
         }
@@ -138,7 +139,7 @@ impl Decoder {
             return Err(WireError::Missing("a snapshot at the start of the stream"));
         }
         self.decompressor.expand(&batch.body, length, &mut self.expanded)?;
-        let body = parse(&self.expanded)?;
+        let body = &self.expanded;
         let (appeared, gone, delays) = if batch.snapshot {
             let mut table = Table::default();
             let applied = table.apply(body)?;
@@ -154,24 +155,32 @@ impl Decoder {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<pb::BatchBody, WireError> {
-    pb::BatchBody::decode(bytes).map_err(|e| WireError::Invalid { what: "batch body", why: e.to_string() })
-}
-
 type Applied = (Vec<(u32, TaskInfo)>, Vec<Gone>, Vec<(u32, Delays)>);
 
 impl Table {
-    fn apply(&mut self, body: pb::BatchBody) -> Result<Applied, WireError> {
+    fn apply(&mut self, body: &[u8]) -> Result<Applied, WireError> {
         for slot in self.changed.drain(..) {
             self.rows[slot as usize].marked = false;
         }
+        if let Some((columns, rest)) = in_place(body) {
+            return self.take(message(&rest)?, &columns);
+        }
+        // Not as our encoder writes it: read it whole, and put its columns into that form.
+        let whole = message(body)?;
+        let written: Vec<Vec<u8>> = whole.columns.iter().map(Message::encode_to_vec).collect();
+        let columns: Vec<Column<'_>> = written.iter().filter_map(|bytes| Column::read(bytes)).collect();
+        self.take(whole, &columns)
+    }
+
+    /// Takes what a body says; its columns are told apart from the rest of it.
+    fn take(&mut self, body: pb::BatchBody, columns: &[Column<'_>]) -> Result<Applied, WireError> {
         let mut appeared = Vec::with_capacity(body.appeared.len().min(TASK_LIMIT));
         for task in body.appeared {
             let (slot, info) = convert::task_info(task)?;
             self.appear(slot, info.cgroup)?;
             appeared.push((slot, info));
         }
-        for column in &body.columns {
+        for column in columns {
             self.column(column)?;
         }
         let delays = body.delays.iter().map(|h| self.histogram(h)).collect::<Result<_, _>>()?;
@@ -211,43 +220,45 @@ impl Table {
         self.rows.get_mut(slot as usize).filter(|row| row.cgroup.is_some()).ok_or_else(|| unknown(slot))
     }
 
-    fn column(&mut self, column: &pb::Column) -> Result<(), WireError> {
+    fn column(&mut self, column: &Column<'_>) -> Result<(), WireError> {
         let invalid = |why: &str| WireError::Invalid { what: "column", why: why.to_owned() };
         let Some(metric) = u8::try_from(column.metric).ok().and_then(Metric::from_index) else {
             // A later minor version may know more metrics.
             return Ok(());
         };
-        let (values, other) = match metric.entry().kind {
-            Kind::Counter => (column.rises.len(), column.changes.len()),
-            Kind::Gauge => (column.changes.len(), column.rises.len()),
+        let kind = metric.entry().kind;
+        let (values, other) = match kind {
+            Kind::Counter => (column.rises, column.changes),
+            Kind::Gauge => (column.changes, column.rises),
         };
-        if column.slots.len() != values || other != 0 {
+        if column.slots.len() != values.len() || other.len() != 0 {
             return Err(invalid("as many values as slots are needed, of the metric's kind"));
         }
         let mut slot = 0u32;
-        for (index, step) in column.slots.iter().enumerate() {
-            slot = advance(slot, *step, index)?;
+        for (index, (step, value)) in column.slots.zip(values).enumerate() {
+            slot = advance(slot, step as u32, index)?;
             let row = self.row(slot)?;
             let before = row.values.get(metric).unwrap_or(0);
-            let now = match metric.entry().kind {
-                Kind::Counter => before.checked_add(column.rises[index]),
-                Kind::Gauge => before.checked_add_signed(column.changes[index]),
+            let now = match kind {
+                Kind::Counter => before.checked_add(value),
+                Kind::Gauge => before.checked_add_signed(signed(value)),
             };
             row.values.set(metric, now.ok_or_else(|| invalid("a total over 2^64 or under 0"))?);
-            if !std::mem::replace(&mut row.marked, true) {
-                self.changed.push(slot);
-            }
+            self.mark(slot);
         }
         let mut slot = 0u32;
-        for (index, step) in column.absent.iter().enumerate() {
-            slot = advance(slot, *step, index)?;
-            let row = self.row(slot)?;
-            row.values.clear(metric);
-            if !std::mem::replace(&mut row.marked, true) {
-                self.changed.push(slot);
-            }
+        for (index, step) in column.absent.enumerate() {
+            slot = advance(slot, step as u32, index)?;
+            self.row(slot)?.values.clear(metric);
+            self.mark(slot);
         }
         Ok(())
+    }
+
+    fn mark(&mut self, slot: u32) {
+        if !std::mem::replace(&mut self.rows[slot as usize].marked, true) {
+            self.changed.push(slot);
+        }
     }
 
     fn histogram(&mut self, histogram: &pb::DelayHistogram) -> Result<(u32, Delays), WireError> {
@@ -282,6 +293,28 @@ impl Table {
         };
         pairs.map(fell).sum()
     }
+}
+
+/// Field of the columns in `pb::BatchBody`.
+const COLUMNS: u64 = 3;
+
+/// The columns of a body where they lie, and the bytes of all else that it says; `None` when they must be read whole.
+fn in_place(body: &[u8]) -> Option<(Vec<Column<'_>>, Vec<u8>)> {
+    let (mut columns, mut rest) = (Vec::with_capacity(Metric::COUNT), Vec::new());
+    let mut at = body;
+    while !at.is_empty() {
+        let before = at;
+        match field(&mut at)? {
+            (COLUMNS, Field::Bytes(bytes)) => columns.push(Column::read(bytes)?),
+            (COLUMNS, Field::Number(_)) => return None,
+            _ => rest.extend_from_slice(&before[..before.len() - at.len()]),
+        }
+    }
+    Some((columns, rest))
+}
+
+fn message(bytes: &[u8]) -> Result<pb::BatchBody, WireError> {
+    pb::BatchBody::decode(bytes).map_err(|e| WireError::Invalid { what: "batch body", why: e.to_string() })
 }
 
 /// The next of an ascending list that is sent as steps; only the first step may be 0.

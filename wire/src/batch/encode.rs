@@ -74,6 +74,9 @@ impl Encoder {
                 *building = Building::again(column);
             }
         }
+        if snapshot {
+            self.compressor.fit(self.body.len())?;
+        }
         for slot in input.gone {
             if let Some(row) = self.sent.get_mut(*slot as usize) {
                 *row = Values::default();

@@ -1,6 +1,6 @@
 //! One node's tasks: a slot each, ingest in constant time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use model::id::{CgroupId, NodeId, TaskKey};
 use model::metric::{Kind, Metric};
@@ -45,11 +45,17 @@ struct Row {
     newest: Option<Reading>,
     /// The one before, for usage of the last interval.
     previous: Option<Reading>,
+    /// Of tasks of ours, from their first digest on.
+    digested: Option<Box<Digested>>,
+    arrived: Time,
+}
+
+#[derive(Debug)]
+struct Digested {
     /// The newest when the last digest was made, for usage of the round.
-    base: Option<Reading>,
+    base: Reading,
     /// Usage of the last round that had a new sample.
     round: Option<Usage>,
-    arrived: Time,
 }
 
 /// A task that ended.
@@ -89,6 +95,10 @@ pub struct NodeTable {
     connected: bool,
     up_since: Time,
     rows: Vec<Option<Row>>,
+    /// Slots of tasks of ours: the only ones that a digest looks at.
+    ours: BTreeSet<u32>,
+    /// CPU in cores and memory in bytes of all rows, when no row changed since it was summed.
+    in_use: Option<(f64, u64)>,
     live: u32,
     last_sample: Option<Time>,
     ended: VecDeque<EndedTask>,
@@ -108,6 +118,8 @@ impl NodeTable {
             connected: true,
             up_since: now,
             rows: Vec::new(),
+            ours: BTreeSet::new(),
+            in_use: None,
             live: 0,
             last_sample: None,
             ended: VecDeque::new(),
@@ -130,16 +142,24 @@ impl NodeTable {
         if at >= self.rows.len() {
             self.rows.resize_with(at + 1, || None);
         }
-        self.rows[at] =
-            Some(Row { info, newest: None, previous: None, base: None, round: None, arrived: now });
+        if is_ours(&info) {
+            self.ours.insert(slot);
+        }
+        self.rows[at] = Some(Row { info, newest: None, previous: None, digested: None, arrived: now });
         self.live += 1;
         true
     }
 
     /// The task of a slot is what was said about it now (its class became known).
     pub fn task_is(&mut self, slot: u32, info: TaskInfo) {
+        let ours = is_ours(&info);
         if let Some(row) = self.row(slot) {
             row.info = info;
+            if ours {
+                self.ours.insert(slot);
+            } else {
+                self.ours.remove(&slot);
+            }
         }
     }
 
@@ -147,6 +167,8 @@ impl NodeTable {
     pub fn task_gone(&mut self, slot: u32, last: Option<(u64, &Values)>) {
         let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) else { return };
         self.live -= 1;
+        self.in_use = None;
+        self.ours.remove(&slot);
         let end = last.map(|(boot_ns, values)| Reading { boot_ns, values: *values }).or(row.newest);
         self.ended_cpu_us += end.and_then(|e| e.values.get(Metric::CpuTime)).unwrap_or(0);
         if self.ended.len() >= ENDED_LIMIT {
@@ -169,6 +191,7 @@ impl NodeTable {
         };
         self.samples += 1;
         self.last_sample = Some(now);
+        self.in_use = None;
         if let Some(newest) = &row.newest {
             if boot_ns == newest.boot_ns {
                 row.arrived = now;
@@ -183,8 +206,7 @@ impl NodeTable {
                     info: row.info.clone(),
                     newest: Some(Reading { boot_ns, values: *values }),
                     previous: None,
-                    base: None,
-                    round: None,
+                    digested: None,
                     arrived: now,
                 };
                 return Ingest::Restarted(metric);
@@ -200,11 +222,15 @@ impl NodeTable {
     pub fn unchanged_at(&mut self, boot_ns: u64, now: Time) {
         self.last_sample = Some(now);
         for row in self.rows.iter_mut().flatten() {
-            let Some(newest) = row.newest.filter(|newest| newest.boot_ns < boot_ns) else { continue };
-            row.previous = Some(newest);
-            row.newest = Some(Reading { boot_ns, values: newest.values });
+            let Some(newest) = row.newest.as_mut().filter(|newest| newest.boot_ns < boot_ns) else {
+                continue;
+            };
+            row.previous = Some(*newest);
+            newest.boot_ns = boot_ns;
             row.arrived = now;
         }
+        // The rows are at hand now; a round later they are not.
+        self.in_use = Some(self.sum());
     }
 
     /// The slot of a cgroup, by search; `None` when it is not here. For events, not for samples.
@@ -266,30 +292,31 @@ impl NodeTable {
         self.rows.get_mut(slot as usize).and_then(Option::as_mut)
     }
 
-    /// Usage of each task of ours since the last call, with the age of its newest sample.
+    /// Usage of each task of ours since the last call, with the age of its newest sample; by slot.
     pub(super) fn rounds(&mut self, now: Time) -> impl Iterator<Item = Round<'_>> {
-        self.rows.iter_mut().flatten().map(move |row| {
-            if let Some(newest) = row.newest
-                && row.base.is_none_or(|base| base.boot_ns < newest.boot_ns)
-            {
-                let base = row.base.replace(newest).or(row.previous);
-                row.round = base
-                    .and_then(|b| derive(&b.values, &newest.values, newest.boot_ns - b.boot_ns).ok())
-                    .or(row.round);
-            }
-            Round {
+        // Both ascend, so that one walk over the rows meets all.
+        let mut ours = self.ours.iter().peekable();
+        let rows = (0u32..).zip(&mut self.rows).filter(move |(slot, _)| ours.next_if_eq(&slot).is_some());
+        rows.filter_map(move |(_, row)| {
+            let row = row.as_mut()?;
+            row.digest();
+            Some(Round {
                 info: &row.info,
-                usage: row.round,
+                usage: row.digested.as_ref().and_then(|digested| digested.round),
                 values: row.newest.as_ref().map(|n| &n.values),
                 age_ms: row.newest.map(|_| now.since(row.arrived)),
-            }
+            })
         })
     }
 
     /// CPU and memory in use by all tasks: of the last interval of each, as far as it is known.
     pub(super) fn in_use(&self) -> (f64, u64) {
-        self.rows.iter().flatten().filter_map(Row::usage).fold((0.0, 0), |(cpu, memory), usage| {
-            (cpu + usage.cpu_cores.unwrap_or(0.0), memory + usage.memory_bytes.unwrap_or(0))
+        self.in_use.unwrap_or_else(|| self.sum())
+    }
+
+    fn sum(&self) -> (f64, u64) {
+        self.rows.iter().flatten().filter_map(Row::in_use).fold((0.0, 0), |(cpu, memory), (cores, bytes)| {
+            (cpu + cores.unwrap_or(0.0), memory + bytes.unwrap_or(0))
         })
     }
 
@@ -347,7 +374,39 @@ pub(super) struct Round<'a> {
     pub(super) age_ms: Option<u64>,
 }
 
+fn is_ours(info: &TaskInfo) -> bool {
+    info.class.task.is_some() && info.class.workload.is_some()
+}
+
 impl Row {
+    /// Derives the usage of a round that had a new sample.
+    fn digest(&mut self) {
+        let Some(newest) = self.newest else { return };
+        let before = self.digested.as_ref().map(|digested| digested.base);
+        if before.is_some_and(|base| base.boot_ns >= newest.boot_ns) {
+            return;
+        }
+        let round = before
+            .or(self.previous)
+            .and_then(|b| derive(&b.values, &newest.values, newest.boot_ns - b.boot_ns).ok())
+            .or(self.digested.as_ref().and_then(|digested| digested.round));
+        let now = Digested { base: newest, round };
+        match &mut self.digested {
+            Some(digested) => **digested = now,
+            none => *none = Some(Box::new(now)),
+        }
+    }
+
+    /// CPU in cores over the last interval, and memory at its end, as [`derive`] has them; `None` without an interval.
+    /// No total falls within it: [`NodeTable::sample`] begins anew then.
+    fn in_use(&self) -> Option<(Option<f64>, Option<u64>)> {
+        let (previous, newest) = (self.previous.as_ref()?, self.newest.as_ref()?);
+        let seconds = newest.boot_ns.checked_sub(previous.boot_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+        let cpu = |reading: &Reading| reading.values.get(Metric::CpuTime);
+        let us = cpu(newest).zip(cpu(previous)).map(|(now, before)| now.saturating_sub(before));
+        Some((us.map(|us| us as f64 / 1e6 / seconds), newest.values.get(Metric::MemoryCurrent)))
+    }
+
     fn usage(&self) -> Option<Usage> {
         let (previous, newest) = (self.previous?, self.newest?);
         derive(&previous.values, &newest.values, newest.boot_ns - previous.boot_ns).ok()

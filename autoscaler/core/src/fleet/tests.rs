@@ -74,6 +74,56 @@ fn usage_of_a_round_spans_all_its_samples() {
 }
 
 #[test]
+fn a_nodes_use_is_the_sum_of_its_tasks() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, 1);
+    let mut seed = 5u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut totals = [0u64; 6];
+    for second in 1..200u64 {
+        let (now, boot_ns) = (Time(second * 1_000), second * SECOND + random(1_000_000));
+        let table = fleet.node(&node()).unwrap();
+        for slot in 0..6u32 {
+            match random(12) {
+                0 => assert!(table.task_appeared(slot, info(u64::from(slot) + 9, None), now)),
+                1 => table.task_gone(slot, None),
+                // A total that falls begins anew.
+                2 => totals[slot as usize] = 0,
+                _ => totals[slot as usize] += random(900_000),
+            }
+            table.sample(slot, boot_ns, &values(totals[slot as usize], random(1 << 30)), now);
+        }
+        if random(3) > 0 {
+            table.unchanged_at(boot_ns, now);
+        }
+        let used = fleet.tasks(None, now).into_iter().filter_map(|task| task.usage);
+        let sum = used.fold((0.0, 0), |sum: (f64, u64), usage| {
+            (sum.0 + usage.cpu_cores.unwrap_or(0.0), sum.1 + usage.memory_bytes.unwrap_or(0))
+        });
+        let digest = &fleet.node_digests(now)[0];
+        assert_eq!((digest.cpu_cores.to_bits(), digest.memory_bytes), (sum.0.to_bits(), sum.1), "{second}");
+    }
+}
+
+#[test]
+fn a_task_is_digested_from_when_it_is_known_to_be_ours() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, 1);
+    let table = fleet.node(&node()).unwrap();
+    table.task_appeared(4, info(9, None), Time(0));
+    table.sample(4, SECOND, &values(0, 5), Time(1_000));
+    table.sample(4, 2 * SECOND, &values(500_000, 5), Time(2_000));
+    assert!(fleet.digests([&service()], Time(2_000))[0].replicas.is_empty());
+    fleet.node(&node()).unwrap().task_is(4, info(9, Some("web-1")));
+    assert_eq!(fleet.digests([&service()], Time(2_000))[0].replicas[0].cpu_cores, Some(0.5));
+    fleet.node(&node()).unwrap().task_gone(4, None);
+    assert!(fleet.digests([&service()], Time(2_000))[0].replicas.is_empty());
+}
+
+#[test]
 fn odd_samples_change_no_total() {
     let mut fleet = Fleet::new();
     up(&mut fleet, 1);

@@ -6,10 +6,9 @@ use model::id::{AgentEpoch, BootId, CgroupId, NodeId};
 use model::metric::Metric;
 use model::node::{Incarnation, Inventory, TaskClass, TaskInfo, Tier};
 use model::sample::Values;
-use wire::batch::{Decoder, Encoder, Gone, Header, Input};
+use wire::batch::{Encoder, Gone, Header, Input};
 
-use super::Batch;
-use super::ingest::{Slots, into_fleet};
+use super::{Batch, Slots, Stream, Taken, into_fleet};
 
 fn node() -> NodeId {
     NodeId::new("n1").unwrap()
@@ -95,6 +94,22 @@ fn a_snapshot_on_a_running_stream_ends_only_what_it_does_not_name() {
     assert_eq!(fleet.table(&node()).unwrap().cpu_total_us(), 5 + 5 + 61 + 1);
 }
 
+#[test]
+fn a_batch_of_the_spool_leaves_the_fleet_alone_and_tells_who_ended() {
+    let (mut fleet, mut stream) = (fleet(), Stream::new(node()).unwrap());
+    let rows = [(3, cpu(77))];
+    let tasks: Vec<(u32, &Values)> = rows.iter().map(|(slot, values)| (*slot, values)).collect();
+    let input = Input { appeared: &[(3, info(9))], tasks: &tasks, gone: &[3], ..Input::default() };
+    let header = Header { seq: 1, boot_ns: 5_000_000_000, wall_offset_ns: 0 };
+    let old = Encoder::encode_alone(header, &input).unwrap();
+    let Taken::Backlog { ended } = stream.take(&old, &mut fleet, Time(9_000)).unwrap() else {
+        panic!("it is of the past")
+    };
+    assert_eq!(ended[0].totals.unwrap().get(Metric::CpuTime), Some(77));
+    assert_eq!((ended[0].key.boot, ended[0].boot_ns), (BootId(1), Some(5_000_000_000)));
+    assert!(fleet.tasks(None, Time(9_000)).is_empty());
+}
+
 /// The receiver's cost of a task sample without sockets: decode and ingest. Printed, not judged: `xtask bench` judges.
 #[test]
 fn the_cost_of_a_sample_is_printed() {
@@ -122,11 +137,11 @@ fn the_cost_of_a_sample_is_printed() {
             encoder.encode(header, &input, false).unwrap()
         })
         .collect();
-    let (mut fleet, mut slots, mut decoder) = (fleet(), Slots::default(), Decoder::new().unwrap());
+    let (mut fleet, mut stream) = (fleet(), Stream::new(node()).unwrap());
     let began = std::time::Instant::now();
     for batch in &batches {
-        let batch = Batch::from(decoder.decode(batch).unwrap());
-        into_fleet(&mut fleet, &node(), &mut slots, &batch, Time(batch.header.seq * 1000));
+        let taken = stream.take(batch, &mut fleet, Time(batch.seq * 1000)).unwrap();
+        assert_eq!(taken, Taken::Live { samples: TASKS as usize });
     }
     let each = began.elapsed().as_secs_f64() * 1e6 / (BATCHES as f64 * f64::from(TASKS));
     println!("{each:.3} µs per task sample (three changing values each)");
