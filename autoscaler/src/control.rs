@@ -59,6 +59,8 @@ pub struct Control {
     brain: Brain,
     fleet: Fleet,
     history: history::Handle,
+    /// For history, since the last round.
+    observed: Vec<history::Observed>,
     metrics: Metrics,
     inputs: mpsc::Receiver<Input>,
     live: broadcast::Sender<Live>,
@@ -110,6 +112,7 @@ impl Control {
                 }
             }
         }
+        self.hand_over();
         self.round(false)?;
         self.remember();
         Ok(())
@@ -136,6 +139,7 @@ impl Control {
         while self.next_round <= now {
             self.next_round = self.next_round.after(self.settings.round_ms);
         }
+        self.hand_over();
         self.lose_silent_nodes(now);
         let digests = self.fleet.digests(self.brain.specs(), now);
         self.events.extend(digests.into_iter().map(Event::Digest));

@@ -150,8 +150,12 @@ impl Reading {
 /// A minute's last batches have come so long after its end, ms: the longest distance of two sends but under backpressure.
 const SETTLE_MS: u64 = 2_000;
 
-/// Batches that may wait to be taken: a second of a thousand agents, and some more.
-const QUEUE: usize = 4096;
+/// Batches that are handed over at once, at most: a second of some thousand agents.
+pub(crate) const AT_ONCE: usize = 4096;
+/// Longest wait at the end for whoever may still hand something over.
+const LAST: Duration = Duration::from_secs(1);
+/// Hand-overs that may wait to be taken.
+const QUEUE: usize = 4;
 
 /// The component that writes history.
 #[derive(Debug)]
@@ -160,20 +164,20 @@ pub struct History {
     clock: ControllerClock,
     file: HistoryFile,
     open: Open,
-    batches: mpsc::Receiver<Observed>,
+    batches: mpsc::Receiver<Vec<Observed>>,
     metrics: Metrics,
 }
 
 enum Next {
     Stop,
-    Batch(Box<Observed>),
+    Batches(Vec<Observed>),
     Flush,
 }
 
 /// Gives batches to history, and asks it.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    batches: mpsc::Sender<Observed>,
+    batches: mpsc::Sender<Vec<Observed>>,
     metrics: Metrics,
     path: PathBuf,
 }
@@ -205,15 +209,22 @@ impl History {
             let next = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => Next::Stop,
-                batch = self.batches.recv() => batch.map_or(Next::Stop, |batch| Next::Batch(Box::new(batch))),
+                batches = self.batches.recv() => batches.map_or(Next::Stop, Next::Batches),
                 _ = flush.tick() => Next::Flush,
             };
             match next {
                 Next::Stop => break,
-                Next::Batch(batch) => self.open.observe(&batch),
+                Next::Batches(batches) => batches.iter().for_each(|batch| self.open.observe(batch)),
                 Next::Flush => self = self.flush(false).await?,
             }
         }
+        // The control loop ends at the same time; what it still hands over belongs in.
+        let last = async {
+            while let Some(batches) = self.batches.recv().await {
+                batches.iter().for_each(|batch| self.open.observe(batch));
+            }
+        };
+        let _ = tokio::time::timeout(LAST, last).await;
         self.flush(true).await?;
         Ok(())
     }
@@ -266,10 +277,11 @@ impl History {
 }
 
 impl Handle {
-    /// Gives a batch. When history is behind, the batch is dropped and counted: resolution is lost, no totals.
-    pub fn observe(&self, batch: Observed) {
-        if self.batches.try_send(batch).is_err() {
-            self.metrics.history_dropped.inc();
+    /// Gives batches. When history is behind they are dropped and counted: resolution is lost, no totals.
+    pub fn observe(&self, batches: Vec<Observed>) {
+        let count = batches.len() as u64;
+        if count > 0 && self.batches.try_send(batches).is_err() {
+            self.metrics.history_dropped.inc_by(count);
         }
     }
 

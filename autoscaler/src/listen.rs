@@ -3,7 +3,7 @@
 //! Problem: a thousand agents send once a second, reconnect at once, some are slow, one may be broken or hostile.
 //! Method: the accept queue is deep ([`BACKLOG`]) and accepting does nothing else. All streams live on one thread, so
 //! that a message wakes no other one, and a thread with nothing to do waits [`GATHER`] before it asks the kernel again:
-//! then it takes many agents' messages in one turn (docs/decisions/0015). Each stream has its own task that decodes and
+//! then it takes many agents' messages in one turn (docs/decisions/0016). Each stream has its own task that decodes and
 //! waits for the control loop, so that a full loop slows agents by their credit and never by a growing queue; what waits
 //! for an agent is bounded, and an agent that does not read is disconnected. HTTP/2 pings find a dead peer within ten
 //! seconds of its last byte. Everything that arrives passes `wire`'s parsers; a violation closes the stream with its

@@ -1,1 +1,3 @@
-//! (to be written)
+//! Entries that tests share.
+
+pub mod fuzz;

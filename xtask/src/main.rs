@@ -5,6 +5,7 @@ mod cgroup;
 mod codegen;
 mod dist;
 mod ebpf;
+mod fuzz;
 mod test;
 mod tidy;
 mod up;
@@ -33,6 +34,8 @@ enum Command {
     /// (internal) One process of a benchmark's population.
     #[command(hide = true)]
     BenchSleeper { awake: PathBuf },
+    /// Look for inputs that break what reads bytes from outside.
+    Fuzz(fuzz::Args),
     /// Run all tests; this is what CI runs.
     Test(test::Args),
     /// Check imports, file sizes and lints.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command, &root()),
         Command::Codegen(args) => codegen::run(&args, &root()),
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
+        Command::Fuzz(args) => fuzz::run(&args, &root()),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),

@@ -4,7 +4,7 @@ use autoscaler_core::event::Time;
 
 use super::Control;
 use super::peers::{SessionId, ToAgent};
-use crate::history::{Observed, Reading};
+use crate::history::{self, Observed, Reading};
 use crate::ingest::{Batch, ended_of_backlog, into_fleet};
 
 impl Control {
@@ -32,7 +32,7 @@ impl Control {
         // The node's boot clock on controller time; a batch is never later than now.
         let boot_ms = i64::try_from(batch.header.boot_ns / 1_000_000).unwrap_or(i64::MAX);
         let at = u64::try_from(boot_ms.saturating_add(peer.offset_ms)).unwrap_or(0).min(now.0);
-        self.history.observe(Observed {
+        self.observed.push(Observed {
             node: peer.node.clone(),
             boot: peer.incarnation.boot,
             at: Time(at),
@@ -42,5 +42,13 @@ impl Control {
             changed: batch.changed.iter().map(|(s, c, values)| Reading::new(*s, *c, values)).collect(),
             gone: batch.gone.iter().map(|g| Reading::new(g.slot, g.cgroup, &g.values)).collect(),
         });
+        if self.observed.len() >= history::AT_ONCE {
+            self.hand_over();
+        }
+    }
+
+    /// Gives history what was observed since the last time: once a round, so that it is woken once.
+    pub(super) fn hand_over(&mut self) {
+        self.history.observe(std::mem::take(&mut self.observed));
     }
 }

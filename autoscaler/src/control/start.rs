@@ -65,6 +65,7 @@ impl Control {
             brain: replayed.brain,
             fleet: Fleet::new(),
             history,
+            observed: Vec::new(),
             metrics,
             inputs,
             live,
