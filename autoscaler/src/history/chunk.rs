@@ -173,7 +173,11 @@ pub(super) fn join(mut runs: Vec<Run>) -> Vec<Run> {
                         last.values.append(&mut run.values);
                     }
                     _ => {
-                        joined.push(Run { cgroup, first: run.first, values: std::mem::take(&mut run.values) })
+                        joined.push(Run {
+                            cgroup,
+                            first: run.first,
+                            values: std::mem::take(&mut run.values),
+                        });
                     }
                 }
             }

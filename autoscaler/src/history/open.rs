@@ -354,17 +354,22 @@ impl Task {
 
 /// Runs by window; a run that crosses the border of two windows is cut there. Of values of the same second the last
 /// counts.
-fn runs(cgroup: u64, values: &mut Vec<(u64, u32)>) -> Vec<(u64, Run)> {
-    if values.windows(2).any(|pair| pair[1].0 <= pair[0].0) {
-        // Two batches in a second, or a clock that was set back.
-        values.reverse();
+fn runs(cgroup: u64, values: &mut [(u64, u32)]) -> Vec<(u64, Run)> {
+    if values.windows(2).any(|pair| pair[1].0 < pair[0].0) {
+        // A clock that was set back.
         values.sort_by_key(|(second, _)| *second);
-        values.dedup_by_key(|(second, _)| *second);
     }
     let mut runs: Vec<(u64, Run)> = Vec::new();
+    let mut before = None;
     for (at, (second, value)) in values.iter().enumerate() {
         let (window, slot) = (second / WINDOW * WINDOW, u32::try_from(second % WINDOW).unwrap_or(0));
         match runs.last_mut() {
+            Some((_, run)) if before == Some(*second) => {
+                // Two batches in a second.
+                if let Some(last) = run.values.last_mut() {
+                    *last = *value;
+                }
+            }
             Some((w, run)) if *w == window && run.first as usize + run.values.len() == slot as usize => {
                 run.values.push(*value);
             }
@@ -374,6 +379,7 @@ fn runs(cgroup: u64, values: &mut Vec<(u64, u32)>) -> Vec<(u64, Run)> {
                 runs.push((window, Run { cgroup, first: slot, values: of }));
             }
         }
+        before = Some(*second);
     }
     runs
 }

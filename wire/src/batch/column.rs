@@ -33,13 +33,24 @@ pub(super) fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Field<'a>)> {
 }
 
 /// A varint of at most ten bytes that fits 64 bits.
-#[inline]
+#[inline(always)]
 fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let (first, tail) = rest.split_first()?;
-    if *first < 0x80 {
-        *rest = tail;
-        return Some(u64::from(*first));
+    // Most numbers of a batch take one byte or two.
+    match **rest {
+        [first, ref tail @ ..] if first < 0x80 => {
+            *rest = tail;
+            Some(u64::from(first))
+        }
+        [first, second, ref tail @ ..] if second < 0x80 => {
+            *rest = tail;
+            Some(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => long_varint(rest),
     }
+}
+
+fn long_varint(rest: &mut &[u8]) -> Option<u64> {
+    let (first, tail) = rest.split_first()?;
     let mut value = u64::from(*first & 0x7f);
     for (index, byte) in tail.iter().take(9).enumerate() {
         let shift = 7 * (index as u32 + 1);
@@ -57,20 +68,36 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 
 /// A packed list of varints.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Numbers<'a>(&'a [u8]);
+pub(super) struct Numbers<'a> {
+    bytes: &'a [u8],
+    left: usize,
+}
 
-impl Numbers<'_> {
-    /// How many they are: each ends with a byte under 128.
+impl<'a> Numbers<'a> {
+    /// A list whose numbers are all good.
+    fn read(bytes: &'a [u8], most: u64) -> Option<Self> {
+        let (mut rest, mut left) = (bytes, 0);
+        while !rest.is_empty() {
+            if varint(&mut rest)? > most {
+                return None;
+            }
+            left += 1;
+        }
+        Some(Self { bytes, left })
+    }
+
+    /// How many they are.
     pub(super) fn len(&self) -> usize {
-        self.0.iter().filter(|byte| **byte < 0x80).count()
+        self.left
     }
 }
 
 impl Iterator for Numbers<'_> {
     type Item = u64;
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<u64> {
-        varint(&mut self.0)
+        self.left = self.left.saturating_sub(1);
+        varint(&mut self.bytes)
     }
 }
 
@@ -102,26 +129,15 @@ impl<'a> Column<'a> {
             seen |= 1 << number;
             match (number, content) {
                 (1, Field::Number(metric)) => column.metric = u32::try_from(metric).ok()?,
-                (2, Field::Bytes(bytes)) => column.slots = whole(bytes, u32::MAX.into())?,
-                (3, Field::Bytes(bytes)) => column.rises = whole(bytes, u64::MAX)?,
-                (4, Field::Bytes(bytes)) => column.changes = whole(bytes, u64::MAX)?,
-                (5, Field::Bytes(bytes)) => column.absent = whole(bytes, u32::MAX.into())?,
+                (2, Field::Bytes(bytes)) => column.slots = Numbers::read(bytes, u32::MAX.into())?,
+                (3, Field::Bytes(bytes)) => column.rises = Numbers::read(bytes, u64::MAX)?,
+                (4, Field::Bytes(bytes)) => column.changes = Numbers::read(bytes, u64::MAX)?,
+                (5, Field::Bytes(bytes)) => column.absent = Numbers::read(bytes, u32::MAX.into())?,
                 _ => return None,
             }
         }
         Some(column)
     }
-}
-
-/// A list whose numbers are all good.
-fn whole(bytes: &[u8], most: u64) -> Option<Numbers<'_>> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        if varint(&mut rest)? > most {
-            return None;
-        }
-    }
-    Some(Numbers(bytes))
 }
 
 /// The signed number of a zigzag varint.
