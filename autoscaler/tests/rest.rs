@@ -140,7 +140,7 @@ fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
     assert_eq!(task["node"], "n1");
     let acts = service.get("/api/v1/decisions?acts=true&workload=jobs").1;
     assert!(acts["items"].as_array().is_some_and(|items| !items.is_empty()), "{acts}");
-    assert!(agent.books.lock().unwrap().acknowledged > 0);
+    service.until("an acknowledgement", |_| (agent.books.lock().unwrap().acknowledged > 0).then_some(()));
 
     // Two pages of one item are the same as one of two.
     let two = service.get("/api/v1/decisions?limit=2").1;
