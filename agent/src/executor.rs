@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agent_core::launcher::Launch;
+use agent_core::launcher::{Health, Launch, PumaControl};
 use agent_core::lifecycle::{Effect, Event, State};
 use model::action::{Size, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
@@ -46,19 +46,20 @@ pub struct TaskFile {
     pub cgroup: u64,
     /// Its path below the top of the hierarchies.
     pub path: String,
-    /// URL of the health check.
-    pub health_http: Option<String>,
-    /// Address of the health check.
-    pub health_tcp: Option<String>,
-    /// Interval and timeout of the health check, ms.
-    pub health_ms: (u64, u64),
-    /// Puma's control server, its token, its listener.
-    pub puma: Option<(String, Option<String>, Option<String>)>,
+    /// Its limits, once it is healthy.
+    pub size: Size,
+    /// It has this CPU quota until then, thousandths of a core.
+    pub startup_cpu_millis: Option<u32>,
+    /// How its health is found.
+    pub health: Option<Health>,
+    /// Puma's control server.
+    pub puma: Option<PumaControl>,
 }
 
 impl TaskFile {
-    fn has_check(&self) -> bool {
-        self.health_http.is_some() || self.health_tcp.is_some()
+    /// The limits in force now.
+    fn size_now(&self) -> Size {
+        Size { cpu_max_millis: self.startup_cpu_millis.or(self.size.cpu_max_millis), ..self.size }
     }
 }
 
@@ -169,9 +170,7 @@ impl Executor {
         let io = |error| DurableError::Io { path: directory.clone(), error };
         fs::create_dir_all(&directory).map_err(io)?;
         let path = format!("{workload}/{task}");
-        let made = self.cgroups.make(&path, &launch.size)?;
-        let health = launch.health.as_ref();
-        let file = TaskFile {
+        let mut file = TaskFile {
             task: task.clone(),
             workload: workload.clone(),
             generation,
@@ -179,14 +178,16 @@ impl Executor {
             directory: launch.directory,
             environment: launch.environment,
             user: launch.user,
-            join: made.join,
-            cgroup: made.id.0,
+            join: Vec::new(),
+            cgroup: 0,
             path,
-            health_http: health.and_then(|h| h.http.clone()),
-            health_tcp: health.and_then(|h| h.tcp.clone()),
-            health_ms: health.map_or((1000, 2000), |h| (h.interval.0, h.timeout.0)),
-            puma: launch.puma.map(|p| (p.address, p.token, p.listener)),
+            size: launch.size,
+            startup_cpu_millis: launch.startup_cpu_millis,
+            health: launch.health,
+            puma: launch.puma,
         };
+        let made = self.cgroups.make(&file.path, &file.size_now())?;
+        (file.join, file.cgroup) = (made.join, made.id.0);
         durable::write(&directory.join("task.json"), &file)?;
         let log = fs::File::create(directory.join("output.log")).map_err(io)?;
         let child = tokio::process::Command::new(&self.program)
@@ -215,7 +216,7 @@ impl Executor {
     fn follow(&self, task: &TaskName, found: bool) {
         let Some(entry) = self.tasks.get(task) else { return };
         let (directory, sender) = (self.directory.join(task.as_str()), self.happened.clone());
-        let (task, checked) = (task.clone(), entry.file.has_check());
+        let (task, checked) = (task.clone(), entry.file.health.is_some());
         tokio::spawn(async move { shim::follow(&directory, task, checked, found, &sender).await });
     }
 
@@ -239,7 +240,25 @@ impl Executor {
         for effect in effects {
             self.carry_out(&task, effect, &mut reports);
         }
+        self.end_startup(&task);
         reports
+    }
+
+    /// A task that has started up gets its own size; what fails is tried again with the next event.
+    fn end_startup(&mut self, task: &TaskName) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        let Some(millis) = entry.file.startup_cpu_millis.filter(|_| entry.state.started_up(clock::boot_ms()))
+        else {
+            return;
+        };
+        if !matches!(entry.state, State::Running { .. }) {
+            return;
+        }
+        let size = Size { cpu_max_millis: entry.file.size.cpu_max_millis, ..Size::default() };
+        match self.resize(task, &size) {
+            Ok(_) => tracing::info!(%task, from = millis, to = ?size.cpu_max_millis, "has its own CPU quota"),
+            Err(error) => tracing::warn!(%task, %error, "still has the CPU quota of its start"),
+        }
     }
 
     fn carry_out(&mut self, task: &TaskName, effect: Effect, reports: &mut Vec<TaskEvent>) {
@@ -348,8 +367,21 @@ impl Executor {
         task: &TaskName,
         size: &Size,
     ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        let entry = self.tasks.get(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
-        Ok(self.cgroups.resize(&entry.file.path, size)?)
+        let entry = self.tasks.get_mut(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
+        let back = self.cgroups.resize(&entry.file.path, size)?;
+        let old = entry.file.size;
+        entry.file.size = Size {
+            cpu_weight: size.cpu_weight.or(old.cpu_weight),
+            cpu_max_millis: size.cpu_max_millis.or(old.cpu_max_millis),
+            memory_high_bytes: size.memory_high_bytes.or(old.memory_high_bytes),
+            memory_max_bytes: size.memory_max_bytes.or(old.memory_max_bytes),
+        };
+        if size.cpu_max_millis.is_some() {
+            entry.file.startup_cpu_millis = None;
+        }
+        // The limits are in force: an agent that starts anew must not take them back.
+        durable::write(&self.directory.join(task.as_str()).join("task.json"), &entry.file)?;
+        Ok(back)
     }
 
     /// Freezes or thaws; reads back.

@@ -324,7 +324,6 @@ impl Node {
             B::Ping(ping) => self.set_controller_clock(ping.controller_ms),
             B::Command(command) => self.command(command),
             B::Refusal(refusal) => self.lost(&format!("the autoscaler refuses: {}", refusal.why)),
-            B::Policy(_) => {}
         }
     }
 

@@ -32,6 +32,9 @@ pub enum Verb {
         parameters: BTreeMap<String, String>,
         /// Limits from the start.
         size: Size,
+        /// CPU quota until the task is healthy, thousandths of a core; `None` = that of `size` from the start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        startup_cpu_millis: Option<u32>,
     },
     /// Stop a task: SIGTERM, then SIGKILL after the grace.
     Stop {

@@ -20,8 +20,9 @@ pub enum Signal {
     QueueDelay,
     /// Requests waiting in the balancer now.
     BackendQueue,
-    /// Busy threads ÷ threads, over all replicas that take requests.
-    BusyThreads,
+    /// Requests that come and wait, against what the replicas carry within the target.
+    #[serde(alias = "busy_threads")]
+    Demand,
     /// CPU used ÷ CPU given, mean over the replicas.
     Cpu,
     /// Load expected when a replica that is started now would be ready.
@@ -39,7 +40,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Signal::QueueDelay => "queue delay",
             Signal::BackendQueue => "requests queued at the balancer",
-            Signal::BusyThreads => "busy threads",
+            Signal::Demand => "demand",
             Signal::Cpu => "CPU use",
             Signal::Forecast => "forecast load",
             Signal::Bounds => "bounds",

@@ -107,6 +107,9 @@ pub struct SizePolicy {
     /// Memory of one replica (memory.max).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// CPU of a replica until it is healthy for the first time; ≥ `cpu`. Absent = `cpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_cpu: Option<MilliCpu>,
 }
 
 /// Whether sizes are applied.

@@ -27,3 +27,17 @@ pub(crate) fn rss_kib(pid: u32) -> Result<u64> {
     let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
     rss.trim().trim_end_matches(" kB").parse().context("VmRSS")
 }
+
+/// CPU quota of a cgroup below `slice`, cores: its own `cpu.max`, or that of the v1 hierarchy with the same path; `None`
+/// when it has none.
+pub(crate) fn quota_cores(cgroup: &Path, slice: &Path) -> Option<f64> {
+    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<f64>().ok();
+    if let Ok(text) = fs::read_to_string(cgroup.join("cpu.max")) {
+        let (quota, period) = text.trim().split_once(' ')?;
+        return Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?);
+    }
+    let below = cgroup.strip_prefix(slice.parent()?).ok()?;
+    let v1 = Path::new("/sys/fs/cgroup/cpu").join(below);
+    let (quota, period) = (number(v1.join("cpu.cfs_quota_us"))?, number(v1.join("cpu.cfs_period_us"))?);
+    (quota > 0.0).then_some(quota / period)
+}

@@ -280,7 +280,12 @@ mod tests {
         assert!(refused(&stop, &Limits { acts: false, ..ok }).contains("only observes"));
         assert!(refused(&stop, &Limits { frozen: Some("audit"), ..ok }).contains("audit"));
         let start = |launcher: &str, size| Command {
-            verb: Verb::Start { launcher: launcher.parse().unwrap(), parameters: Default::default(), size },
+            verb: Verb::Start {
+                launcher: launcher.parse().unwrap(),
+                parameters: Default::default(),
+                size,
+                startup_cpu_millis: None,
+            },
             ..stop.clone()
         };
         assert!(refused(&start("sh", Size::default()), &ok).contains("launch.d"));

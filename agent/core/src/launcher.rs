@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::action::Size;
 use model::id::{LauncherName, TaskName, WorkloadName};
 use model::units::{Bytes, MilliCpu, Millis};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A launcher, as its file in `launch.d` says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -79,10 +79,13 @@ pub struct Limits {
     /// Memory (memory.max).
     #[serde(default)]
     pub memory: Option<Bytes>,
+    /// Most CPU that a controller may give a task until it is healthy; absent = all of the node's.
+    #[serde(default)]
+    pub startup_cpu: Option<MilliCpu>,
 }
 
 /// How a task's health is found: it is healthy when this succeeds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// `GET` of this URL (http, loopback) answers 2xx or 3xx.
@@ -100,7 +103,7 @@ pub struct Health {
 }
 
 /// Puma's control server of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PumaControl {
     /// Its address, on loopback.
@@ -132,8 +135,10 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// User to run as.
     pub user: Option<String>,
-    /// Limits from the start.
+    /// Limits, from the start or from when it is healthy.
     pub size: Size,
+    /// CPU quota until it is healthy, thousandths of a core, above that of `size`.
+    pub startup_cpu_millis: Option<u32>,
     /// Health check.
     pub health: Option<Health>,
     /// Puma's control server.
@@ -229,6 +234,15 @@ impl Launcher {
         texts.chain(health).chain(puma).map(String::as_str)
     }
 
+    /// The CPU quota until the task is healthy: what is asked, at most what the owner and the node (`cpu_millis`) allow;
+    /// `None` when that is no more than what the task is given anyway.
+    #[must_use]
+    pub fn startup(&self, asked: Option<u32>, given: Option<u32>, cpu_millis: u32) -> Option<u32> {
+        let most = self.limits.startup_cpu.map_or(cpu_millis, |limit| limit.0.min(cpu_millis));
+        let given = given.or(self.limits.cpu.map(|cpu| cpu.0))?;
+        asked.map(|asked| asked.min(most)).filter(|startup| *startup > given)
+    }
+
     /// Fills in the parameters of a start.
     ///
     /// # Errors
@@ -272,6 +286,7 @@ impl Launcher {
                 memory_max_bytes: size.memory_max_bytes.or(self.limits.memory.map(|m| m.0)),
                 ..size
             },
+            startup_cpu_millis: None,
             health: self.health.as_ref().map(|h| Health {
                 http: h.http.as_ref().map(fill),
                 tcp: h.tcp.as_ref().map(fill),
@@ -362,6 +377,19 @@ mod tests {
         assert!(start(&[("port", "9301")]).unwrap_err().to_string().contains("needs a value for \"size\""));
         let extra = [("port", "9301"), ("size", "small"), ("env", "x")];
         assert!(start(&extra).unwrap_err().to_string().contains("no parameter \"env\""));
+    }
+
+    #[test]
+    fn more_cpu_until_healthy_is_what_is_asked_within_what_owner_and_node_allow() {
+        let open = launcher();
+        assert_eq!(open.startup(Some(1_500), Some(300), 4_000), Some(1_500));
+        assert_eq!(open.startup(Some(9_000), Some(300), 4_000), Some(4_000), "the node has four");
+        assert_eq!(open.startup(Some(300), Some(300), 4_000), None, "no more than it is given");
+        assert_eq!(open.startup(Some(1_500), None, 4_000), None, "no quota, nothing to lift");
+        assert_eq!(open.startup(None, Some(300), 4_000), None);
+        let limits = Limits { startup_cpu: Some(MilliCpu(800)), cpu: Some(MilliCpu(200)), ..open.limits };
+        let bound = Launcher { limits, ..open };
+        assert_eq!(bound.startup(Some(1_500), None, 4_000), Some(800), "the owner's word");
     }
 
     #[test]

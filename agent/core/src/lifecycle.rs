@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const LINGER_MS: u64 = 3_000;
 /// Time between two kills of a task that does not die, ms.
 pub const KILL_AGAIN_MS: u64 = 1_000;
+/// A task that is not healthy after this long has no more CPU than one that is, ms: the autoscaler gives it up then.
+pub const STARTUP_LIMIT_MS: u64 = 120_000;
 /// Without a health check, a task counts as healthy after running this long, ms.
 pub const HEALTHY_AFTER_MS: u64 = 1_000;
 
@@ -221,6 +223,18 @@ impl State {
             State::Stopping { kill_at_ms } | State::Emptying { kill_at_ms, .. } => Some(*kill_at_ms),
             State::Lingering { remove_at_ms } => Some(*remove_at_ms),
             State::Starting | State::Running { .. } | State::Over => None,
+        }
+    }
+
+    /// It needs no more CPU than its size: it became healthy, or took too long to.
+    #[must_use]
+    pub fn started_up(&self, now_ms: u64) -> bool {
+        match self {
+            State::Starting => false,
+            State::Running { since_ms, healthy, .. } => {
+                *healthy == Some(true) || now_ms >= since_ms + STARTUP_LIMIT_MS
+            }
+            _ => true,
         }
     }
 

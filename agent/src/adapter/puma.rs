@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agent_core::launcher::PumaControl;
 use model::adapter::{AdapterReport, PumaReport};
 
 use super::{accept_queue, get};
@@ -12,9 +13,9 @@ const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Reads the task's Puma; `None` when the task has none.
 pub async fn read(file: &TaskFile) -> Option<AdapterReport> {
-    let (control, token, listener) = file.puma.as_ref()?;
+    let PumaControl { address, token, listener } = file.puma.as_ref()?;
     let query = token.as_ref().map(|t| format!("?token={t}")).unwrap_or_default();
-    let endpoint = format!("http://{control}/stats");
+    let endpoint = format!("http://{address}/stats");
     let answer = get(&format!("{endpoint}{query}"), TIMEOUT).await;
     let report = match answer {
         Ok((200, body)) => agent_core::puma::stats(&body, &file.task),

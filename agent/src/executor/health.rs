@@ -9,19 +9,23 @@ use tokio::sync::mpsc;
 use super::{Happened, TaskFile};
 use crate::adapter::get;
 
+/// Longest time between two checks of a task that was not healthy yet: what is ready is in use at once, and a refused
+/// connection costs a starting task nothing.
+const STARTING: Duration = Duration::from_millis(200);
+
 /// Checks until it is aborted.
 pub(super) async fn check(file: TaskFile, sender: mpsc::Sender<Happened>) {
+    let Some(health) = &file.health else { return };
     let (interval, timeout) =
-        (Duration::from_millis(file.health_ms.0), Duration::from_millis(file.health_ms.1));
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        (Duration::from_millis(health.interval.0), Duration::from_millis(health.timeout.0));
+    let mut started = false;
     loop {
-        ticks.tick().await;
-        let result = match (&file.health_http, &file.health_tcp) {
+        let result = match (&health.http, &health.tcp) {
             (Some(url), _) => http(url, timeout).await,
             (None, Some(address)) => tcp(address, timeout).await,
             (None, None) => return,
         };
+        started |= result.is_ok();
         let event = match result {
             Ok(()) => Event::CheckPassed,
             Err(why) => Event::CheckFailed { why },
@@ -29,6 +33,7 @@ pub(super) async fn check(file: TaskFile, sender: mpsc::Sender<Happened>) {
         if sender.send(Happened { task: file.task.clone(), event }).await.is_err() {
             return;
         }
+        tokio::time::sleep(if started { interval } else { interval.min(STARTING) }).await;
     }
 }
 

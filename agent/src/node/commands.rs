@@ -121,7 +121,9 @@ impl Node {
     }
 
     fn start(&mut self, command: &Command) -> Effect {
-        let Verb::Start { launcher, parameters, size } = &command.verb else { return failed("not a start") };
+        let Verb::Start { launcher, parameters, size, startup_cpu_millis } = &command.verb else {
+            return failed("not a start");
+        };
         if self.task_names().contains(&command.task) {
             return (OutcomeKind::Already, "it runs".to_owned(), self.address());
         }
@@ -129,7 +131,12 @@ impl Node {
             return failed("no such launcher");
         };
         let launch = match launcher.launch(&command.task, &command.workload, parameters, *size) {
-            Ok(launch) => launch,
+            Ok(mut launch) => {
+                let cpus = self.inventory.cpus.saturating_mul(1_000);
+                launch.startup_cpu_millis =
+                    launcher.startup(*startup_cpu_millis, launch.size.cpu_max_millis, cpus);
+                launch
+            }
             Err(why) => return (OutcomeKind::Refused, why.to_string(), BTreeMap::new()),
         };
         match self.executor.start(&command.task, &command.workload, command.generation, launch) {

@@ -28,7 +28,7 @@ use model::workload::{Mode, Workload, WorkloadKind};
 use crate::brain::Config;
 use crate::event::{BalancerDigest, Digest, Memory, Remembered, Time};
 use crate::forecast::{Forecast, Settings};
-use crate::horizontal::Capacity;
+use crate::horizontal::{Capacity, Work};
 use crate::hpa::Hpa;
 use crate::place::{Link, Node};
 use crate::replica::{Effect, Event, Limits, Why};
@@ -138,7 +138,7 @@ pub(crate) struct Controller {
 
 impl Controller {
     pub(crate) fn new(workload: Workload, config: &Config) -> Self {
-        let capacity = Capacity::new(threads(&workload));
+        let capacity = Capacity::new(threads(&workload), cores(&workload));
         let forecast = Forecast::new(forecast_settings(&workload, config));
         Self {
             wanted: workload.spec.replicas.min,
@@ -178,8 +178,9 @@ impl Controller {
 
     /// The specification was changed, or applied again.
     pub(crate) fn apply(&mut self, workload: Workload, config: &Config) {
-        if threads(&workload) != threads(&self.workload) {
-            self.capacity = Capacity::new(threads(&workload));
+        let can = |workload: &Workload| (threads(workload), cores(workload));
+        if can(&workload) != can(&self.workload) {
+            self.capacity = Capacity::new(threads(&workload), cores(&workload));
         }
         if workload.spec.behavior != self.workload.spec.behavior {
             self.forecast = Forecast::new(forecast_settings(&workload, config));
@@ -406,6 +407,11 @@ fn threads(workload: &Workload) -> u32 {
     workload.spec.rails.as_ref().map_or(1, |rails| rails.workers.saturating_mul(rails.threads).max(1))
 }
 
+/// The CPU quota of one replica, cores.
+fn cores(workload: &Workload) -> Option<f64> {
+    workload.spec.size.cpu.map(|cpu| f64::from(cpu.0) / 1_000.0)
+}
+
 /// Levels are smoothed over the time for which a need must be there, at least two rounds.
 fn smooth_ms(workload: &Workload, config: &Config) -> u64 {
     workload.spec.behavior.grow_after.0.clamp(2 * config.round_ms, 60_000)
@@ -426,7 +432,19 @@ fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
         ahead_ms: READY_MS,
         smooth_ms: smooth_ms(workload, config),
         budget: budget(config, READY_MS as f64),
-        // Half of what one replica has: under it, ratios are noise and one replica does anyway.
-        offset: 0.5 * f64::from(threads(workload)),
+        offset: 0.5
+            * one(workload, &Capacity::new(threads(workload), cores(workload)), Load::default().work()),
+    }
+}
+
+/// What one replica carries: requests per second (rails) or cores (service). Half of it is added to levels before ratios
+/// are taken: under that, ratios are noise and one replica does anyway.
+fn one(workload: &Workload, capacity: &Capacity, work: Work) -> f64 {
+    let spec = &workload.spec;
+    match spec.kind {
+        WorkloadKind::Rails => capacity.carries(1, work, crate::rails::target_ms(spec)),
+        WorkloadKind::Service => {
+            crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
+        }
     }
 }

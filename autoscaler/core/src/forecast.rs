@@ -17,6 +17,11 @@ use std::collections::VecDeque;
 use self::experts::Experts;
 pub use self::margin::Margin;
 
+/// Changes of the offset under this share are left out.
+const OFFSET_BAND: f64 = 0.25;
+/// Least level that is remembered: ratios need a level above zero.
+const LEAST: f64 = 1e-9;
+
 /// What a forecast is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
@@ -79,6 +84,28 @@ impl Forecast {
         self.settings.ahead_ms = ahead_ms;
         self.margin.budget(budget);
         self.experts.look_ahead(ahead_ms);
+    }
+
+    /// Adds this to each level from now on: what one replica carries was learned anew. What is remembered is moved along,
+    /// so that the change is no miss. Small changes are left out: each costs a pass over the memory.
+    pub fn offset(&mut self, offset: f64) {
+        let ratio = offset / self.settings.offset.max(1e-9);
+        if !offset.is_finite() || offset <= 0.0 || (1.0 - OFFSET_BAND..=1.0 + OFFSET_BAND).contains(&ratio) {
+            return;
+        }
+        let by = offset - self.settings.offset;
+        self.settings.offset = offset;
+        self.experts.shift(by);
+        for pending in &mut self.pending {
+            pending.expected = (pending.expected + by).max(LEAST);
+            pending.upper = (pending.upper + by).max(LEAST);
+            for said in &mut pending.said {
+                *said = (*said + by).max(LEAST);
+            }
+        }
+        if let Some(now) = &mut self.now {
+            (now.expected, now.upper) = ((now.expected + by).max(LEAST), (now.upper + by).max(LEAST));
+        }
     }
 
     /// The level was `level` in the step that ended at `at_ms`.
@@ -149,6 +176,25 @@ mod tests {
         assert_eq!(forecast.upper(), None);
         forecast.observe(15_000, 10.0);
         assert!(forecast.upper().unwrap() >= 10.0);
+    }
+
+    #[test]
+    fn another_offset_is_no_miss() {
+        let mut forecast = Forecast::new(settings(0.01));
+        let mut same = Forecast::new(Settings { offset: 20.0, ..settings(0.01) });
+        for step in 0..200u64 {
+            let level = 10.0 + (step % 7) as f64;
+            if step == 100 {
+                forecast.offset(20.0);
+            }
+            forecast.observe(step * 15_000, level);
+            same.observe(step * 15_000, level);
+            assert!(forecast.upper().unwrap() < 60.0, "{step}: {:?}", forecast.upper());
+        }
+        let (moved, fresh) = (forecast.expected().unwrap(), same.expected().unwrap());
+        assert!((moved - fresh).abs() < 0.05 * fresh, "{moved} {fresh}");
+        forecast.offset(f64::NAN);
+        assert_eq!(forecast.expected(), Some(moved));
     }
 
     /// On a noisy daily wave the upper forecast is passed about as often as the budget allows.

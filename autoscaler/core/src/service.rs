@@ -25,12 +25,12 @@ pub const PANIC: f64 = 0.97;
 
 /// Verb of a start.
 #[must_use]
-pub fn start(service: &ServiceSpec, size: Size, replica: &Replica) -> Verb {
+pub fn start(service: &ServiceSpec, size: Size, startup_cpu_millis: Option<u32>, replica: &Replica) -> Verb {
     let mut parameters = service.parameters.clone();
     if let Some(port) = replica.port {
         parameters.insert("port".to_owned(), port.to_string());
     }
-    Verb::Start { launcher: service.launcher.clone(), parameters, size }
+    Verb::Start { launcher: service.launcher.clone(), parameters, size, startup_cpu_millis }
 }
 
 /// What one replica is given, cores.
@@ -91,7 +91,8 @@ pub fn assess(
     }
     if said.utilisation >= PANIC && there > 0 {
         said.panic = true;
-        said.need = said.need.max(wanted + 1);
+        // One more than serves: not one more each time while those that were ordered are still on their way.
+        said.need = said.need.max(there + 1);
         said.grow.insert(0, Reason::Panic { signal: Signal::Cpu, level: said.utilisation });
     }
     said

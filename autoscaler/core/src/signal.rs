@@ -3,12 +3,17 @@
 //! Problem: a balancer's report is a snapshot of a few requests; acting on one is acting on noise, and a report that is
 //! repeated must not count twice. Method: each number is smoothed with one time constant, weighted by the time between
 //! reports, and keeps the age of what it came from. Service time follows from Little's law (busy threads ÷ requests per
-//! second): it needs nothing from the application. CPU is corrected for throttling: use under a quota is only a lower
-//! bound of demand, so the throttled share is added back. Bounds: no history beyond the smoothed values.
+//! second), CPU time per request likewise (cores ÷ requests per second): they need nothing from the application. Only
+//! replicas that take requests count, and what one request takes is learned only while none of them is cold: what a process
+//! burns while it boots is no demand. CPU is corrected for throttling: use
+//! under a quota is only a lower bound of demand, so the throttled share is added back. Bounds: no history beyond the
+//! smoothed values.
 
 use model::adapter::{BalancerReport, ServerState};
+use model::id::TaskName;
 
-use crate::event::{Digest, Time};
+use crate::event::{Digest, ReplicaDigest, Time};
+use crate::horizontal::Work;
 
 /// Service time before any was measured, ms: a common Rails action.
 const FIRST_SERVICE_MS: f64 = 50.0;
@@ -16,8 +21,16 @@ const FIRST_SERVICE_MS: f64 = 50.0;
 const CLEAR_MS: f64 = 5_000.0;
 /// Time constant of the service time, ms: long enough for tens of looks at busy threads, short beside a deployment.
 const SERVICE_SMOOTH_MS: f64 = 15_000.0;
-/// Bounds of a believable service time, ms.
+/// Bounds of a believable service time, and of CPU time per request, ms.
 const SERVICE_MS: (f64, f64) = (0.1, 60_000.0);
+/// Requests per second under which nothing can be said about one request.
+const LEAST_RATE: f64 = 0.1;
+/// The 95th percentile of an exponential wait, in means: ln 20 (the wait of those that wait in M/M/c is exponential).
+const P95_OF_MEAN: f64 = 2.995_732;
+/// Puma's workers report every 1–6 s (workloads.md); two of the longest intervals.
+const PUMA_MS: u64 = 12_000;
+/// Time constant of Puma's busy share, ms: a heartbeat is one look at a few threads.
+const PUMA_SMOOTH_MS: f64 = 6_000.0;
 /// A report that comes after a longer silence starts the smoothing anew, in time constants.
 const SILENCE: f64 = 10.0;
 
@@ -41,6 +54,17 @@ struct Mark {
     started_ms: u64,
 }
 
+/// Whether a replica's numbers are those of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmth {
+    /// It takes no requests.
+    Out,
+    /// It takes requests, and its last numbers may be of its start.
+    Cold,
+    /// Its numbers are of its requests.
+    Warm,
+}
+
 /// Load of one workload.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Load {
@@ -49,6 +73,10 @@ pub struct Load {
     busy: Smooth,
     /// Requests per second and busy threads over [`SERVICE_SMOOTH_MS`]: their ratio is the service time.
     slow: (Smooth, Smooth),
+    /// Cores of the replicas that take requests over the same time.
+    slow_cpu: Smooth,
+    /// What one request takes can be learned now.
+    learns: bool,
     delay: Smooth,
     /// Requests behind `delay` within the time constant, fading.
     delay_count: f64,
@@ -58,14 +86,30 @@ pub struct Load {
     pub queued: u64,
     /// Threads of the servers that are up.
     pub threads: u64,
+    /// Busy share of Puma's threads by its own count, over all replicas that take requests.
+    puma: Smooth,
+    puma_at: Option<Time>,
+    /// Connections in the kernel's accept queues of those replicas in the newest reports; `None` when none was read.
+    pub accept_queue: Option<u64>,
     /// Memory of all replicas, bytes.
     pub memory_bytes: Option<u64>,
 }
 
 impl Load {
-    /// Takes a digest. True when the balancer's report was a new one.
-    pub fn observe(&mut self, digest: &Digest, smooth_ms: u64, now: Time) -> bool {
-        self.replicas(digest, smooth_ms, now);
+    /// Takes a digest; `warmth` says of a replica whether it takes requests, and is warm. True when the balancer's report was a new one.
+    pub fn observe(
+        &mut self,
+        digest: &Digest,
+        warmth: impl Fn(&TaskName) -> Warmth,
+        smooth_ms: u64,
+        now: Time,
+    ) -> bool {
+        let is = |replica: &ReplicaDigest, which: Warmth| warmth(&replica.task) == which;
+        let warm: Vec<&ReplicaDigest> = digest.replicas.iter().filter(|r| is(r, Warmth::Warm)).collect();
+        self.learns = !warm.is_empty() && !digest.replicas.iter().any(|r| is(r, Warmth::Cold));
+        self.replicas(&warm, smooth_ms, now);
+        self.pumas(&warm, now);
+        self.memory_bytes = digest.replicas.iter().filter_map(|r| r.memory_bytes).reduce(|a, b| a + b);
         let Some(balancer) = &digest.balancer else { return false };
         let at = Time(now.0.saturating_sub(balancer.age_ms));
         self.report(&balancer.report, at, smooth_ms)
@@ -83,6 +127,12 @@ impl Load {
         self.busy.0
     }
 
+    /// Busy share of Puma's threads by its own, slow count.
+    #[must_use]
+    pub fn puma_busy(&self) -> Option<f64> {
+        self.puma.0
+    }
+
     /// Queue delay, 95th percentile, ms; `None` when no request was measured lately.
     #[must_use]
     pub fn delay_p95_ms(&self) -> Option<f64> {
@@ -96,23 +146,24 @@ impl Load {
         self.cpu.0
     }
 
-    /// Mean service time of a request, ms.
+    /// What one request takes.
     #[must_use]
-    pub fn service_ms(&self) -> f64 {
-        match (self.slow.1.0, self.slow.0.0) {
-            (Some(busy), Some(rate)) if rate > 0.1 && busy > 0.0 => {
-                (busy / rate * 1_000.0).clamp(SERVICE_MS.0, SERVICE_MS.1)
-            }
-            _ => FIRST_SERVICE_MS,
+    pub fn work(&self) -> Work {
+        let rate = self.slow.0.0.filter(|rate| *rate > LEAST_RATE);
+        let per_request =
+            |amount: f64, rate: f64| (amount / rate * 1_000.0).clamp(SERVICE_MS.0, SERVICE_MS.1);
+        let busy = self.slow.1.0.filter(|busy| *busy > 0.0);
+        Work {
+            service_ms: rate.zip(busy).map_or(FIRST_SERVICE_MS, |(rate, busy)| per_request(busy, rate)),
+            cpu_ms: rate.zip(self.slow_cpu.0).map(|(rate, cores)| per_request(cores, rate)),
         }
     }
 
-    /// Demand for threads, erlangs: requests per second times their service time (a count, so less noisy than a look at
-    /// busy threads), and the threads that it takes to clear the waiting ones within [`CLEAR_MS`].
+    /// Demand, requests per second: those that come, and those that wait already and should be gone within
+    /// [`CLEAR_MS`].
     #[must_use]
-    pub fn erlangs(&self) -> Option<f64> {
-        let coming = self.rate.0.map(|rate| rate * self.service_ms() / 1_000.0).or(self.busy.0);
-        coming.map(|coming| coming + self.queued as f64 * self.service_ms() / CLEAR_MS)
+    pub fn demand(&self) -> Option<f64> {
+        self.rate.0.map(|rate| rate + self.queued as f64 * 1_000.0 / CLEAR_MS)
     }
 
     fn report(&mut self, report: &BalancerReport, at: Time, smooth_ms: u64) -> bool {
@@ -139,36 +190,78 @@ impl Load {
         let weight = if constants > SILENCE { 1.0 } else { 1.0 - (-constants).exp() };
         self.busy.take(active, weight);
         let slow = 1.0 - (-ms / SERVICE_SMOOTH_MS).exp();
-        self.slow.1.take(active, slow);
+        if self.learns {
+            self.slow.1.take(active, slow);
+        }
         if before.started_ms == mark.started_ms && mark.requests >= before.requests {
             let rate = (mark.requests - before.requests) as f64 * 1_000.0 / ms;
             self.rate.take(rate, weight);
             // `stot` counts a request when it comes: what was done is that less what came to wait.
             let done = rate - (waiting as f64 - waited as f64) * 1_000.0 / ms;
-            self.slow.0.take(done.max(0.0), slow);
+            if self.learns {
+                self.slow.0.take(done.max(0.0), slow);
+            }
         }
         self.delay_count *= (-constants).exp();
-        if let Some(delay) = report.queue_delay.filter(|q| q.count > 0 && q.p95_ms.is_finite()) {
-            let count = delay.count as f64;
+        let measured = report.queue_delay.filter(|q| q.count > 0 && q.p95_ms.is_finite());
+        let measured = measured.map(|delay| (delay.p95_ms.max(0.0), delay.count as f64));
+        if let Some((p95_ms, count)) = measured.or_else(|| self.delay_of_queues(ms)) {
             self.delay_count += count;
-            self.delay.take(delay.p95_ms.max(0.0), count / self.delay_count);
+            self.delay.take(p95_ms, count / self.delay_count);
         }
         true
     }
 
-    fn replicas(&mut self, digest: &Digest, smooth_ms: u64, now: Time) {
-        let known = digest.replicas.iter().filter_map(|replica| {
+    /// The delay that the queues show where no request's own was measured (no log, or nothing ended): Little's law over
+    /// balancer and kernel; and how many requests that is about. Without the kernel's queue there is no such number: a
+    /// balancer that does not limit its servers hides the wait there.
+    fn delay_of_queues(&self, ms: f64) -> Option<(f64, f64)> {
+        let (accepted, rate) = (self.accept_queue?, self.rate.0.filter(|rate| *rate > LEAST_RATE)?);
+        let mean_ms = (self.queued + accepted) as f64 / rate * 1_000.0;
+        Some((mean_ms * P95_OF_MEAN, rate * ms / 1_000.0))
+    }
+
+    fn pumas(&mut self, warm: &[&ReplicaDigest], now: Time) {
+        let ms = self.puma_at.map_or(u64::MAX, |at| now.since(at)) as f64;
+        let weight = 1.0 - (-ms / PUMA_SMOOTH_MS).exp();
+        self.puma_at = Some(now);
+        let reports = || {
+            warm.iter()
+                .filter_map(|r| r.puma.as_ref())
+                .filter(|(_, age)| *age <= PUMA_MS)
+                .map(|(puma, _)| puma)
+        };
+        self.accept_queue =
+            reports().filter_map(|puma| puma.accept_queue.map(u64::from)).reduce(|a, b| a + b);
+        let (busy, threads) = reports().fold((0u32, 0u32), |(busy, threads), puma| {
+            (busy.saturating_add(puma.busy_threads), threads.saturating_add(puma.max_threads))
+        });
+        if threads > 0 {
+            self.puma.take(f64::from(busy) / f64::from(threads), weight);
+        } else {
+            self.puma = Smooth::default();
+        }
+    }
+
+    fn replicas(&mut self, warm: &[&ReplicaDigest], smooth_ms: u64, now: Time) {
+        let (mut wanted, mut used, mut n) = (0.0, 0.0, 0u32);
+        for replica in warm {
+            let Some(cores) = replica.cpu_cores.filter(|cores| cores.is_finite()) else { continue };
             // A throttled task wanted at least as much again as it was held back, up to twice its use.
             let held = replica.throttled_ratio.unwrap_or(0.0).clamp(0.0, 0.5);
-            replica.cpu_cores.filter(|c| c.is_finite()).map(|cores| cores.max(0.0) / (1.0 - held))
-        });
-        let (sum, n) = known.fold((0.0, 0u32), |(sum, n), cores| (sum + cores, n + 1));
+            wanted += cores.max(0.0) / (1.0 - held);
+            used += cores.max(0.0);
+            n += 1;
+        }
         if n > 0 {
             let ms = self.cpu_at.map_or(u64::MAX, |at| now.since(at)) as f64;
-            self.cpu.take(sum, 1.0 - (-ms / smooth_ms.max(1) as f64).exp());
+            self.cpu.take(wanted, 1.0 - (-ms / smooth_ms.max(1) as f64).exp());
+            // Used, not wanted: what a request takes is the same when it has to wait for it.
+            if self.learns {
+                self.slow_cpu.take(used, 1.0 - (-ms / SERVICE_SMOOTH_MS).exp());
+            }
             self.cpu_at = Some(now);
         }
-        self.memory_bytes = digest.replicas.iter().filter_map(|r| r.memory_bytes).reduce(|a, b| a + b);
     }
 }
 
@@ -182,7 +275,7 @@ mod tests {
         let quantile = |p95_ms| Quantiles { count: 10, p50_ms: 0.0, p95_ms, p99_ms: p95_ms, max_ms: p95_ms };
         Digest {
             workload: "web".parse().unwrap(),
-            replicas: vec![],
+            replicas: vec![ReplicaDigest { cpu_cores: None, ..replica(("web-1", 0.0)) }],
             balancer: Some(BalancerDigest {
                 node: "a".parse().unwrap(),
                 age_ms,
@@ -213,10 +306,12 @@ mod tests {
     fn rates_come_from_totals_and_service_time_from_littles_law() {
         let mut load = Load::default();
         for second in 0..20u64 {
-            assert!(load.observe(&digest(second * 40, 2, 0, Some(3.0), 0), 2_000, Time(second * 1_000)));
+            let digest = digest(second * 40, 2, 0, Some(3.0), 0);
+            assert!(load.observe(&digest, warm, 2_000, Time(second * 1_000)));
         }
         assert!((load.rate().unwrap() - 40.0).abs() < 1e-9);
-        assert!((load.service_ms() - 50.0).abs() < 1e-9);
+        assert!((load.work().service_ms - 50.0).abs() < 1e-9);
+        assert_eq!(load.work().cpu_ms, None, "no samples of replicas, no CPU time per request");
         assert_eq!(load.delay_p95_ms(), Some(3.0));
         assert_eq!(load.threads, 4);
     }
@@ -224,12 +319,49 @@ mod tests {
     #[test]
     fn a_report_seen_twice_counts_once_and_a_restarted_balancer_gives_no_negative_rate() {
         let mut load = Load::default();
-        assert!(load.observe(&digest(0, 1, 0, None, 0), 1_000, Time(1_000)));
-        assert!(!load.observe(&digest(0, 1, 0, None, 1_000), 1_000, Time(2_000)));
-        assert!(load.observe(&digest(30, 1, 5, None, 0), 1_000, Time(3_000)));
+        assert!(load.observe(&digest(0, 1, 0, None, 0), warm, 1_000, Time(1_000)));
+        assert!(!load.observe(&digest(0, 1, 0, None, 1_000), warm, 1_000, Time(2_000)));
+        assert!(load.observe(&digest(30, 1, 5, None, 0), warm, 1_000, Time(3_000)));
         assert_eq!(load.rate(), Some(15.0));
-        assert!(load.observe(&digest(3, 1, 5, None, 0), 1_000, Time(4_000)));
+        assert!(load.observe(&digest(3, 1, 5, None, 0), warm, 1_000, Time(4_000)));
         assert_eq!(load.rate(), Some(15.0), "totals fell: no rate from that pair");
-        assert!(load.erlangs().is_some_and(|e| e > 0.5 && e < 2.0), "{:?}", load.erlangs());
+        assert_eq!(load.demand(), Some(16.0), "15 that come, 5 that wait within five seconds");
+    }
+
+    #[test]
+    fn cpu_time_per_request_is_that_of_replicas_that_take_requests() {
+        let mut load = Load::default();
+        for second in 0..40u64 {
+            let mut digest = digest(second * 40, 2, 0, None, 0);
+            // One serves at 7 ms a request and one boots with a whole core.
+            digest.replicas = [("web-1", 0.28), ("web-2", 1.0)].map(replica).to_vec();
+            let warmth = |task: &TaskName| match (task.as_str(), second) {
+                ("web-1", _) => Warmth::Warm,
+                (_, ..30) => Warmth::Out,
+                // It takes requests now, and the last sample was of its start.
+                _ => Warmth::Cold,
+            };
+            load.observe(&digest, warmth, 2_000, Time(second * 1_000));
+        }
+        assert!(load.work().cpu_ms.is_some_and(|ms| (ms - 7.0).abs() < 0.01), "{:?}", load.work());
+        assert!(load.cpu_cores().is_some_and(|cores| (cores - 0.28).abs() < 1e-9));
+    }
+
+    fn warm(_: &TaskName) -> Warmth {
+        Warmth::Warm
+    }
+
+    fn replica((task, cores): (&str, f64)) -> ReplicaDigest {
+        ReplicaDigest {
+            task: task.parse().unwrap(),
+            node: "a".parse().unwrap(),
+            age_ms: Some(0),
+            cpu_cores: Some(cores),
+            throttled_ratio: None,
+            run_delay_mean_seconds: None,
+            memory_bytes: None,
+            oom_kills: None,
+            puma: None,
+        }
     }
 }

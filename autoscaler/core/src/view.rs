@@ -69,17 +69,17 @@ pub struct LoadView {
     pub queue_delay_p95_ms: Option<f64>,
     /// Requests queued now.
     pub queued: Option<u64>,
-    /// Busy threads ÷ threads (rails) or CPU used ÷ given (service).
+    /// Busy share of what is there: of threads or of the CPU given, whichever is tighter (rails), or of the CPU given (service).
     pub utilisation: Option<f64>,
     /// CPU of all replicas, cores.
     pub cpu_cores: Option<f64>,
     /// Memory of all replicas, bytes.
     pub memory_bytes: Option<u64>,
-    /// Load now, in units of `capacity`.
+    /// Load now: requests per second (rails) or cores (service).
     pub load: Option<f64>,
     /// Load expected when a replica that is started now would be ready, at the quantile of the risk.
     pub forecast: Option<f64>,
-    /// Load that one replica carries at the target.
+    /// Load that one replica carries at the target, in the same unit.
     pub capacity: Option<f64>,
     /// Time from an order to a ready replica, ms, as measured.
     pub ready_after_ms: u64,

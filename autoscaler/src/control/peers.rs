@@ -43,8 +43,6 @@ pub enum ToAgent {
     Credit(u32),
     /// An order.
     Command(Box<Command>),
-    /// The balancers that the agents read: workload, socket, backend.
-    Policy(Vec<(String, String, String)>),
     /// A sign of life with controller time.
     Ping(Time),
     /// Why the stream is closed.
@@ -87,7 +85,7 @@ impl Outbox {
     }
 }
 
-/// A session that was admitted; its welcome and the first policy are in its outbox.
+/// A session that was admitted; its welcome is in its outbox.
 #[derive(Debug)]
 pub struct Admission {
     /// Its identity.
@@ -269,10 +267,8 @@ impl Control {
             acknowledged,
             interval_ms: u32::try_from(self.settings.round_ms).unwrap_or(1000),
         };
-        let policy = self.policy();
         if let Some(peer) = self.peers.get_mut(session) {
             peer.put(ToAgent::Welcome(welcome));
-            peer.put(ToAgent::Policy(policy));
         }
         self.metrics.agents.set(i64::try_from(self.peers.count()).unwrap_or(i64::MAX));
         tracing::info!(%node, tier = %hello.inventory.tier, tasks = hello.tasks.len(), "agent connected");
@@ -331,16 +327,5 @@ impl Control {
             }
             Said::Report(report) => self.fleet.report(&node, report, now),
         }
-    }
-
-    /// Which balancers the agents read: those of all specifications; an agent reads what is on its own host.
-    pub(super) fn policy(&self) -> Vec<(String, String, String)> {
-        self.brain
-            .specs()
-            .filter_map(|workload| {
-                let balancer = &workload.spec.rails.as_ref()?.balancer;
-                Some((workload.name.to_string(), balancer.haproxy.clone(), balancer.backend.clone()))
-            })
-            .collect()
     }
 }

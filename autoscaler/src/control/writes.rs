@@ -5,7 +5,7 @@ use model::id::WorkloadName;
 use model::workload::Workload;
 use tokio::sync::oneshot;
 
-use super::{Control, ToAgent};
+use super::Control;
 use crate::store::{SpecRow, StoreError};
 
 /// A change.
@@ -196,8 +196,6 @@ impl Control {
             });
             let _ = reply.send(answer);
         }
-        let policy = ToAgent::Policy(self.policy());
-        self.peers.send_all(&policy);
     }
 
     /// Nothing was made durable: says so to everybody who waited.

@@ -257,12 +257,6 @@ fn message(message: ToAgent) -> Result<pb::ControllerMessage, Status> {
         ToAgent::Ack(seq) => down::Body::Ack(pb::Ack { seq }),
         ToAgent::Credit(bytes) => down::Body::Credit(pb::Credit { bytes }),
         ToAgent::Command(command) => down::Body::Command((*command).into()),
-        ToAgent::Policy(balancers) => down::Body::Policy(pb::Policy {
-            balancers: balancers
-                .into_iter()
-                .map(|(workload, socket, backend)| pb::BalancerPolicy { workload, socket, backend })
-                .collect(),
-        }),
         ToAgent::Ping(now) => down::Body::Ping(pb::Ping { controller_ms: now.0 }),
         ToAgent::Refusal(why) => down::Body::Refusal(pb::Refusal { why: convert::fit(why) }),
     };

@@ -146,6 +146,15 @@ pub(super) fn size(read: SizePolicy, s: &Section<'_>, faults: &mut Faults<'_>) {
         let message = format!("{memory} is not a sensible amount of memory for one replica");
         s.fault("memory", message, "from 4Mi to 64Ti; `512Mi` has its unit behind the number", faults);
     }
+    if let Some(startup) = read.startup_cpu {
+        if startup.0 > MOST_CPU {
+            let message = format!("{startup} is not a sensible amount of CPU for one replica");
+            s.fault("startupCpu", message, "at most 4096", faults);
+        } else if read.cpu.is_none_or(|cpu| startup < cpu) {
+            let message = "`startupCpu` must be at least `cpu`: it is what a replica has until it is healthy";
+            s.fault("startupCpu", message.to_owned(), "for example cpu: 500m and startupCpu: 2", faults);
+        }
+    }
 }
 
 pub(super) fn rails(read: &RailsSpec, s: &Section<'_>, faults: &mut Faults<'_>) {

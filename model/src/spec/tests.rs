@@ -117,6 +117,8 @@ fn each_rule_names_its_field_and_says_what_to_do() {
         ("max: 20", "max: 2000000", "spec.replicas.max", "more than"),
         ("min: 2", "min: 0", "spec.replicas.min", "at least one"),
         ("cpu: 1500m", "cpu: 1m", "spec.size.cpu", "sensible"),
+        ("cpu: 1500m", "cpu: 1500m, startupCpu: 1", "spec.size.startupCpu", "at least `cpu`"),
+        ("cpu: 1500m,", "startupCpu: 2,", "spec.size.startupCpu", "at least `cpu`"),
         ("20ms", "9h", "spec.target.queueDelayP95", "between"),
         ("/run/haproxy/admin.sock", "/run/../etc", "spec.rails.balancer.haproxy", "absolute path"),
         ("threads: 5", "ports: { from: 65000, span: 400 }", "spec.rails.ports.span", "beyond 65535"),

@@ -82,11 +82,12 @@ impl Read for Target {
 
 impl Read for SizePolicy {
     fn read(node: &Node, path: &str, faults: &mut Faults<'_>) -> Option<Self> {
-        let s = Section::open(node, path, &["mode", "cpu", "memory"], faults)?;
+        let s = Section::open(node, path, &["mode", "cpu", "memory", "startupCpu"], faults)?;
         let read = Self {
             mode: s.or("mode", SizeMode::default(), faults),
             cpu: s.optional("cpu", faults),
             memory: s.optional("memory", faults),
+            startup_cpu: s.optional("startupCpu", faults),
         };
         check::size(read, &s, faults);
         Some(read)

@@ -54,6 +54,7 @@ fn verb(m: pb::command::Verb) -> Result<Verb, WireError> {
                 launcher: name("launcher", &s.launcher)?,
                 parameters: parameters.collect::<Result<BTreeMap<_, _>, WireError>>()?,
                 size: s.size.map(size).unwrap_or_default(),
+                startup_cpu_millis: s.startup_cpu_millis,
             }
         }
         Pb::Stop(s) => Verb::Stop { grace_ms: s.grace_ms },
@@ -100,10 +101,11 @@ fn verb_to_pb(verb: Verb) -> pb::command::Verb {
     use pb::balancer_verb::Step;
     use pb::command::Verb as Pb;
     match verb {
-        Verb::Start { launcher, parameters, size } => Pb::Start(pb::Start {
+        Verb::Start { launcher, parameters, size, startup_cpu_millis } => Pb::Start(pb::Start {
             launcher: launcher.to_string(),
             parameters: parameters.into_iter().map(|(k, v)| (fit(k), fit(v))).collect(),
             size: Some(size_to_pb(size)),
+            startup_cpu_millis,
         }),
         Verb::Stop { grace_ms } => Pb::Stop(pb::Stop { grace_ms }),
         Verb::Resize { size } => Pb::Resize(size_to_pb(size)),

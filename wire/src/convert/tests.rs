@@ -28,7 +28,12 @@ fn every_verb_survives_the_wire() {
     let add = BalancerStep::Add { host: "127.0.0.1".to_owned(), port: 9300, check_port: 9400, limit: 8 };
     let parameters = BTreeMap::from([("port".to_owned(), "9300".to_owned())]);
     for verb in [
-        Verb::Start { launcher: "puma-web".parse().unwrap(), parameters, size },
+        Verb::Start {
+            launcher: "puma-web".parse().unwrap(),
+            parameters,
+            size,
+            startup_cpu_millis: Some(2_000),
+        },
         Verb::Stop { grace_ms: 30_000 },
         Verb::Resize { size },
         Verb::Freeze,

@@ -26,7 +26,7 @@ pub mod agent_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
-    #[prost(oneof = "controller_message::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "controller_message::Body", tags = "1, 2, 3, 4, 6, 7")]
     pub body: ::core::option::Option<controller_message::Body>,
 }
 /// Nested message and enum types in `ControllerMessage`.
@@ -41,8 +41,6 @@ pub mod controller_message {
         Credit(super::Credit),
         #[prost(message, tag = "4")]
         Command(super::Command),
-        #[prost(message, tag = "5")]
-        Policy(super::Policy),
         #[prost(message, tag = "6")]
         Ping(super::Ping),
         #[prost(message, tag = "7")]
@@ -417,21 +415,6 @@ pub struct Refusal {
     #[prost(string, tag = "1")]
     pub why: ::prost::alloc::string::String,
 }
-/// Adapters that this agent runs: which endpoints on its own host it reads.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Policy {
-    #[prost(message, repeated, tag = "1")]
-    pub balancers: ::prost::alloc::vec::Vec<BalancerPolicy>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BalancerPolicy {
-    #[prost(string, tag = "1")]
-    pub workload: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub socket: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub backend: ::prost::alloc::string::String,
-}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
     #[prost(uint64, tag = "1")]
@@ -481,6 +464,9 @@ pub struct Start {
     >,
     #[prost(message, optional, tag = "3")]
     pub size: ::core::option::Option<Size>,
+    /// CPU quota until the task is healthy, thousandths of a core; absent = that of size from the start.
+    #[prost(uint32, optional, tag = "4")]
+    pub startup_cpu_millis: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stop {

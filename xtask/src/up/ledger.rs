@@ -16,7 +16,7 @@ pub(super) struct Kernel {
     pub(super) finals: BTreeMap<u64, u64>,
     /// CPU seconds used by replicas during the day.
     pub(super) used: f64,
-    /// CPU seconds given to them: quota × time with a live process.
+    /// CPU seconds given to them: the quota in force (more while they start) × time with a live process.
     pub(super) given: f64,
     /// Most replicas at once.
     pub(super) peak: usize,
@@ -46,8 +46,8 @@ impl Ledger {
         let (shared, ended) = (Arc::clone(&state), Arc::clone(&over));
         let reader = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                let now = tasks(&slice);
-                shared.lock().unwrap_or_else(PoisonError::into_inner).take(&now, quota_cores);
+                let now = tasks(&slice, quota_cores);
+                shared.lock().unwrap_or_else(PoisonError::into_inner).take(&now);
                 std::thread::sleep(EVERY);
             }
         });
@@ -75,11 +75,12 @@ impl Ledger {
 }
 
 impl State {
-    fn take(&mut self, tasks: &[(u64, bool, u64)], quota_cores: f64) {
+    fn take(&mut self, tasks: &[Task]) {
         let now = Instant::now();
         let elapsed = self.at.replace(now).map_or(0.0, |at| now.duration_since(at).as_secs_f64());
-        let live = tasks.iter().filter(|(_, live, _)| *live).count();
-        for (id, live, total_us) in tasks {
+        let live = tasks.iter().filter(|task| task.live).count();
+        let given: f64 = tasks.iter().filter(|task| task.live).map(|task| task.quota_cores).sum();
+        for Task { id, live, total_us, .. } in tasks {
             let before = self.last.insert(*id, *total_us).unwrap_or(0);
             if self.counting {
                 self.kernel.used += total_us.saturating_sub(before) as f64 / 1e6;
@@ -91,14 +92,26 @@ impl State {
         }
         if self.counting {
             self.kernel.seconds += elapsed;
-            self.kernel.given += live as f64 * quota_cores * elapsed;
+            self.kernel.given += given * elapsed;
             self.kernel.peak = self.kernel.peak.max(live);
         }
     }
 }
 
-/// Every task below `slice/<workload>`: inode, has live processes, CPU total in µs.
-fn tasks(slice: &Path) -> Vec<(u64, bool, u64)> {
+/// One task's cgroup at one time.
+struct Task {
+    /// Its inode.
+    id: u64,
+    /// It has live processes.
+    live: bool,
+    /// CPU total, µs.
+    total_us: u64,
+    /// CPU quota in force, cores.
+    quota_cores: f64,
+}
+
+/// Every task below `slice/<workload>`; where no quota can be read it counts with `usual`.
+fn tasks(slice: &Path, usual: f64) -> Vec<Task> {
     let directories = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
         entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
@@ -106,12 +119,13 @@ fn tasks(slice: &Path) -> Vec<(u64, bool, u64)> {
     directories(slice)
         .iter()
         .flat_map(|workload| directories(workload))
-        .filter_map(|task| read(&task))
+        .filter_map(|task| read(&task, slice, usual))
         .collect()
 }
 
-fn read(task: &Path) -> Option<(u64, bool, u64)> {
+fn read(task: &Path, slice: &Path, usual: f64) -> Option<Task> {
     let id = std::fs::metadata(task).ok()?.ino();
     let live = std::fs::read_to_string(task.join("cgroup.events")).ok()?.contains("populated 1");
-    Some((id, live, crate::cgroup::cpu_us(task).ok()?))
+    let quota_cores = crate::cgroup::quota_cores(task, slice).unwrap_or(usual);
+    Some(Task { id, live, total_us: crate::cgroup::cpu_us(task).ok()?, quota_cores })
 }

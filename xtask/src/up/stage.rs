@@ -15,6 +15,8 @@ use nix::unistd::Pid;
 
 /// CPU of one replica, thousandths of a core: small, so that a small machine can show several.
 const REPLICA_MILLIS: u32 = 300;
+/// CPU of a replica until it answers its health check: one core, as a start on an ordinary machine has.
+const STARTUP_MILLIS: u32 = 1_000;
 const THREADS: u32 = 3;
 pub(super) const MIN_REPLICAS: u32 = 2;
 const MAX_REPLICAS: u32 = 5;
@@ -183,7 +185,7 @@ spec:
   type: rails
   replicas: {{ min: {MIN_REPLICAS}, max: {MAX_REPLICAS} }}
   target: {{ queueDelayP95: 100ms }}
-  size: {{ mode: recommend, cpu: {REPLICA_MILLIS}m, memory: 512Mi }}
+  size: {{ mode: recommend, cpu: {REPLICA_MILLIS}m, startupCpu: {STARTUP_MILLIS}m, memory: 512Mi }}
   mode: auto
   rails:
     balancer: {{ haproxy: {sock}, backend: web }}

@@ -10,6 +10,7 @@ use crate::brain::Config;
 use crate::event::{Digest, RunningTask, Time};
 use crate::replica::{Event, State};
 use crate::rollout::Replica;
+use crate::signal::Warmth;
 
 /// Numbers that a name may lie above the newest one and still be believed: a store that was lost is adopted from, a
 /// name that somebody made up does not use up the numbers.
@@ -121,9 +122,18 @@ impl Controller {
     }
 
     pub(crate) fn digest(&mut self, digest: Digest, config: &Config, now: Time) {
-        let fresh_report = self.load.observe(&digest, smooth_ms(&self.workload, config), now);
-        let level = if self.balanced() { self.load.erlangs() } else { self.load.cpu_cores() };
+        let warmth = |task: &TaskName| match self.replicas.get(task) {
+            Some(replica) if replica.state.serves() => {
+                // Two rounds: then the last sample's interval lies wholly behind its start.
+                let warm = replica.up_at.is_some_and(|at| now.since(at) >= 2 * config.round_ms);
+                if warm { Warmth::Warm } else { Warmth::Cold }
+            }
+            _ => Warmth::Out,
+        };
+        let fresh_report = self.load.observe(&digest, warmth, smooth_ms(&self.workload, config), now);
+        let level = if self.balanced() { self.load.demand() } else { self.load.cpu_cores() };
         self.forecast.look_ahead(self.ready_ms as u64, super::budget(config, self.ready_ms));
+        self.forecast.offset(0.5 * super::one(&self.workload, &self.capacity, self.load.work()));
         let stale = digest.balancer.as_ref().is_some_and(|b| b.age_ms > Self::stale_ms(config));
         // Without a replica that takes requests, what is measured is not the load.
         let measured = !stale && self.replicas.values().any(|r| r.state.serves());

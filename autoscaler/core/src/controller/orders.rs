@@ -65,9 +65,10 @@ impl Controller {
             memory_max_bytes: spec.size.memory.map(|memory| memory.0),
             ..Size::default()
         };
+        let startup = spec.size.startup_cpu.map(|cpu| cpu.0);
         match (&spec.rails, &spec.service) {
-            (Some(rails), _) => Some(rails::start(rails, size, replica)),
-            (None, Some(service)) => Some(service::start(service, size, replica)),
+            (Some(rails), _) => Some(rails::start(rails, size, startup, replica)),
+            (None, Some(service)) => Some(service::start(service, size, startup, replica)),
             (None, None) => None,
         }
     }

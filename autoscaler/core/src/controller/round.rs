@@ -19,7 +19,7 @@ use crate::place::Link;
 use crate::replica::State;
 use crate::{rails, service};
 
-/// Learning rate of the efficiency of a thread, per round: a mistake is halved in about half a minute.
+/// Learning rate of the efficiency, per round: a mistake is halved in about half a minute.
 const LEARN: f64 = 0.02;
 
 /// Everything that goes into a decision, for its hash.
@@ -188,11 +188,11 @@ impl Controller {
     fn learn(&mut self, serving: usize, context: &Context<'_>) {
         let fresh = self.balancer().is_some_and(|b| b.age_ms <= Self::stale_ms(context.config));
         let rising = self.replicas.values().any(|r| matches!(r.state, State::Settle { .. }));
-        let (Some(busy), Some(p95_ms)) = (self.load.busy(), self.load.delay_p95_ms()) else { return };
+        let (Some(rate), Some(p95_ms)) = (self.load.rate(), self.load.delay_p95_ms()) else { return };
         if fresh && !rising && serving > 0 {
             let target = rails::target_ms(&self.workload.spec);
             let serving = u32::try_from(serving).unwrap_or(u32::MAX);
-            self.capacity.learn(serving, busy, self.load.service_ms(), p95_ms, target, LEARN);
+            self.capacity.learn(serving, rate, self.load.work(), p95_ms, target, LEARN);
         }
     }
 

@@ -59,15 +59,15 @@ impl Controller {
         let balanced = self.balanced();
         let there = f64::from(self.number(|r| r.state.serves()).max(1));
         let spec = &self.workload.spec;
-        let service = self.load.service_ms();
+        let work = self.load.work();
         let target = crate::rails::target_ms(spec);
         let serving = self.number(|r| r.state.serves()).max(1);
         let capacity = if balanced {
-            self.capacity.carries(serving, service, target) / f64::from(serving)
+            self.capacity.carries(serving, work, target) / f64::from(serving)
         } else {
             crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
         };
-        let busy = self.load.busy().map(|busy| busy / (self.load.threads.max(1) as f64));
+        let busy = self.load.busy().map(|_| crate::rails::utilisation(&self.load, &self.capacity, serving));
         let cpu = self.load.cpu_cores().map(|cpu| cpu / (crate::service::cores(spec) * there));
         LoadView {
             requests_per_second: self.load.rate(),
@@ -76,7 +76,7 @@ impl Controller {
             utilisation: if balanced { busy } else { cpu },
             cpu_cores: self.load.cpu_cores(),
             memory_bytes: self.load.memory_bytes,
-            load: if balanced { self.load.erlangs() } else { self.load.cpu_cores() },
+            load: if balanced { self.load.demand() } else { self.load.cpu_cores() },
             forecast: self.forecast.upper(),
             capacity: Some(capacity),
             ready_after_ms: self.ready_ms as u64,

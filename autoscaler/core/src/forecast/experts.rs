@@ -66,6 +66,17 @@ impl Experts {
         self.settings.ahead_ms = ahead_ms;
     }
 
+    /// Moves all that is remembered: levels are counted from another origin from now on.
+    pub(super) fn shift(&mut self, by: f64) {
+        let all = self.minutes.iter_mut().chain(&mut self.levels).chain(&mut self.means);
+        for level in all.chain(std::iter::once(&mut self.highest)) {
+            *level = (*level + by).max(super::LEAST);
+        }
+        if let Some((_, sum, n)) = &mut self.minute {
+            *sum = (*sum + by * f64::from(*n)).max(super::LEAST);
+        }
+    }
+
     pub(super) fn observe(&mut self, at_ms: u64, level: f64) -> Said {
         self.keep_minute(at_ms, level);
         let ahead = (self.settings.ahead_ms / self.settings.step_ms.max(1)).max(1) as usize;
