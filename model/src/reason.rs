@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::gap::GapKind;
 use crate::id::{NodeId, TaskName};
-use crate::units::Millis;
 
 /// Something that is measured and can ask for more or for less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,6 +128,34 @@ pub enum Reason {
         given: u64,
         /// Recommended.
         recommended: u64,
+    },
+    /// The way to the recommended size is taken in steps.
+    SizeStep {
+        /// Of what.
+        resource: Resource,
+        /// This step goes to, in millicores or bytes.
+        to: u64,
+        /// Recommended.
+        recommended: u64,
+    },
+    /// One replica gets a new size first and is watched.
+    SizeCanary {
+        /// Which.
+        task: TaskName,
+        /// For how long, ms of fresh data.
+        verify_ms: u64,
+    },
+    /// The first replica held the new size: the others follow.
+    SizeVerified {
+        /// For how long it held it, ms of fresh data.
+        held_ms: u64,
+    },
+    /// A new size was taken back from every replica that had it.
+    SizeReturned {
+        /// What went wrong.
+        why: String,
+        /// It is not tried again for, ms.
+        hold_ms: u64,
     },
     /// A survivor began to fail its checks: the drain is cancelled and the replica takes requests again.
     SurvivorFailing {
@@ -297,13 +324,6 @@ pub enum Reason {
         /// The invariant, as the checker words it.
         finding: String,
     },
-    /// A setting of the specification is weaker than the safe minimum; the safe one is used.
-    BehaviorRaised {
-        /// Which one.
-        setting: String,
-        /// Used instead.
-        used: Millis,
-    },
 }
 
 /// Which way a change goes.
@@ -384,7 +404,10 @@ impl Reason {
             Reason::NodeAwaited { .. } => "node_awaited",
             Reason::NoBalancer { .. } => "no_balancer",
             Reason::PlanRefused { .. } => "plan_refused",
-            Reason::BehaviorRaised { .. } => "behavior_raised",
+            Reason::SizeStep { .. } => "size_step",
+            Reason::SizeCanary { .. } => "size_canary",
+            Reason::SizeVerified { .. } => "size_verified",
+            Reason::SizeReturned { .. } => "size_returned",
         }
     }
 }

@@ -95,7 +95,7 @@ pub enum Policy {
 }
 
 /// Vertical sizing.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SizePolicy {
     /// Say or do.
@@ -110,6 +110,33 @@ pub struct SizePolicy {
     /// CPU of a replica until it is healthy for the first time; ≥ `cpu`. Absent = `cpu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_cpu: Option<MilliCpu>,
+    /// History that a recommendation needs.
+    #[serde(default = "two_hours")]
+    pub after: Millis,
+    /// How long a new size is watched, on one replica and then on all, before it counts as good.
+    #[serde(default = "minute")]
+    pub verify: Millis,
+}
+
+impl Default for SizePolicy {
+    fn default() -> Self {
+        Self {
+            mode: SizeMode::default(),
+            cpu: None,
+            memory: None,
+            startup_cpu: None,
+            after: two_hours(),
+            verify: minute(),
+        }
+    }
+}
+
+fn two_hours() -> Millis {
+    Millis(7_200_000)
+}
+
+fn minute() -> Millis {
+    Millis(60_000)
 }
 
 /// Whether sizes are applied.

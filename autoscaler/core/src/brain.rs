@@ -175,7 +175,7 @@ impl Brain {
     pub fn memory(&self) -> Vec<Event> {
         let mut events = Vec::new();
         for (name, workload) in &self.workloads {
-            events.push(Event::SpecApplied { workload: workload.workload.clone() });
+            events.push(Event::SpecApplied { workload: workload.as_asked() });
             events.push(Event::Remembered { workload: name.clone(), memory: workload.memory() });
             if let Some(pause) = &workload.pause {
                 let (reason, until) = (pause.why.clone(), pause.until);

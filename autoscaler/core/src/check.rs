@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::action::{BalancerStep, Command, Verb};
+use model::action::{BalancerStep, Command, Size, Verb};
 use model::id::{ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 
 use crate::event::Time;
 use crate::place::Node;
+use crate::resize;
 
 /// A workload as the linter sees it, before the change.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -123,6 +124,15 @@ pub enum Finding {
         /// The ceiling.
         ceiling: u32,
     },
+    /// More than one replica would get a size that none has held yet.
+    #[error("{tasks} replicas would get a size at once that none of them has held")]
+    Unverified {
+        /// How many.
+        tasks: usize,
+    },
+    /// A size that is further away than a step may go.
+    #[error("the step of a size is larger than is allowed")]
+    StepTooLarge,
     /// A command whose fence is not the newest.
     #[error("command {0} is not fenced by the epoch in force, or its generation or id does not grow", command.0)]
     BadFence {
@@ -232,6 +242,42 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
     }
 }
 
+/// A change of size, before it is carried out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SizeChange {
+    /// From.
+    pub from: Size,
+    /// To.
+    pub to: Size,
+    /// Replicas that get it now.
+    pub tasks: usize,
+    /// One of them has held it for its while.
+    pub verified: bool,
+    /// All data is fresh.
+    pub fresh: bool,
+    /// Acting is allowed.
+    pub may_act: bool,
+}
+
+/// What is wrong with a change of size; empty when nothing is.
+#[must_use]
+pub fn size(change: &SizeChange) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !change.may_act {
+        found.push(Finding::NotAllowed);
+    }
+    if !change.verified && change.tasks > 1 {
+        found.push(Finding::Unverified { tasks: change.tasks });
+    }
+    if resize::step(change.from, change.to).0 != change.to {
+        found.push(Finding::StepTooLarge);
+    }
+    if !change.verified && !change.fresh && resize::lowers(change.from, change.to) {
+        found.push(Finding::NoProof);
+    }
+    found
+}
+
 /// What is wrong with commands; `before` are the generations and the newest command id before them.
 #[must_use]
 pub fn commands(
@@ -322,5 +368,25 @@ mod tests {
         );
         let ceiling = Facts { ceiling: Some(3), processes: 3, ..facts() };
         assert_eq!(change(&ceiling, &start(3)), vec![Finding::AboveCeiling { after: 4, ceiling: 3 }]);
+    }
+
+    #[test]
+    fn a_size_goes_to_one_first_in_steps_and_never_down_on_old_data() {
+        let cpu = |millis| Size { cpu_max_millis: Some(millis), ..Size::default() };
+        let sound = SizeChange {
+            from: cpu(500),
+            to: cpu(400),
+            tasks: 1,
+            verified: false,
+            fresh: true,
+            may_act: true,
+        };
+        assert_eq!(size(&sound), vec![]);
+        assert_eq!(size(&SizeChange { tasks: 3, ..sound }), vec![Finding::Unverified { tasks: 3 }]);
+        assert_eq!(size(&SizeChange { tasks: 3, verified: true, ..sound }), vec![]);
+        assert_eq!(size(&SizeChange { to: cpu(300), ..sound }), vec![Finding::StepTooLarge]);
+        assert_eq!(size(&SizeChange { fresh: false, ..sound }), vec![Finding::NoProof]);
+        assert_eq!(size(&SizeChange { fresh: false, to: cpu(900), ..sound }), vec![], "more is safe");
+        assert_eq!(size(&SizeChange { may_act: false, ..sound }), vec![Finding::NotAllowed]);
     }
 }

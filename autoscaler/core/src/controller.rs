@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::decision::{Decision, DecisionId, DecisionKind};
 use model::id::{Generation, NodeId, TaskName};
 use model::reason::Reason;
-use model::workload::{Mode, Workload, WorkloadKind};
+use model::workload::{Mode, SizePolicy, Workload, WorkloadKind};
 
 use crate::brain::Config;
 use crate::event::{BalancerDigest, Digest, Memory, Remembered, Time};
@@ -32,6 +32,7 @@ use crate::horizontal::{Capacity, Work};
 use crate::hpa::Hpa;
 use crate::place::{Link, Node};
 use crate::replica::{Effect, Event, Limits, Why};
+use crate::resize;
 use crate::rollout::Replica;
 use crate::signal::Load;
 use crate::stabilise::Stabiliser;
@@ -130,6 +131,14 @@ pub(crate) struct Controller {
     sizes: Recommender,
     sized_at: Time,
     size_said: Option<u64>,
+    /// What the owner asked for; the specification that is worked with has the size in force.
+    asked: SizePolicy,
+    resize: resize::State,
+    /// States of a change of size that ended since decisions were recorded last.
+    size_news: Vec<resize::State>,
+    /// No change of size before this, and why.
+    size_hold: Option<(Time, String)>,
+    looked_at: Time,
     oom_kills: BTreeMap<TaskName, u64>,
     last: Option<Key>,
     decisions: VecDeque<Decision>,
@@ -140,6 +149,7 @@ impl Controller {
     pub(crate) fn new(workload: Workload, config: &Config) -> Self {
         let capacity = Capacity::new(threads(&workload), cores(&workload));
         let forecast = Forecast::new(forecast_settings(&workload, config));
+        let asked = workload.spec.size;
         Self {
             wanted: workload.spec.replicas.min,
             workload,
@@ -169,6 +179,11 @@ impl Controller {
             sizes: Recommender::new(),
             sized_at: Time(0),
             size_said: None,
+            asked,
+            resize: resize::State::Steady,
+            size_news: Vec::new(),
+            size_hold: None,
+            looked_at: Time(0),
             oom_kills: BTreeMap::new(),
             last: None,
             decisions: VecDeque::new(),
@@ -177,7 +192,17 @@ impl Controller {
     }
 
     /// The specification was changed, or applied again.
-    pub(crate) fn apply(&mut self, workload: Workload, config: &Config) {
+    pub(crate) fn apply(&mut self, mut workload: Workload, config: &Config) {
+        let size = |size: SizePolicy| (size.cpu, size.memory, size.mode);
+        let same_size = size(workload.spec.size) == size(self.asked);
+        self.asked = workload.spec.size;
+        if same_size {
+            // What was learned of the size stays in force when something else is changed.
+            (workload.spec.size.cpu, workload.spec.size.memory) =
+                (self.workload.spec.size.cpu, self.workload.spec.size.memory);
+        } else {
+            (self.resize, self.size_hold) = (resize::State::Steady, None);
+        }
         let can = |workload: &Workload| (threads(workload), cores(workload));
         if can(&workload) != can(&self.workload) {
             self.capacity = Capacity::new(threads(&workload), cores(&workload));
@@ -208,6 +233,7 @@ impl Controller {
             next_number: self.next_number,
             generation: self.generation,
             wanted: self.wanted,
+            size: (self.in_force_is_own()).then(|| self.size_in_force()),
             replicas: self
                 .replicas
                 .values()
@@ -230,12 +256,27 @@ impl Controller {
         self.next_number = self.next_number.max(memory.next_number);
         self.generation = self.generation.max(memory.generation);
         self.wanted = memory.wanted;
+        if let Some(size) = memory.size {
+            self.put_in_force(size);
+        }
         for known in memory.replicas {
             let mut replica = Replica::found(known.task.clone(), known.number, known.node, known.state, now);
             (replica.port, replica.control_port, replica.host) = (known.port, known.control_port, known.host);
             (replica.created, replica.up_at) = (known.created, known.up_at);
             self.replicas.insert(known.task, replica);
         }
+    }
+
+    fn in_force_is_own(&self) -> bool {
+        let size = self.workload.spec.size;
+        (size.cpu, size.memory) != (self.asked.cpu, self.asked.memory)
+    }
+
+    /// The workload as its owner wrote it.
+    pub(crate) fn as_asked(&self) -> Workload {
+        let mut workload = self.workload.clone();
+        workload.spec.size = self.asked;
+        workload
     }
 
     fn limits(&self) -> Limits {
@@ -379,13 +420,18 @@ impl Controller {
             return false;
         }
         self.last = Some(key);
-        self.decisions.push_front(decision.clone());
+        self.keep(decision.clone());
+        true
+    }
+
+    /// Keeps a decision for `explain`.
+    fn keep(&mut self, decision: Decision) {
+        self.decisions.push_front(decision);
         if self.decisions.len() > DECISIONS_KEPT {
             // Acts are what people ask about: the oldest non-act goes first.
             let oldest = self.decisions.iter().rposition(|d| !d.act).unwrap_or(DECISIONS_KEPT);
             self.decisions.remove(oldest);
         }
-        true
     }
 }
 

@@ -4,7 +4,7 @@
 //! carried out; feeding the same events to a new brain gives the same plans, bit for bit. Per-task samples are not
 //! events: the [`fleet`](crate::fleet) takes them at full rate and reduces them to one [`Digest`] a round.
 
-use model::action::{Command, Outcome, TaskEvent};
+use model::action::{Command, Outcome, Size, TaskEvent};
 use model::adapter::{BalancerReport, PumaReport};
 use model::decision::Decision;
 use model::gap::Gap;
@@ -140,6 +140,9 @@ pub struct Memory {
     pub wanted: u32,
     /// All that is not gone.
     pub replicas: Vec<Remembered>,
+    /// The size in force, when it is another than the specification's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
 }
 
 /// One replica of a [`Memory`].

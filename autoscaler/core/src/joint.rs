@@ -11,8 +11,6 @@ use model::reason::Resource;
 /// Difference from what is given that is worth saying, share: a change costs a restart or a re-placement (VPA's updater
 /// uses 10 %; buckets are 5 % wide, so half as much again).
 pub const BAND: f64 = 0.15;
-/// History under which nothing is said, in days.
-pub const CONFIDENCE: f64 = 0.08;
 
 /// What one replica should be given.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,15 +23,10 @@ pub struct SizeChange {
     pub recommended: u64,
 }
 
-/// The changes of size that are worth saying while `replicas_stand_still`.
+/// The changes of size that are worth saying while the replicas stand still and their history is long enough: `settled`.
 #[must_use]
-pub fn sizes(
-    replicas_stand_still: bool,
-    confidence: f64,
-    given: [(Resource, Option<u64>); 2],
-    recommended: [u64; 2],
-) -> Vec<SizeChange> {
-    if !replicas_stand_still || confidence < CONFIDENCE {
+pub fn sizes(settled: bool, given: [(Resource, Option<u64>); 2], recommended: [u64; 2]) -> Vec<SizeChange> {
+    if !settled {
         return Vec::new();
     }
     given
@@ -52,12 +45,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_said_only_when_replicas_stand_still_and_it_matters() {
+    fn a_size_is_said_only_when_all_is_settled_and_it_matters() {
         let given = [(Resource::Cpu, Some(1_000)), (Resource::Memory, None)];
-        let said = sizes(true, 1.0, given, [500, 1 << 30]);
+        let said = sizes(true, given, [500, 1 << 30]);
         assert_eq!(said, vec![SizeChange { resource: Resource::Cpu, given: 1_000, recommended: 500 }]);
-        assert_eq!(sizes(false, 1.0, given, [500, 1 << 30]), vec![]);
-        assert_eq!(sizes(true, 0.01, given, [500, 1 << 30]), vec![]);
-        assert_eq!(sizes(true, 1.0, given, [1_100, 1 << 30]), vec![]);
+        assert_eq!(sizes(false, given, [500, 1 << 30]), vec![]);
+        assert_eq!(sizes(true, given, [1_100, 1 << 30]), vec![]);
     }
 }

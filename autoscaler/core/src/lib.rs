@@ -20,6 +20,7 @@
 //! | [`place`] | on which node |
 //! | [`check`] | what must hold whatever a policy thinks |
 //! | [`replica`] | the life of one replica |
+//! | [`resize`] | another size for replicas that run |
 //! | [`rollout`] | its steps as fenced commands, sent until answered |
 //! | [`idle`] | why capacity is idle |
 //! | [`view`] | what the brain shows of itself |
@@ -41,6 +42,7 @@ pub mod joint;
 pub mod place;
 pub mod rails;
 pub mod replica;
+pub mod resize;
 pub mod rollout;
 pub mod service;
 pub mod signal;

@@ -6,7 +6,7 @@
 //! way changes nothing. Bounds: one try at a time per replica, back-off from [`RETRY_MS`] doubling to [`RETRY_LIMIT_MS`],
 //! [`tries`] tries until the state machine hears that it was given up.
 
-use model::action::{Command, Outcome, OutcomeKind, Verb};
+use model::action::{Command, Outcome, OutcomeKind, Size, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 
 use crate::event::Time;
@@ -16,6 +16,8 @@ use crate::replica::{Effect, Event, Limits, State, Step};
 pub const RETRY_MS: u64 = 500;
 /// Longest wait between two tries, ms.
 pub const RETRY_LIMIT_MS: u64 = 10_000;
+/// Tries of a resize until it counts as given up.
+const RESIZE_TRIES: u32 = 3;
 /// Time that an agent has for a step beside what the step itself takes, ms: a round trip and a queue on both sides.
 pub const ANSWER_MS: u64 = 5_000;
 /// Starting a process takes 1–10 s (brain.md); three times the longest.
@@ -63,6 +65,14 @@ struct Order {
 }
 
 impl Order {
+    fn resize_failed(&mut self, why: &str, now: Time) -> Resized {
+        self.sent = None;
+        self.failed += 1;
+        let wait = RETRY_MS.saturating_mul(1 << (self.failed - 1).min(16)).min(RETRY_LIMIT_MS);
+        self.not_before = now.after(wait);
+        if self.failed < RESIZE_TRIES { Resized::Failed } else { Resized::GaveUp(why.to_owned()) }
+    }
+
     fn new(now: Time) -> Self {
         Self { sent: None, answered: None, failed: 0, not_before: now }
     }
@@ -91,7 +101,23 @@ pub struct Replica {
     pub up_at: Option<Time>,
     /// What the last failed try said.
     pub trouble: Option<String>,
+    /// Limits that its agent confirmed.
+    pub given: Option<Size>,
+    /// Limits that its start was ordered with.
+    pub started_with: Option<Size>,
     order: Order,
+    resize: Option<(Size, Order)>,
+}
+
+/// How a resize ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resized {
+    /// The limits are in force, and were read back.
+    Applied,
+    /// This try failed; it is tried again.
+    Failed,
+    /// It was refused, or failed too often.
+    GaveUp(String),
 }
 
 /// Tries of a step until it counts as given up.
@@ -118,7 +144,10 @@ impl Replica {
             created: now,
             up_at: None,
             trouble: None,
+            given: None,
+            started_with: None,
             order: Order::new(now),
+            resize: None,
         }
     }
 
@@ -140,6 +169,51 @@ impl Replica {
             self.up_at = Some(now);
         }
         effects
+    }
+
+    /// Whether limits must be sent now so that it has `wanted`. A change of mind starts anew.
+    pub fn resize_due(&mut self, wanted: Size, now: Time) -> bool {
+        if self.given == Some(wanted) || !self.state.serves() {
+            self.resize = None;
+            return false;
+        }
+        if self.resize.as_ref().is_none_or(|(to, _)| *to != wanted) {
+            self.resize = Some((wanted, Order::new(now)));
+        }
+        let order = self.resize.as_ref().map(|(_, order)| order);
+        order.is_some_and(|order| order.sent.is_none() && now >= order.not_before)
+    }
+
+    /// Limits were sent.
+    pub fn resize_sent(&mut self, command: CommandId, due: Time) {
+        if let Some((_, order)) = &mut self.resize {
+            order.sent = Some(Sent { command, due });
+        }
+    }
+
+    /// Takes an answer about limits; `None` when it is about something else.
+    pub fn resized(&mut self, outcome: &Outcome, now: Time) -> Option<Resized> {
+        let (to, order) = self.resize.as_mut()?;
+        order.sent.filter(|sent| sent.command == outcome.command)?;
+        match outcome.kind {
+            OutcomeKind::Applied | OutcomeKind::Already => {
+                self.given = Some(*to);
+                self.resize = None;
+                Some(Resized::Applied)
+            }
+            OutcomeKind::Refused => {
+                order.failed = RESIZE_TRIES;
+                Some(order.resize_failed(&outcome.why, now))
+            }
+            OutcomeKind::Failed => Some(order.resize_failed(&outcome.why, now)),
+        }
+    }
+
+    /// Lets time pass for limits that were sent.
+    pub fn resize_tick(&mut self, now: Time) -> Option<Resized> {
+        let (_, order) = self.resize.as_mut()?;
+        order.sent.filter(|sent| now >= sent.due)?;
+        Some(order.resize_failed("no answer in time", now))
     }
 
     /// The step that must be sent now, if any.
@@ -193,6 +267,7 @@ impl Replica {
         if self.order.sent.take().is_some() {
             self.order.not_before = now;
         }
+        self.resize = None;
     }
 
     /// Takes an answer. `None` when it answers nothing that is on its way.
@@ -205,6 +280,7 @@ impl Replica {
                 self.order.answered = Some(now);
                 self.trouble = None;
                 if step == Step::Start {
+                    self.given = self.started_with;
                     self.host = outcome.read_back.get("host").cloned().or(self.host.take());
                 }
                 Some(self.on(Event::Done(step), limits, now))
@@ -279,6 +355,14 @@ pub fn command(
         deadline_ms: due.0,
     };
     // The answer needs its way back after the deadline of the work.
-    replica.sent(command.id, due.after(ANSWER_MS));
+    let answered = due.after(ANSWER_MS);
+    match &command.verb {
+        Verb::Resize { .. } => replica.resize_sent(command.id, answered),
+        Verb::Start { size, .. } => {
+            replica.started_with = Some(*size);
+            replica.sent(command.id, answered);
+        }
+        _ => replica.sent(command.id, answered),
+    }
     (issue.to, command)
 }

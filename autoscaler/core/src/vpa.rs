@@ -201,6 +201,12 @@ impl Recommender {
         self.memory((bytes + OOM.0).max(bytes * OOM.1), at_ms);
     }
 
+    /// Time from the first sample to the last, ms.
+    #[must_use]
+    pub fn history_ms(&self) -> u64 {
+        self.first_ms.map_or(0, |first| self.last_ms.saturating_sub(first))
+    }
+
     /// Days of history, in days or samples, whichever is less.
     #[must_use]
     pub fn confidence(&self) -> f64 {

@@ -29,6 +29,16 @@ fn web(min: u32, max: u32) -> Workload {
     .unwrap()
 }
 
+/// The same with sizes that are applied.
+fn sized(min: u32, max: u32) -> Workload {
+    let mut workload = web(min, max);
+    workload.spec.size = serde_json::from_value(serde_json::json!({
+        "mode": "apply", "cpu": "4", "after": "40s", "verify": "10s"
+    }))
+    .unwrap();
+    workload
+}
+
 /// Replicas that count at each plan never pass the bounds, and nothing shrinks on stale data.
 fn sound(world: &World, max: u32) {
     assert_eq!(world.tally.stale_shrinks, 0, "shrunk on stale data");
@@ -129,6 +139,72 @@ fn nothing_shrinks_while_the_data_is_stale() {
     assert_eq!(world.serving(), 1, "{}", world.tally.log.join("\n"));
 }
 
+/// Each new limit goes to one replica, holds there for its while, and only then to the others.
+fn one_first(resizes: &[(u64, String, u32)]) -> Vec<u32> {
+    let mut sizes: Vec<u32> = vec![];
+    for (at, _, millis) in resizes {
+        if sizes.last() != Some(millis) {
+            sizes.push(*millis);
+            let same: Vec<_> = resizes.iter().filter(|(t, _, m)| t >= at && m == millis).collect();
+            if let Some((next, _, _)) =
+                same.get(1).filter(|_| sizes.len() > 1 && sizes[sizes.len() - 2] > *millis)
+            {
+                assert!(next - at >= 10_000, "{millis}m went to two at once: {resizes:?}");
+            }
+        }
+    }
+    sizes
+}
+
+#[test]
+fn sizes_that_are_applied_go_down_one_replica_first_and_in_steps() {
+    let mut world = World::new(11, 2, sized(3, 3), Faults::default());
+    world.cores_per_request = 0.3;
+    world.run(240_000, 60.0, 50.0);
+    println!("{}", world.tally.log.join("\n"));
+    let resizes = &world.tally.resizes;
+    let sizes = one_first(resizes);
+    assert!(sizes.len() >= 3, "{resizes:?}");
+    assert!(sizes.windows(2).all(|w| f64::from(w[1]) >= 0.8 * f64::from(w[0]) - 1.0), "{sizes:?}");
+    assert!(
+        world.limits().iter().all(|limit| limit.is_some_and(|millis| millis < 3_000)),
+        "{:?}",
+        world.limits()
+    );
+    assert_eq!(world.tally.errors, 0);
+    sound(&world, 3);
+}
+
+#[test]
+fn a_size_that_leaves_no_room_is_taken_back_and_not_tried_again() {
+    let mut world = World::new(12, 2, sized(3, 3), Faults::default());
+    world.cores_per_request = 0.3;
+    while world.tally.resizes.iter().all(|(_, _, millis)| *millis == 4_000) {
+        world.run(1_000, 60.0, 50.0);
+        assert!(world.now < 1_200_000, "{}", world.tally.log.join("\n"));
+    }
+    let from = 4_000;
+    // A request needs far more than before: the one with less has no room.
+    world.cores_per_request = 4.0;
+    world.run(30_000, 60.0, 50.0);
+    assert_eq!(world.limits(), vec![Some(from); 3], "{}", world.tally.log.join("\n"));
+    assert!(world.tally.log.iter().any(|line| line.contains("back to the size before")));
+    let tried = world.tally.resizes.len();
+    world.cores_per_request = 0.3;
+    world.run(300_000, 60.0, 50.0);
+    assert_eq!(world.tally.resizes.len(), tried, "{}", world.tally.log.join("\n"));
+}
+
+#[test]
+fn no_size_gets_smaller_on_stale_data() {
+    let mut world = World::new(13, 1, sized(2, 2), Faults::default());
+    world.cores_per_request = 0.3;
+    world.run(30_000, 40.0, 50.0);
+    world.go_stale(400_000);
+    world.run(300_000, 40.0, 50.0);
+    assert!(world.limits().iter().all(|limit| *limit == Some(4_000)), "{:?}", world.tally.resizes);
+}
+
 #[test]
 fn random_worlds_stay_sound_and_replay_bit_for_bit() {
     for seed in 1..=12u64 {
@@ -143,7 +219,8 @@ fn random_worlds_stay_sound_and_replay_bit_for_bit() {
             ignore_term: dice.roll() < 0.3,
             start_fails: dice.roll() * 0.2,
         };
-        let mut world = World::new(seed, 3, web(2, 6), faults);
+        let workload = if seed % 2 == 0 { sized(2, 6) } else { web(2, 6) };
+        let mut world = World::new(seed, 3, workload, faults);
         for epoch in 2..14 {
             world.run(20_000, dice.roll() * 300.0, 20.0 + dice.roll() * 60.0);
             if dice.roll() < 0.2 {

@@ -44,6 +44,18 @@ impl fmt::Display for Reason {
             Reason::SizeDiffers { resource, given, recommended } => {
                 write!(f, "{resource}: {given} is given, {recommended} would do")
             }
+            Reason::SizeStep { resource, to, recommended } => {
+                write!(f, "{resource} goes to {to} in this step on the way to {recommended}")
+            }
+            Reason::SizeCanary { task, verify_ms } => {
+                write!(f, "replica {task} first; the others follow when it held for {}", seconds(*verify_ms))
+            }
+            Reason::SizeVerified { held_ms } => {
+                write!(f, "the first replica held the new size for {}", seconds(*held_ms))
+            }
+            Reason::SizeReturned { why, hold_ms } => {
+                write!(f, "back to the size before ({why}); not tried again for {}", seconds(*hold_ms))
+            }
             Reason::SurvivorFailing { task, check } => {
                 write!(
                     f,
@@ -157,9 +169,6 @@ impl fmt::Display for Reason {
             }
             Reason::PlanRefused { finding } => {
                 write!(f, "the plan was not carried out, it breaks a rule: {finding}")
-            }
-            Reason::BehaviorRaised { setting, used } => {
-                write!(f, "behavior.{setting} is below the safe minimum; {used} is used")
             }
         }
     }

@@ -16,6 +16,9 @@ const MOST_REPLICAS: u32 = 10_000;
 const LEAST_CPU: u32 = 10;
 /// Most CPU of one replica: more cores than one machine has.
 const MOST_CPU: u32 = 4096 * 1000;
+/// Shortest and longest time over which a size is judged: a few samples, and a month.
+const LEAST_LOOK: Millis = Millis(5_000);
+const MOST_LOOK: Millis = Millis(30 * 86_400_000);
 /// Least memory of one replica: no process starts in less.
 const LEAST_MEMORY: Bytes = Bytes(4 << 20);
 /// Most memory of one replica.
@@ -145,6 +148,12 @@ pub(super) fn size(read: SizePolicy, s: &Section<'_>, faults: &mut Faults<'_>) {
     {
         let message = format!("{memory} is not a sensible amount of memory for one replica");
         s.fault("memory", message, "from 4Mi to 64Ti; `512Mi` has its unit behind the number", faults);
+    }
+    for (name, value) in [("after", read.after), ("verify", read.verify)] {
+        if !(LEAST_LOOK..=MOST_LOOK).contains(&value) {
+            let message = format!("`{name}` of {value} is outside {LEAST_LOOK} to {MOST_LOOK}");
+            s.fault(name, message, "the defaults are after: 2h and verify: 1m", faults);
+        }
     }
     if let Some(startup) = read.startup_cpu {
         if startup.0 > MOST_CPU {

@@ -82,12 +82,15 @@ impl Read for Target {
 
 impl Read for SizePolicy {
     fn read(node: &Node, path: &str, faults: &mut Faults<'_>) -> Option<Self> {
-        let s = Section::open(node, path, &["mode", "cpu", "memory", "startupCpu"], faults)?;
+        let s =
+            Section::open(node, path, &["mode", "cpu", "memory", "startupCpu", "after", "verify"], faults)?;
         let read = Self {
             mode: s.or("mode", SizeMode::default(), faults),
             cpu: s.optional("cpu", faults),
             memory: s.optional("memory", faults),
             startup_cpu: s.optional("startupCpu", faults),
+            after: s.or("after", SizePolicy::default().after, faults),
+            verify: s.or("verify", SizePolicy::default().verify, faults),
         };
         check::size(read, &s, faults);
         Some(read)

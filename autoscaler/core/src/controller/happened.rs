@@ -20,6 +20,9 @@ impl Controller {
     pub(crate) fn outcome(&mut self, outcome: &Outcome, now: Time) {
         let limits = self.limits();
         let Some(replica) = self.replicas.get_mut(&outcome.task) else { return };
+        if let Some(resized) = replica.resized(outcome, now) {
+            return self.resize_answer(&outcome.task, &resized, now);
+        }
         if let Some(effects) = replica.answered(outcome, &limits, now) {
             self.follow(&outcome.task, effects, now);
         }
@@ -146,7 +149,7 @@ impl Controller {
             let servers = balancer.report.servers.clone();
             self.servers(&servers, at, now);
         }
-        self.size_seen(&digest, now);
+        self.size_seen(&digest, Self::stale_ms(config), now);
         self.digest = Some(digest);
         self.digest_at = now;
         self.digest_new = true;

@@ -1,6 +1,6 @@
 //! Which steps are sent now, and to whom.
 
-use model::action::{Command, Size, Verb};
+use model::action::{Command, Verb};
 use model::id::NodeId;
 use model::workload::Mode;
 
@@ -28,6 +28,7 @@ impl Controller {
             let generation = &mut self.generation;
             commands.push(command(fence, generation, &self.workload.name, replica, issue, context.now));
         }
+        commands.extend(self.resizes(fence, context));
         commands
     }
 
@@ -60,11 +61,7 @@ impl Controller {
 
     fn start(&self, replica: &Replica) -> Option<Verb> {
         let spec = &self.workload.spec;
-        let size = Size {
-            cpu_max_millis: spec.size.cpu.map(|cpu| cpu.0),
-            memory_max_bytes: spec.size.memory.map(|memory| memory.0),
-            ..Size::default()
-        };
+        let size = self.size_in_force();
         let startup = spec.size.startup_cpu.map(|cpu| cpu.0);
         match (&spec.rails, &spec.service) {
             (Some(rails), _) => Some(rails::start(rails, size, startup, replica)),

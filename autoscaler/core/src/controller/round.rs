@@ -17,7 +17,7 @@ use crate::event::Digest;
 use crate::hpa::{self, Pod};
 use crate::place::Link;
 use crate::replica::State;
-use crate::{rails, service};
+use crate::{rails, resize, service};
 
 /// Learning rate of the efficiency, per round: a mistake is halved in about half a minute.
 const LEARN: f64 = 0.02;
@@ -51,7 +51,7 @@ impl Controller {
         self.digest_new = false;
         decisions.extend(self.settle(wanted, decided, held.as_ref(), ids, context));
         let still = !self.replicas.values().any(|r| r.state.rises() || r.state.leaves());
-        decisions.extend(self.size_decision(still, ids, context));
+        decisions.extend(self.size_decisions(still, ids, context));
         decisions
     }
 
@@ -100,6 +100,14 @@ impl Controller {
         let failing = self.failing_survivors().into_iter().next();
         let changing =
             changing.or(failing.map(|(task, check)| (task, format!("failing its check ({check})"))));
+        // One of the two moves at a time; growing is never kept waiting.
+        let changing = changing.or_else(|| match &self.resize {
+            resize::State::Steady => None,
+            state => Some((
+                self.replicas.keys().next()?.clone(),
+                format!("getting another size ({})", state.name()),
+            )),
+        });
         let counting = self.number(|r| r.state.counts());
         let ceiling = spec.rails.as_ref().and_then(|rails| {
             let leaving = self.processes().saturating_sub(counting);

@@ -51,6 +51,7 @@ struct Process {
     healthy: bool,
     ends_at: Option<u64>,
     generation: Generation,
+    cpu_max_millis: Option<u32>,
 }
 
 #[derive(Default)]
@@ -80,6 +81,8 @@ pub(crate) struct Tally {
     pub(crate) most_counted: u32,
     pub(crate) waits_ms: Vec<u64>,
     pub(crate) stale_shrinks: u32,
+    /// Limits that were set: when, whose, thousandths of a core.
+    pub(crate) resizes: Vec<(u64, String, u32)>,
     pub(crate) log: Vec<String>,
 }
 
@@ -91,6 +94,8 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) journal: Vec<(Time, Option<Event>)>,
     pub(crate) plans: Vec<String>,
+    /// CPU that a request uses while it is served, cores.
+    pub(crate) cores_per_request: f64,
     workload: Workload,
     machines: BTreeMap<NodeId, Machine>,
     balancer_at: NodeId,
@@ -132,6 +137,7 @@ impl World {
             tally: Tally::default(),
             journal: vec![],
             plans: vec![],
+            cores_per_request: 0.5,
             workload: workload.clone(),
             balancer_at: machines.keys().next().unwrap().clone(),
             machines,
@@ -221,6 +227,11 @@ impl World {
 
     pub(crate) fn changing(&self) -> bool {
         self.brain.workloads(Time(self.now)).iter().any(|view| view.starting + view.leaving > 0)
+    }
+
+    /// CPU limits in force, thousandths of a core.
+    pub(crate) fn limits(&self) -> Vec<Option<u32>> {
+        self.machines.values().flat_map(|m| m.tasks.values().map(|p| p.cpu_max_millis)).collect()
     }
 
     pub(crate) fn processes_alive(&self) -> usize {
@@ -418,13 +429,15 @@ impl World {
         });
         let mut replicas = vec![];
         for (node, machine) in &self.machines {
-            for task in machine.tasks.keys() {
+            for (task, process) in &machine.tasks {
                 let busy = self.servers.get(task).map_or(0, |s| s.busy.len());
+                let wanted = busy as f64 * self.cores_per_request;
+                let quota = process.cpu_max_millis.map_or(f64::INFINITY, |millis| f64::from(millis) / 1e3);
                 replicas.push(ReplicaDigest {
                     task: task.clone(),
                     node: node.clone(),
                     age_ms: Some(if machine.up { age } else { self.now - (machine.down_until - 20_000) }),
-                    cpu_cores: Some(busy as f64 * 0.5),
+                    cpu_cores: Some(wanted.min(quota)),
                     throttled_ratio: None,
                     run_delay_mean_seconds: None,
                     memory_bytes: Some(200 << 20),
@@ -494,7 +507,7 @@ impl World {
         let mut kind = OutcomeKind::Applied;
         let mut delay = 100;
         match &command.verb {
-            Verb::Start { .. } => {
+            Verb::Start { size, .. } => {
                 if self.dice.roll() < self.faults.start_fails {
                     kind = OutcomeKind::Failed;
                 } else {
@@ -505,6 +518,7 @@ impl World {
                         healthy: false,
                         ends_at: None,
                         generation: command.generation,
+                        cpu_max_millis: size.cpu_max_millis,
                     };
                     machine.tasks.entry(command.task.clone()).or_insert(process);
                     read_back.insert("host".to_owned(), "10.0.0.1".to_owned());
@@ -517,6 +531,16 @@ impl World {
                     None => kind = OutcomeKind::Already,
                 }
                 delay = ms + 100;
+            }
+            Verb::Resize { size } => {
+                let machine = self.machines.get_mut(node).unwrap();
+                match (machine.tasks.get_mut(&command.task), size.cpu_max_millis) {
+                    (Some(process), Some(millis)) => {
+                        process.cpu_max_millis = Some(millis);
+                        self.tally.resizes.push((now, command.task.to_string(), millis));
+                    }
+                    _ => kind = OutcomeKind::Failed,
+                }
             }
             Verb::Balancer { step, .. } => kind = self.step(&command.task, step),
             verb => panic!("{verb:?} is not expected"),
