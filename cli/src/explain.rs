@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use autoscaler::api::{Decision, Explanation};
+use autoscaler::api::{Decision, Explanation, SizeStatus};
 
 use crate::arguments::Output;
 use crate::client::{Client, escaped};
@@ -60,6 +60,7 @@ fn for_people(e: &Explanation) -> String {
             number(l.capacity)
         ),
     );
+    line(2, size(&w.size));
     if let Some(why) = &e.frozen {
         line(2, format!("FROZEN, nothing is done: {why}"));
     }
@@ -109,6 +110,28 @@ fn for_people(e: &Explanation) -> String {
     text
 }
 
+/// What each replica is given, and what is on its way.
+fn size(s: &SizeStatus) -> String {
+    let of = |cpu: Option<u32>, memory: Option<u64>| {
+        let cpu = cpu.map_or_else(|| "no CPU quota".to_owned(), |millis| format!("{millis}m CPU"));
+        let memory =
+            memory.map_or_else(|| "no memory limit".to_owned(), |n| format!("{} memory", bytes(Some(n))));
+        format!("{cpu}, {memory}")
+    };
+    let mut text = format!("size ({}): {} each", s.mode, of(s.cpu_millis, s.memory_bytes));
+    let to = of(s.to_cpu_millis, s.to_memory_bytes);
+    match (s.phase.as_str(), &s.canary) {
+        ("canary", Some(task)) => text.push_str(&format!("; {task} tries {to}")),
+        ("spreading", _) => text.push_str("; the others follow the first"),
+        ("returning", _) => text.push_str(&format!("; all go back to {to}")),
+        _ => {}
+    }
+    if let (Some(why), Some(until)) = (&s.held, s.held_until_ms) {
+        text.push_str(&format!("; not changed until {} ({why})", moment(until)));
+    }
+    text
+}
+
 fn decided(d: &Decision, line: &mut impl FnMut(usize, String)) {
     let change =
         if d.before == d.after { d.after.to_string() } else { format!("{} -> {}", d.before, d.after) };
@@ -134,6 +157,14 @@ fn decided(d: &Decision, line: &mut impl FnMut(usize, String)) {
         line(6, format!("not {}: {}", other.replicas, other.why.text));
     }
     if let Some(p) = &d.predicted {
-        line(6, format!("expected {} later: use {}", age(Some(p.after_ms)), percent(Some(p.utilisation))));
+        let (after, used) = (age(Some(p.after_ms)), percent(Some(p.utilisation)));
+        line(6, format!("expected {after} later: use {used}, load of {:.1} replicas", p.load));
+    }
+    if let Some(r) = &d.realised {
+        let (after, used) = (age(Some(r.after_ms)), percent(Some(r.utilisation)));
+        line(
+            6,
+            format!("seen {after} later: use {used}, load of {:.1} replicas, {} there", r.load, r.serving),
+        );
     }
 }

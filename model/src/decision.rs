@@ -118,6 +118,19 @@ pub struct Prediction {
     pub load: f64,
 }
 
+/// What did follow from a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Realised {
+    /// When it was looked at, ms after the decision: the first fresh numbers after the predicted time.
+    pub after_ms: u64,
+    /// Use of the replicas then, share of what they can carry.
+    pub utilisation: f64,
+    /// Load then, in replicas' worth at the target.
+    pub load: f64,
+    /// Replicas that took requests then.
+    pub serving: u32,
+}
+
 /// A decision about one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -151,6 +164,9 @@ pub struct Decision {
     /// What should follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Prediction>,
+    /// What did follow, once its time has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realised: Option<Realised>,
     /// Why, most important first.
     pub reasons: Vec<Reason>,
     /// Hash of everything that went into it.
@@ -198,6 +214,7 @@ mod tests {
             binding: Some(Reason::AtMax { max: 4, wanted: 5 }),
             alternatives: vec![Alternative { replicas: 2, why: Reason::WithinTarget }],
             predicted: Some(Prediction { after_ms: 4_000, utilisation: 0.5, load: 1.9 }),
+            realised: None,
             reasons: vec![Reason::QueueDelayAbove { p95_ms: 31.0, target_ms: 20.0, held_ms: 2_000 }],
             inputs_hash: InputsHash::of(b"a"),
             policy: Policy::Trimtab,

@@ -138,7 +138,9 @@ impl Brain {
         for workload in self.workloads.values_mut() {
             let context =
                 Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() };
-            plan.decisions.extend(workload.round(&mut self.ids, &context));
+            let (decisions, followed) = workload.round(&mut self.ids, &context);
+            plan.decisions.extend(decisions);
+            plan.realised.extend(followed);
             let before = workload.generation;
             let commands = workload.orders(&mut self.fence, &context);
             let of = (workload.workload.name.clone(), before);

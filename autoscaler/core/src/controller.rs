@@ -20,13 +20,13 @@ mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::decision::{Decision, DecisionId, DecisionKind};
+use model::decision::{Decision, DecisionId, DecisionKind, Realised};
 use model::id::{Generation, NodeId, TaskName};
 use model::reason::Reason;
 use model::workload::{Mode, SizePolicy, Workload, WorkloadKind};
 
 use crate::brain::Config;
-use crate::event::{BalancerDigest, Digest, Memory, Remembered, Time};
+use crate::event::{BalancerDigest, Digest, Followed, Memory, Remembered, Time};
 use crate::forecast::{Forecast, Settings};
 use crate::horizontal::{Capacity, Work};
 use crate::hpa::Hpa;
@@ -142,6 +142,8 @@ pub(crate) struct Controller {
     oom_kills: BTreeMap<TaskName, u64>,
     last: Option<Key>,
     decisions: VecDeque<Decision>,
+    /// Acts whose predicted time has not come: which, taken when, due when.
+    awaited: VecDeque<(DecisionId, Time, Time)>,
     anomalies: VecDeque<Anomaly>,
 }
 
@@ -187,6 +189,7 @@ impl Controller {
             oom_kills: BTreeMap::new(),
             last: None,
             decisions: VecDeque::new(),
+            awaited: VecDeque::new(),
             anomalies: VecDeque::new(),
         }
     }
@@ -424,8 +427,36 @@ impl Controller {
         true
     }
 
-    /// Keeps a decision for `explain`.
+    /// What followed from decisions whose predicted time has come; nothing while there are no fresh numbers.
+    fn followed(&mut self, now: Time) -> Vec<Followed> {
+        let serving = self.number(|r| r.state.serves());
+        let Some(said) = self.said.as_ref().filter(|said| said.frozen.is_empty()) else { return Vec::new() };
+        let (utilisation, load) = (said.utilisation, said.load);
+        let mut followed = Vec::new();
+        while let Some((id, at, _)) = self.awaited.front().copied().filter(|(_, _, due)| *due <= now) {
+            self.awaited.pop_front();
+            let realised = Realised { after_ms: now.since(at), utilisation, load, serving };
+            if !(utilisation.is_finite() && load.is_finite()) {
+                continue;
+            }
+            if let Some(decision) = self.decisions.iter_mut().find(|decision| decision.id == id) {
+                decision.realised = Some(realised);
+            }
+            let workload = self.workload.name.clone();
+            followed.push(Followed { decision: id, workload, at_ms: at.0, realised });
+        }
+        followed
+    }
+
+    /// Keeps a decision for `explain`, and to compare what follows from it.
     fn keep(&mut self, decision: Decision) {
+        if let Some(predicted) =
+            decision.predicted.filter(|_| decision.act && decision.before != decision.after)
+        {
+            let at = Time(decision.at_ms);
+            self.awaited.push_back((decision.id, at, at.after(predicted.after_ms)));
+            self.awaited.truncate(DECISIONS_KEPT);
+        }
         self.decisions.push_front(decision);
         if self.decisions.len() > DECISIONS_KEPT {
             // Acts are what people ask about: the oldest non-act goes first.

@@ -6,7 +6,7 @@
 
 use model::action::{Command, Outcome, Size, TaskEvent};
 use model::adapter::{BalancerReport, PumaReport};
-use model::decision::Decision;
+use model::decision::{Decision, DecisionId, Realised};
 use model::gap::Gap;
 use model::id::{CgroupId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt};
@@ -244,6 +244,19 @@ pub struct ReplicaDigest {
     pub puma: Option<(PumaReport, u64)>,
 }
 
+/// What followed from an earlier decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Which.
+    pub decision: DecisionId,
+    /// About which workload.
+    pub workload: WorkloadName,
+    /// When it was taken, ms of controller time.
+    pub at_ms: u64,
+    /// What followed.
+    pub realised: Realised,
+}
+
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
@@ -251,6 +264,9 @@ pub struct Plan {
     pub commands: Vec<(NodeId, Command)>,
     /// Acts and non-acts, each with its reasons. A non-act that only repeats the last one is not repeated here.
     pub decisions: Vec<Decision>,
+    /// What followed from earlier decisions, now that their time has come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub realised: Vec<Followed>,
     /// Ask again at the latest then.
     pub wake_at: Option<Time>,
 }

@@ -1,9 +1,10 @@
 //! What the brain shows of itself: values for the API, the command line and the tests.
 
+use model::action::Size;
 use model::decision::Decision;
 use model::id::{NodeId, TaskName, WorkloadName};
 use model::reason::Reason;
-use model::workload::{Mode, Policy, WorkloadKind};
+use model::workload::{Mode, Policy, SizeMode, WorkloadKind};
 use serde::Serialize;
 
 use crate::event::Time;
@@ -39,6 +40,8 @@ pub struct WorkloadView {
     pub frozen: Vec<Reason>,
     /// Current numbers.
     pub load: LoadView,
+    /// What each replica is given.
+    pub size: SizeView,
     /// Its newest decision.
     pub last: Option<Decision>,
 }
@@ -58,6 +61,23 @@ pub struct ReplicaView {
     pub port: Option<u16>,
     /// What it waits for, in words.
     pub detail: String,
+}
+
+/// What each replica is given, and what is on its way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SizeView {
+    /// Said or set.
+    pub mode: SizeMode,
+    /// In force: thousandths of a core, bytes.
+    pub given: Size,
+    /// `steady`, `canary`, `spreading` or `returning`.
+    pub phase: &'static str,
+    /// The size that a change is on its way to.
+    pub to: Option<Size>,
+    /// The replica that has it first.
+    pub canary: Option<TaskName>,
+    /// Why no size is changed for a while, and until when.
+    pub held: Option<(String, Time)>,
 }
 
 /// The numbers behind the last decision; absent ones are not known.

@@ -5,6 +5,7 @@
 mod world;
 
 use autoscaler_core::brain::{Brain, Config};
+use autoscaler_core::event::Time;
 use model::workload::Workload;
 use world::{Dice, Faults, World};
 
@@ -60,6 +61,15 @@ fn a_day_grows_and_shrinks_without_an_error() {
     assert_eq!(world.serving(), 2, "back at the minimum");
     assert_eq!(world.processes_alive(), 2);
     sound(&world, 8);
+    // Each change of size was predicted, and what followed was put beside it.
+    let explained = world.brain.explain(&"web".parse().unwrap(), Time(world.now)).unwrap();
+    let changes: Vec<_> = explained.decisions.iter().filter(|d| d.act && d.before != d.after).collect();
+    assert!(changes.len() >= 3);
+    for change in changes {
+        let (predicted, realised) = (change.predicted.unwrap(), change.realised.unwrap());
+        assert!(realised.after_ms >= predicted.after_ms && realised.after_ms < predicted.after_ms + 3_000);
+        assert!(realised.utilisation.is_finite() && realised.load >= 0.0);
+    }
 }
 
 #[test]

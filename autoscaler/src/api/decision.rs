@@ -76,6 +76,8 @@ pub struct Decision {
     pub alternatives: Vec<Alternative>,
     /// What should follow.
     pub predicted: Option<Prediction>,
+    /// What did follow, once the predicted time has come.
+    pub realised: Option<Realised>,
     /// Hash of everything that went into it.
     pub inputs_hash: String,
     /// By which policy.
@@ -100,6 +102,20 @@ pub struct Alternative {
     pub replicas: u32,
     /// Why it was not taken.
     pub why: ReasonText,
+}
+
+/// What did follow from a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Realised {
+    /// When it was looked at, ms after the decision.
+    pub after_ms: u64,
+    /// Use of the replicas then, share.
+    pub utilisation: f64,
+    /// Load then, in replicas' worth.
+    pub load: f64,
+    /// Replicas that took requests then.
+    pub serving: u32,
 }
 
 /// What should follow from a decision.
@@ -146,6 +162,12 @@ impl From<&core::Decision> for Decision {
                 after_ms: p.after_ms,
                 utilisation: p.utilisation,
                 load: p.load,
+            }),
+            realised: d.realised.map(|r| Realised {
+                after_ms: r.after_ms,
+                utilisation: r.utilisation,
+                load: r.load,
+                serving: r.serving,
             }),
             inputs_hash: d.inputs_hash.to_string(),
             policy: word(&d.policy),

@@ -1,6 +1,6 @@
 //! Workloads: what is asked, and how it is.
 
-use autoscaler_core::view::{ReplicaView, WorkloadView};
+use autoscaler_core::view::{ReplicaView, SizeView, WorkloadView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -49,6 +49,8 @@ pub struct Workload {
     pub frozen: Vec<ReasonText>,
     /// Its numbers.
     pub load: Load,
+    /// What each replica is given.
+    pub size: SizeStatus,
     /// Its newest decision.
     pub last: Option<Decision>,
 }
@@ -69,6 +71,47 @@ pub struct Replica {
     pub port: Option<u16>,
     /// What it waits for.
     pub detail: String,
+}
+
+/// What each replica is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SizeStatus {
+    /// `recommend` or `apply`.
+    pub mode: String,
+    /// CPU quota in force, thousandths of a core.
+    pub cpu_millis: Option<u32>,
+    /// Memory limit in force.
+    pub memory_bytes: Option<u64>,
+    /// `steady`, `canary` (one replica has the new size), `spreading` (the others follow), `returning` (all go back).
+    pub phase: String,
+    /// CPU quota that a change is on its way to.
+    pub to_cpu_millis: Option<u32>,
+    /// Memory limit that a change is on its way to.
+    pub to_memory_bytes: Option<u64>,
+    /// The replica that has the new size first.
+    pub canary: Option<String>,
+    /// Why no size is changed for a while.
+    pub held: Option<String>,
+    /// Until when.
+    pub held_until_ms: Option<u64>,
+}
+
+impl From<SizeView> for SizeStatus {
+    fn from(view: SizeView) -> Self {
+        let (held, held_until_ms) = view.held.map(|(why, until)| (why, until.0)).unzip();
+        Self {
+            mode: word(&view.mode),
+            cpu_millis: view.given.cpu_max_millis,
+            memory_bytes: view.given.memory_max_bytes,
+            phase: view.phase.to_owned(),
+            to_cpu_millis: view.to.and_then(|to| to.cpu_max_millis),
+            to_memory_bytes: view.to.and_then(|to| to.memory_max_bytes),
+            canary: view.canary.map(String::from),
+            held,
+            held_until_ms,
+        }
+    }
 }
 
 /// Numbers of a workload; absent ones are not known.
@@ -198,6 +241,7 @@ impl From<WorkloadView> for Workload {
                 capacity: load.capacity,
                 ready_after_ms: load.ready_after_ms,
             },
+            size: view.size.into(),
             last: view.last.as_ref().map(Decision::from),
         }
     }

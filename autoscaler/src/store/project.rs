@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use autoscaler_core::event::{Event, Time};
+use autoscaler_core::event::{Event, Followed, Time};
 use autoscaler_core::fleet::EndedTask;
 use model::action::{TaskEvent, TaskEventKind};
 use model::decision::Decision;
@@ -28,6 +28,9 @@ pub(super) fn apply(db: &Connection, round: &Round<'_>) -> Result<()> {
     }
     for decision in round.plan.iter().flat_map(|plan| &plan.decisions) {
         decided(db, decision)?;
+    }
+    for one in round.plan.iter().flat_map(|plan| &plan.realised) {
+        followed(db, one)?;
     }
     Ok(())
 }
@@ -137,6 +140,21 @@ fn boot_of(db: &Connection, node: &NodeId) -> Result<String> {
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(String::new()),
         other => other,
     }
+}
+
+/// Puts what followed beside what was predicted; a decision that was retained no longer is no fault.
+fn followed(db: &Connection, followed: &Followed) -> Result<()> {
+    db.execute(
+        "UPDATE decisions SET body = json_set(body, '$.realised', json(?1))
+         WHERE at_ms = ?2 AND workload = ?3 AND json_extract(body, '$.id') = ?4",
+        params![
+            json(&followed.realised)?,
+            integer(followed.at_ms),
+            followed.workload.as_str(),
+            integer(followed.decision.0),
+        ],
+    )?;
+    Ok(())
 }
 
 fn decided(db: &Connection, decision: &Decision) -> Result<()> {

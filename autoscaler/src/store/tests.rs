@@ -1,7 +1,8 @@
 use autoscaler_core::brain::Config;
-use autoscaler_core::event::{Event, Plan, Time};
+use autoscaler_core::event::{Event, Followed, Plan, Time};
 use autoscaler_core::fleet::EndedTask;
 use model::action::{TaskEvent, TaskEventKind};
+use model::decision::{Decision, DecisionId, Realised};
 use model::id::{AgentEpoch, BootId, CgroupId, NodeId, TaskKey, TaskName, WorkloadName};
 use model::metric::Metric;
 use model::node::{Incarnation, Inventory, TaskClass, TaskInfo, Tier};
@@ -102,6 +103,27 @@ fn specs_and_pauses_follow_from_events() {
     assert_eq!(reader.pauses(Time(50)).unwrap().len(), 1);
     store.commit(&round(3, &[applied("web")], None)).unwrap();
     assert!(reader.spec(&name).unwrap().unwrap().revision > before.revision);
+}
+
+#[test]
+fn what_followed_is_put_beside_what_was_predicted() {
+    let state = tempfile::tempdir().unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    let text = include_str!("../../../model/src/decision.json");
+    let decision: Decision = serde_json::from_str(text).unwrap();
+    let other = Decision { id: DecisionId(decision.id.0 + 1), ..decision.clone() };
+    let plan = Plan { decisions: vec![decision.clone(), other.clone()], ..Plan::default() };
+    store.commit(&round(1, &[], Some(&plan))).unwrap();
+    let realised = Realised { after_ms: 4_100, utilisation: 0.6, load: 2.1, serving: 4 };
+    let (workload, at_ms) = (decision.workload.clone(), decision.at_ms);
+    let followed = |decision| Followed { decision, workload: workload.clone(), at_ms, realised };
+    // One that is not stored (any more) is no fault.
+    let plan =
+        Plan { realised: vec![followed(decision.id), followed(DecisionId(1 << 40))], ..Plan::default() };
+    store.commit(&round(2, &[], Some(&plan))).unwrap();
+    let rows = store.reader().decisions(None, false, None, 9).unwrap().items;
+    let stored: Vec<_> = rows.into_iter().map(|row| row.decision).collect();
+    assert_eq!(stored, vec![other, Decision { realised: Some(realised), ..decision }]);
 }
 
 fn ended(cpu_us: Option<u64>) -> (NodeId, EndedTask) {

@@ -1,4 +1,4 @@
-//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | spin MS | join PROCS spin MS`.
+//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | spin MS | join PROCS spin MS`.
 
 use std::ffi::OsString;
 use std::hint::black_box;
@@ -22,12 +22,13 @@ fn main() -> ExitCode {
     match words {
         ["burn"] => burn(),
         ["stubborn"] => stubborn(),
+        ["surge", file] => surge(std::path::Path::new(file)),
         ["spin", ms] => match ms.parse() {
             Ok(ms) => spin(Duration::from_millis(ms)),
             Err(_) => return ExitCode::from(2),
         },
         _ => {
-            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | spin MS");
+            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | surge FILE | spin MS");
             return ExitCode::from(2);
         }
     }
@@ -53,7 +54,18 @@ fn burn() {
     }
 }
 
-/// The same, and a SIGTERM changes nothing.
+/// The same until the file is there, then all of a core for as long as it is.
+fn surge(file: &std::path::Path) {
+    loop {
+        let all = file.exists();
+        spin(Duration::from_millis(if all { 100 } else { 3 }));
+        if !all {
+            std::thread::sleep(Duration::from_millis(97));
+        }
+    }
+}
+
+/// As [`burn`], and a SIGTERM changes nothing.
 fn stubborn() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return };

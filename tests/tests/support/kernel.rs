@@ -54,6 +54,23 @@ impl Ledger {
         read(&self.slice)
     }
 
+    /// CPU quotas of the live tasks now, thousandths of a core; `None` where there is none.
+    pub(crate) fn quotas(&self) -> BTreeMap<String, Option<u32>> {
+        let v1 = Path::new("/sys/fs/cgroup/cpu").join(self.slice.file_name().unwrap());
+        let mut quotas = BTreeMap::new();
+        for workload in directories(&self.slice) {
+            for task in directories(&workload) {
+                let populated = fs::read_to_string(task.join("cgroup.events")).unwrap_or_default();
+                if populated.contains("populated 1") {
+                    let below = task.strip_prefix(&self.slice).unwrap();
+                    let name = task.file_name().unwrap().to_string_lossy().into_owned();
+                    quotas.insert(name, quota(&task, &v1.join(below)));
+                }
+            }
+        }
+        quotas
+    }
+
     /// First processes of the tasks now.
     pub(crate) fn pids(&self) -> BTreeMap<String, u32> {
         let live = self.now().into_values().filter(|t| t.live);
@@ -124,4 +141,16 @@ pub(crate) fn remove_tree(top: &Path) -> bool {
         remove_tree(&below);
     }
     fs::remove_dir(top).is_ok() || !top.exists()
+}
+
+fn quota(unified: &Path, v1: &Path) -> Option<u32> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (quota, period) = match fs::read_to_string(unified.join("cpu.max")) {
+        Ok(text) => text.trim().split_once(' ').map(|(q, p)| (number(q), number(p)))?,
+        Err(_) => {
+            let read = |file: &str| number(&fs::read_to_string(v1.join(file)).ok()?);
+            (read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"))
+        }
+    };
+    u32::try_from(quota? * 1_000 / period?).ok()
 }

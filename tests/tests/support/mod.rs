@@ -68,7 +68,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Both services, and launchers `burn` and `stubborn`.
+    /// Both services, and launchers `burn`, `stubborn` and `surge`.
     pub(crate) fn start() -> Option<Self> {
         let mut stage = Self::prepare("")?;
         stage.start_autoscaler();
@@ -87,6 +87,12 @@ impl Stage {
         for part in ["launch.d", "agent", "autoscaler"] {
             fs::create_dir(dir.path().join(part)).unwrap();
         }
+        let surge = format!(
+            "command = [{:?}, \"surge\", \"{}/surge-{{task}}\"]\nallow_root = true\n",
+            bin("e2e-task"),
+            dir.path().display()
+        );
+        fs::write(dir.path().join("launch.d/surge.toml"), surge).unwrap();
         for launcher in ["burn", "stubborn"] {
             let text = format!(
                 "command = [{:?}, {launcher:?}]\nallow_root = true\n[limits]\ncpu = \"500m\"\n",

@@ -13,7 +13,7 @@ use super::{Context, Controller, DecisionIds};
 use crate::assess::Assessment;
 use crate::check::Change;
 use crate::decide::{Decided, Standing, decide};
-use crate::event::Digest;
+use crate::event::{Digest, Followed};
 use crate::hpa::{self, Pod};
 use crate::place::Link;
 use crate::replica::State;
@@ -37,10 +37,14 @@ struct Inputs<'a> {
 
 impl Controller {
     /// Does one round. Decisions that only repeat the last non-act are left out.
-    pub(crate) fn round(&mut self, ids: &mut DecisionIds, context: &Context<'_>) -> Vec<Decision> {
+    pub(crate) fn round(
+        &mut self,
+        ids: &mut DecisionIds,
+        context: &Context<'_>,
+    ) -> (Vec<Decision>, Vec<Followed>) {
         if !self.in_force {
             self.pass(context);
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let mut decisions = Vec::new();
         let failing = self.pass(context);
@@ -48,11 +52,12 @@ impl Controller {
         decisions.extend(self.cancel_drains(failing, held.as_ref(), ids, context));
         let wanted = self.wanted;
         let decided = if self.digest_new { Some(self.judge(held.clone(), context)) } else { None };
+        let followed = if self.digest_new { self.followed(context.now) } else { Vec::new() };
         self.digest_new = false;
         decisions.extend(self.settle(wanted, decided, held.as_ref(), ids, context));
         let still = !self.replicas.values().any(|r| r.state.rises() || r.state.leaves());
         decisions.extend(self.size_decisions(still, ids, context));
-        decisions
+        (decisions, followed)
     }
 
     /// A survivor that fails its checks, or a pause: what drains takes requests again.
@@ -341,6 +346,7 @@ impl Controller {
             binding: decided.binding,
             alternatives: decided.alternatives,
             predicted: predicted.filter(|p| p.utilisation.is_finite()),
+            realised: None,
             reasons: decided.reasons,
             inputs_hash,
             policy: self.workload.spec.policy,

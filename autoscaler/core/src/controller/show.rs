@@ -4,7 +4,8 @@ use model::reason::Reason;
 
 use super::{Context, Controller};
 use crate::replica::State;
-use crate::view::{Explanation, LoadView, ReplicaView, WorkloadView};
+use crate::resize;
+use crate::view::{Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
 
 impl Controller {
     pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
@@ -37,6 +38,7 @@ impl Controller {
             paused: paused.map(|pause| pause.why.clone()),
             frozen: self.frozen.clone(),
             load: self.load_view(),
+            size: self.size_view(context),
             last: self.decisions.front().cloned(),
         }
     }
@@ -52,6 +54,23 @@ impl Controller {
             blocks,
             would_act: self.would_act(),
             anomalies: self.anomalies.iter().cloned().collect(),
+        }
+    }
+
+    fn size_view(&self, context: &Context<'_>) -> SizeView {
+        let (to, canary) = match &self.resize {
+            resize::State::Steady => (None, None),
+            resize::State::Canary { task, to, .. } => (Some(*to), Some(task.clone())),
+            resize::State::Spreading { to, .. } | resize::State::Returning { to, .. } => (Some(*to), None),
+        };
+        let held = self.size_hold.as_ref().filter(|(until, _)| *until > context.now);
+        SizeView {
+            mode: self.workload.spec.size.mode,
+            given: self.size_in_force(),
+            phase: self.resize.name(),
+            to,
+            canary,
+            held: held.map(|(until, why)| (why.clone(), *until)),
         }
     }
 
