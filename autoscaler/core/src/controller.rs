@@ -7,6 +7,7 @@
 //! | `controller/change.rs` | which replicas start or leave, and whether the linter lets them |
 //! | `controller/orders.rs` | which steps are sent now |
 //! | `controller/sizes.rs` | what one replica should be given |
+//! | `controller/recorded.rs` | what was decided, and what followed |
 //! | `controller/claims.rs` | what the replicas hold without using it |
 //! | `controller/show.rs` | what people are shown |
 
@@ -14,19 +15,23 @@ mod change;
 mod claims;
 mod happened;
 mod orders;
+mod recorded;
 mod round;
 mod show;
 mod sizes;
 
+pub(crate) use self::recorded::DecisionIds;
+use self::recorded::Key;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::decision::{Decision, DecisionId, DecisionKind, Realised};
+use model::decision::{Decision, DecisionId};
 use model::id::{Generation, NodeId, TaskName};
 use model::reason::Reason;
 use model::workload::{Mode, SizePolicy, Workload, WorkloadKind};
 
 use crate::brain::Config;
-use crate::event::{BalancerDigest, Digest, Followed, Memory, Remembered, Time};
+use crate::event::{BalancerDigest, Digest, Memory, Remembered, Time};
 use crate::forecast::{Forecast, Settings};
 use crate::horizontal::{Capacity, Work};
 use crate::hpa::Hpa;
@@ -85,16 +90,6 @@ impl Pause {
             }
         }
     }
-}
-
-/// What makes a decision worth saying again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Key {
-    kind: DecisionKind,
-    act: bool,
-    before: u32,
-    after: u32,
-    codes: Vec<&'static str>,
 }
 
 /// One workload.
@@ -406,77 +401,6 @@ impl Controller {
         let waits = self.stabiliser.wake_at(&self.workload.spec.behavior);
         let retry = (self.failures > 0).then_some(self.retry_at);
         orders.chain(waits).chain(retry).filter(|at| *at > now).min()
-    }
-
-    pub(crate) fn say(&mut self, decision: &Decision) -> bool {
-        // The two first: what holds it, and the main reason. Those behind come and go with noise.
-        let mut codes: Vec<&'static str> = decision.reasons.iter().take(2).map(Reason::code).collect();
-        codes.extend(decision.binding.iter().map(Reason::code));
-        let key = Key {
-            kind: decision.kind,
-            act: decision.act,
-            before: decision.before,
-            after: decision.after,
-            codes,
-        };
-        if !decision.act && self.last.as_ref() == Some(&key) {
-            return false;
-        }
-        self.last = Some(key);
-        self.keep(decision.clone());
-        true
-    }
-
-    /// What followed from decisions whose predicted time has come; nothing while there are no fresh numbers.
-    fn followed(&mut self, now: Time) -> Vec<Followed> {
-        let serving = self.number(|r| r.state.serves());
-        let Some(said) = self.said.as_ref().filter(|said| said.frozen.is_empty()) else { return Vec::new() };
-        let (utilisation, load) = (said.utilisation, said.load);
-        let mut followed = Vec::new();
-        while let Some((id, at, _)) = self.awaited.front().copied().filter(|(_, _, due)| *due <= now) {
-            self.awaited.pop_front();
-            let realised = Realised { after_ms: now.since(at), utilisation, load, serving };
-            if !(utilisation.is_finite() && load.is_finite()) {
-                continue;
-            }
-            if let Some(decision) = self.decisions.iter_mut().find(|decision| decision.id == id) {
-                decision.realised = Some(realised);
-            }
-            let workload = self.workload.name.clone();
-            followed.push(Followed { decision: id, workload, at_ms: at.0, realised });
-        }
-        followed
-    }
-
-    /// Keeps a decision for `explain`, and to compare what follows from it.
-    fn keep(&mut self, decision: Decision) {
-        if let Some(predicted) =
-            decision.predicted.filter(|_| decision.act && decision.before != decision.after)
-        {
-            let at = Time(decision.at_ms);
-            self.awaited.push_back((decision.id, at, at.after(predicted.after_ms)));
-            self.awaited.truncate(DECISIONS_KEPT);
-        }
-        self.decisions.push_front(decision);
-        if self.decisions.len() > DECISIONS_KEPT {
-            // Acts are what people ask about: the oldest non-act goes first.
-            let oldest = self.decisions.iter().rposition(|d| !d.act).unwrap_or(DECISIONS_KEPT);
-            self.decisions.remove(oldest);
-        }
-    }
-}
-
-/// Ids of decisions: unique for the life of the store, like those of commands.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct DecisionIds {
-    pub(crate) epoch: u64,
-    pub(crate) given: u64,
-}
-
-impl DecisionIds {
-    pub(crate) fn next(&mut self) -> DecisionId {
-        self.given += 1;
-        DecisionId(self.epoch << 32 | self.given)
     }
 }
 
