@@ -23,6 +23,9 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::durable::{self, DurableError};
 
+/// Wait before the end of a start's CPU quota is tried again, ms.
+const STARTUP_RETRY_MS: u64 = 5_000;
+
 /// What was asked, on disk before anything happens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskFile {
@@ -85,6 +88,20 @@ struct Task {
     /// The autoscaler has its end.
     acknowledged: bool,
     checks: Option<tokio::task::JoinHandle<()>>,
+    /// The CPU quota of its start is tried to be ended not before this, boot ms.
+    startup_retry_ms: u64,
+}
+
+impl Task {
+    fn new(file: TaskFile, state: State) -> Self {
+        Self { file, state, pid: None, acknowledged: false, checks: None, startup_retry_ms: 0 }
+    }
+
+    /// When the CPU quota of its start ends, boot ms.
+    fn startup_ends_ms(&self) -> Option<u64> {
+        self.file.startup_cpu_millis.and(self.file.size.cpu_max_millis)?;
+        self.state.startup_over_ms().map(|at| at.max(self.startup_retry_ms))
+    }
 }
 
 /// Runs and follows tasks.
@@ -145,7 +162,7 @@ impl Executor {
         let task = file.task.clone();
         let ended = durable::read::<Ended>(&directory.join("ended.json"))?.is_some();
         let state = if ended { State::Lingering { remove_at_ms: clock::boot_ms() } } else { State::Starting };
-        self.tasks.insert(task.clone(), Task { file, state, pid: None, acknowledged: false, checks: None });
+        self.tasks.insert(task.clone(), Task::new(file, state));
         if !ended {
             self.follow(&task, true);
         }
@@ -207,8 +224,7 @@ impl Executor {
         };
         // The shim is waited for only so that no zombie stays; its task is followed by pidfd.
         tokio::spawn(async move { child.wait().await });
-        let new = Task { file, state: State::Starting, pid: None, acknowledged: false, checks: None };
-        self.tasks.insert(task.clone(), new);
+        self.tasks.insert(task.clone(), Task::new(file, State::Starting));
         self.follow(task, false);
         Ok(())
     }
@@ -244,20 +260,20 @@ impl Executor {
         reports
     }
 
-    /// A task that has started up gets its own size; what fails is tried again with the next event.
+    /// A task that has started up gets its own size; what fails is tried again later.
     fn end_startup(&mut self, task: &TaskName) {
-        let Some(entry) = self.tasks.get(task) else { return };
-        let Some(millis) = entry.file.startup_cpu_millis.filter(|_| entry.state.started_up(clock::boot_ms()))
-        else {
-            return;
-        };
-        if !matches!(entry.state, State::Running { .. }) {
-            return;
-        }
-        let size = Size { cpu_max_millis: entry.file.size.cpu_max_millis, ..Size::default() };
-        match self.resize(task, &size) {
-            Ok(_) => tracing::info!(%task, from = millis, to = ?size.cpu_max_millis, "has its own CPU quota"),
-            Err(error) => tracing::warn!(%task, %error, "still has the CPU quota of its start"),
+        let now_ms = clock::boot_ms();
+        let over = |entry: &Task| entry.startup_ends_ms().is_some_and(|at| at <= now_ms);
+        let Some(entry) = self.tasks.get(task).filter(|entry| over(entry)) else { return };
+        let (from, to) = (entry.file.startup_cpu_millis, entry.file.size.cpu_max_millis);
+        match self.resize(task, &Size { cpu_max_millis: to, ..Size::default() }) {
+            Ok(_) => tracing::info!(%task, ?from, ?to, "has its own CPU quota"),
+            Err(error) => {
+                tracing::warn!(%task, %error, "still has the CPU quota of its start");
+                if let Some(entry) = self.tasks.get_mut(task) {
+                    entry.startup_retry_ms = now_ms + STARTUP_RETRY_MS;
+                }
+            }
         }
     }
 
@@ -325,7 +341,7 @@ impl Executor {
 
     /// When [`Self::tick`] has something to do, boot ms.
     pub fn due_ms(&self) -> Option<u64> {
-        self.tasks.values().filter_map(|task| task.state.due_ms()).min()
+        self.tasks.values().flat_map(|task| [task.state.due_ms(), task.startup_ends_ms()]).flatten().min()
     }
 
     /// Lets time pass for every task.

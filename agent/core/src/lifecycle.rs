@@ -226,15 +226,14 @@ impl State {
         }
     }
 
-    /// It needs no more CPU than its size: it became healthy, or took too long to.
+    /// From when on it needs no more CPU than its size, ms: it became healthy, or took too long to. `None` while it does
+    /// not run.
     #[must_use]
-    pub fn started_up(&self, now_ms: u64) -> bool {
+    pub fn startup_over_ms(&self) -> Option<u64> {
         match self {
-            State::Starting => false,
-            State::Running { since_ms, healthy, .. } => {
-                *healthy == Some(true) || now_ms >= since_ms + STARTUP_LIMIT_MS
-            }
-            _ => true,
+            State::Running { since_ms, healthy: Some(true), .. } => Some(*since_ms),
+            State::Running { since_ms, .. } => Some(since_ms + STARTUP_LIMIT_MS),
+            _ => None,
         }
     }
 

@@ -43,6 +43,15 @@ fn a_tick_does_something_when_it_is_due_and_not_before() {
     }
 }
 
+#[test]
+fn a_start_is_over_when_it_is_healthy_or_took_too_long() {
+    let running = |healthy| State::Running { since_ms: 7, healthy, checked: true };
+    assert_eq!(running(Some(true)).startup_over_ms(), Some(7));
+    assert_eq!(running(None).startup_over_ms(), Some(7 + STARTUP_LIMIT_MS));
+    assert_eq!(running(Some(false)).startup_over_ms(), Some(7 + STARTUP_LIMIT_MS));
+    assert_eq!(State::Starting.startup_over_ms(), None);
+}
+
 /// The committed diagram is what the machine does.
 #[test]
 fn the_diagram_is_the_machine() {
