@@ -41,12 +41,22 @@ impl RunqTotals {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// `None` when no cgroup is listed here.
+    id: Option<u64>,
     totals: RunqTotals,
     first_scan: u64,
     changed_scan: u64,
     live_pass: u64,
     removed: bool,
     retired: bool,
+}
+
+/// What the last scan saw in a slot.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    sums: SlotSums,
+    /// Where its cgroup was listed then: right as long as that entry has the same id.
+    entry: u32,
 }
 
 /// Hashes a cgroup id by one multiplication (by 2⁶⁴/φ, as [`agent_abi::runq::home_slot`]). Inode numbers come from the kernel: nobody
@@ -72,9 +82,12 @@ impl Hasher for IdHasher {
 /// Totals of every cgroup seen.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    entries: HashMap<u64, Entry, BuildHasherDefault<IdHasher>>,
-    /// Last sums by CPU and slot, the overflow slot last.
-    seen: Vec<SlotSums>,
+    /// Each cgroup at one position for as long as it is listed; unlisted ones are free.
+    entries: Vec<Entry>,
+    positions: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
+    free: Vec<u32>,
+    /// By CPU and slot, the overflow slot last.
+    seen: Vec<Seen>,
     retiring: Vec<(u64, SlotRef)>,
     doomed: Vec<u64>,
     closed: RunqTotals,
@@ -89,8 +102,10 @@ impl Ledger {
     /// An empty ledger for regions of this shape.
     pub(crate) fn new(regions: &Regions) -> Self {
         Self {
-            entries: HashMap::with_capacity_and_hasher(regions.slots(), BuildHasherDefault::default()),
-            seen: vec![SlotSums::default(); regions.cpus() * (regions.slots() + 1)],
+            entries: Vec::new(),
+            positions: HashMap::with_capacity_and_hasher(regions.slots(), BuildHasherDefault::default()),
+            free: Vec::new(),
+            seen: vec![Seen::default(); regions.cpus() * (regions.slots() + 1)],
             retiring: Vec::with_capacity(regions.slots()),
             doomed: Vec::with_capacity(regions.slots()),
             closed: RunqTotals::default(),
@@ -108,15 +123,33 @@ impl Ledger {
 
     /// The pass saw this cgroup alive.
     pub(crate) fn saw_alive(&mut self, cgroup_id: u64) {
-        if let Some(entry) = self.entries.get_mut(&cgroup_id) {
-            entry.live_pass = self.pass;
+        if let Some(position) = self.positions.get(&cgroup_id) {
+            self.entries[*position as usize].live_pass = self.pass;
         }
     }
 
     /// The kernel announced the removal of this cgroup.
     pub(crate) fn saw_removed(&mut self, cgroup_id: u64) {
         // It may have lived and died since the last scan: then the next scan finds its slots, and knows.
-        self.entries.entry(cgroup_id).or_default().removed = true;
+        let position = self.position(cgroup_id, 0);
+        self.entries[position as usize].removed = true;
+    }
+
+    /// Where a cgroup is, which becomes listed as first seen at `scan` if it was not.
+    fn position(&mut self, cgroup_id: u64, scan: u64) -> u32 {
+        *self.positions.entry(cgroup_id).or_insert_with(|| {
+            let entry = Entry { id: Some(cgroup_id), first_scan: scan, ..Entry::default() };
+            match self.free.pop() {
+                Some(position) => {
+                    self.entries[position as usize] = entry;
+                    position
+                }
+                None => {
+                    self.entries.push(entry);
+                    (self.entries.len() - 1) as u32
+                }
+            }
+        })
     }
 
     /// Reads all slots. `is_gone` is asked about the few cgroups that seem to have disappeared unannounced.
@@ -131,7 +164,7 @@ impl Ledger {
                 self.fold(regions.sums(slot), cpu * per_cpu + index);
             }
             let sums = regions.sums(SlotRef { cpu, index: None });
-            let seen = &mut self.seen[cpu * per_cpu + regions.slots()];
+            let seen = &mut self.seen[cpu * per_cpu + regions.slots()].sums;
             self.overflow.add(sums, *seen);
             *seen = sums;
         }
@@ -141,7 +174,7 @@ impl Ledger {
 
     /// Totals of a cgroup, `None` before its first switch and after it was closed.
     pub(crate) fn totals(&self, cgroup_id: u64) -> Option<RunqTotals> {
-        self.entries.get(&cgroup_id).map(|entry| entry.totals)
+        self.positions.get(&cgroup_id).map(|position| self.entries[*position as usize].totals)
     }
 
     /// Every cgroup with its totals, or only those that the last scan saw changed.
@@ -149,8 +182,8 @@ impl Ledger {
         let scan = self.scan;
         self.entries
             .iter()
-            .filter(move |(_, entry)| !changed_only || entry.changed_scan == scan)
-            .map(|(id, entry)| (*id, entry.totals))
+            .filter(move |entry| !changed_only || entry.changed_scan == scan)
+            .filter_map(|entry| Some((entry.id?, entry.totals)))
     }
 
     /// Totals of all cgroups that are no longer listed.
@@ -170,33 +203,33 @@ impl Ledger {
 
     /// Cgroups listed.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.positions.len()
     }
 
     fn fold(&mut self, sums: SlotSums, position: usize) {
         use agent_abi::runq::{FREE, RETIRED};
-        let seen = &mut self.seen[position];
         self.slots_used += usize::from(sums.cgroup_id != FREE);
-        if sums.cgroup_id == FREE || sums.cgroup_id == RETIRED || sums == *seen {
+        if sums.cgroup_id == FREE || sums.cgroup_id == RETIRED || sums == self.seen[position].sums {
             return;
         }
-        let entry = self
-            .entries
-            .entry(sums.cgroup_id)
-            .or_insert_with(|| Entry { first_scan: self.scan, ..Entry::default() });
-        entry.totals.add(sums, *seen);
+        let guess = self.seen[position].entry;
+        let is_right = self.entries.get(guess as usize).is_some_and(|e| e.id == Some(sums.cgroup_id));
+        let at = if is_right { guess } else { self.position(sums.cgroup_id, self.scan) };
+        let (entry, seen) = (&mut self.entries[at as usize], &mut self.seen[position]);
+        entry.totals.add(sums, seen.sums);
         entry.changed_scan = self.scan;
         // A dying task may claim a slot once more after its cgroup's slots were retired.
         entry.retired = false;
-        *seen = sums;
+        *seen = Seen { sums, entry: at };
     }
 
     fn retire_dead(&mut self, regions: &mut Regions, is_gone: &mut dyn FnMut(u64) -> bool) {
-        for (id, entry) in &self.entries {
+        for entry in &self.entries {
+            let Some(id) = entry.id else { continue };
             let quiet = entry.changed_scan < self.scan && !entry.retired;
             let missing = self.pass > entry.first_scan && entry.live_pass < self.pass;
-            if quiet && (entry.removed || missing && is_gone(*id)) {
-                self.doomed.push(*id);
+            if quiet && (entry.removed || missing && is_gone(id)) {
+                self.doomed.push(id);
             }
         }
         while let Some(id) = self.doomed.pop() {
@@ -206,7 +239,8 @@ impl Ledger {
                     self.retiring.push((id, slot));
                 }
             }
-            if let Some(entry) = self.entries.get_mut(&id) {
+            if let Some(position) = self.positions.get(&id) {
+                let entry = &mut self.entries[*position as usize];
                 entry.removed = true;
                 entry.retired = true;
             }
@@ -220,13 +254,14 @@ impl Ledger {
             let Some(index) = slot.index else { continue };
             let seen = &mut self.seen[slot.cpu * per_cpu + index];
             let last = SlotSums { cgroup_id: id, ..regions.sums(slot) };
-            if let Some(entry) = self.entries.get_mut(&id)
-                && last != *seen
+            if let Some(position) = self.positions.get(&id)
+                && last != seen.sums
             {
-                entry.totals.add(last, *seen);
+                let entry = &mut self.entries[*position as usize];
+                entry.totals.add(last, seen.sums);
                 entry.changed_scan = scan;
             }
-            *seen = SlotSums::default();
+            *seen = Seen::default();
             regions.free(slot);
         }
     }
@@ -234,14 +269,13 @@ impl Ledger {
     /// Drops the entries whose slots were all freed and that did not change any more.
     fn close_retired(&mut self) {
         let scan = self.scan;
-        let closed = &mut self.closed;
-        self.entries.retain(|_, entry| {
-            let keep = !entry.retired || entry.changed_scan == scan;
-            if !keep {
-                closed.absorb(entry.totals);
-            }
-            keep
-        });
+        for (position, entry) in self.entries.iter_mut().enumerate() {
+            let Some(id) = entry.id.filter(|_| entry.retired && entry.changed_scan != scan) else { continue };
+            self.closed.absorb(entry.totals);
+            self.positions.remove(&id);
+            self.free.push(position as u32);
+            *entry = Entry::default();
+        }
     }
 }
 
@@ -342,6 +376,28 @@ mod tests {
         }
         assert_eq!((world.ledger.len(), world.free_slots()), (0, 128));
         assert_eq!(world.ledger.closed(), RunqTotals { oncpu_ns: 1_035, delay_ns: 120, switches: 2 });
+    }
+
+    #[test]
+    fn a_cgroup_that_takes_the_place_of_another_has_nothing_of_it() {
+        let mut world = World::new();
+        world.regions.count(0, 7, 100, 1_000);
+        world.regions.count(1, 9, 1, 1);
+        world.ledger.saw_removed(7);
+        (0..3).for_each(|_| world.scan());
+        assert_eq!(world.ledger.totals(7), None);
+        world.regions.count(0, 8, 20, 30);
+        world.regions.count(0, 7, 2, 3);
+        world.scan();
+        let totals = |id| world.ledger.totals(id);
+        assert_eq!(totals(8), Some(RunqTotals { oncpu_ns: 30, delay_ns: 20, switches: 1 }));
+        assert_eq!(
+            totals(7),
+            Some(RunqTotals { oncpu_ns: 3, delay_ns: 2, switches: 1 }),
+            "the same id, anew"
+        );
+        assert_eq!(totals(9), Some(RunqTotals { oncpu_ns: 1, delay_ns: 1, switches: 1 }));
+        assert_eq!((world.ledger.len(), world.ledger.entries(false).count()), (3, 3));
     }
 
     #[test]
