@@ -49,7 +49,8 @@ impl Drop for Rounds {
 /// When no thread can be had.
 pub fn start(mut source: Source, interval_ms: u64, seed: u64) -> std::io::Result<Rounds> {
     let (sender, receiver) = mpsc::channel(WAITING);
-    let (spare, spares) = std::sync::mpsc::sync_channel(WAITING + 1);
+    // One goes back and forth; what a busy moment needed besides is not kept.
+    let (spare, spares) = std::sync::mpsc::sync_channel(1);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let jitter_ms = seed % JITTER_MS.min(interval_ms / 2).max(1);

@@ -10,6 +10,7 @@
 
 mod files;
 mod held;
+mod histograms;
 mod kernel;
 mod memory;
 mod paths;

@@ -20,7 +20,7 @@ const RECEIPT_EVERY: u64 = 10;
 /// Memory that was needed for a moment is given back after this round, when the first slow ones are over …
 const GIVE_BACK_FIRST: u64 = 15;
 /// … and every so many rounds, because a reconnect or a command needs some too.
-const GIVE_BACK_EVERY: u64 = 600;
+const GIVE_BACK_EVERY: u64 = 60;
 
 impl Node {
     pub(super) fn round(&mut self, reading: &mut Reading) {

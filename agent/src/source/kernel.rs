@@ -1,6 +1,6 @@
 //! The kernel programs as a source: the pass over all cgroups, and the run-queue figures beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use agent_bpf::abi::cgroup::valid;
 use agent_bpf::abi::histogram::BUCKETS;
@@ -11,6 +11,7 @@ use model::id::CgroupId;
 use model::metric::Metric;
 use model::sample::Values;
 
+use super::histograms::Histograms;
 use super::{Health, SourceError};
 use crate::settings::Settings;
 
@@ -30,9 +31,7 @@ impl Turn {
 
 pub(super) struct Kernel {
     probe: KernelProbe,
-    /// Histograms as of the last slow round, by cgroup: (bucket, count) of those that are not 0, ascending by bucket; modulo 2³² as
-    /// the kernel counts.
-    histograms: BTreeMap<u64, Box<[(u16, u32)]>>,
+    histograms: Histograms,
     page_bytes: u64,
     measured: bool,
 }
@@ -47,7 +46,7 @@ impl Kernel {
             }
         }
         let page_bytes = rustix::param::page_size() as u64;
-        Ok(Self { probe, histograms: BTreeMap::new(), page_bytes, measured: false })
+        Ok(Self { probe, histograms: Histograms::default(), page_bytes, measured: false })
     }
 
     pub(super) fn counts(&self) -> bool {
@@ -138,14 +137,9 @@ impl Kernel {
             }
             let mut now = [0; BUCKETS];
             r.add_histogram(&mut now);
-            let mut gained = now;
-            for (bucket, count) in histograms.get(&r.cgroup_id).into_iter().flatten() {
-                gained[usize::from(*bucket)] = now[usize::from(*bucket)].wrapping_sub(*count);
-            }
-            let gained: Vec<_> = sparse(&gained).map(|(bucket, count)| (bucket, u64::from(count))).collect();
+            let gained = histograms.gained(r.cgroup_id, &now);
             if !gained.is_empty() {
                 delays.push((CgroupId(r.cgroup_id), gained));
-                histograms.insert(r.cgroup_id, sparse(&now).collect());
             }
         });
         if turn.0 == 0 {
@@ -153,7 +147,7 @@ impl Kernel {
             self.probe.for_each_runq(Visit::All, |r| {
                 live.insert(r.cgroup_id);
             });
-            histograms.retain(|id, _| live.contains(id));
+            histograms.retain(|id| live.contains(&id));
         }
     }
 
@@ -169,11 +163,6 @@ impl Kernel {
             health.program_ns = read.ok().map(|()| total);
         }
     }
-}
-
-/// The buckets that are not 0, ascending.
-fn sparse(counts: &[u32; BUCKETS]) -> impl Iterator<Item = (u16, u32)> + '_ {
-    counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket as u16, *count))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ enum Place {
 
 pub(super) struct Memory {
     place: Place,
-    v1: BTreeMap<CgroupId, Option<Cgroup>>,
+    v1: BTreeMap<CgroupId, Option<Box<Cgroup>>>,
 }
 
 impl Memory {
@@ -86,7 +86,11 @@ impl Memory {
                     let found = self.v1.entry(cgroup.id).or_insert_with(|| {
                         let controllers = vec!["memory".to_owned()];
                         let load = || {
-                            Cgroup::load_with_specified_controllers(Box::new(V1::new()), path, controllers)
+                            Box::new(Cgroup::load_with_specified_controllers(
+                                Box::new(V1::new()),
+                                path,
+                                controllers,
+                            ))
                         };
                         root.join(path).is_dir().then(load)
                     });
