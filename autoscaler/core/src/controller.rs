@@ -54,6 +54,8 @@ pub(crate) const READY_MS: u64 = 5_000;
 pub(crate) const BACKOFF_MS: u64 = 1_000;
 /// Longest wait after failed starts, ms.
 pub(crate) const BACKOFF_LIMIT_MS: u64 = 300_000;
+/// A load that was learned before a restart is trusted for so long, ms: longer, and the day has gone on without it.
+const LEARNED_MS: u64 = 2 * 3_600_000;
 /// A replica that is lost this soon after it came up counts as a failed start, ms.
 pub(crate) const EARLY_MS: u64 = 30_000;
 /// Miss rates of the forecast at risk 0, ½ and 1 when a replica is ready after [`BUDGET_MS`]: one round in 20, 100, 1,000
@@ -218,6 +220,11 @@ impl Controller {
     pub(crate) fn started(&mut self, epoch: model::id::ControllerEpoch, now: Time) {
         self.generation.0 = self.generation.0.max(epoch.0 << 32);
         self.stabiliser.restarted();
+        if now.since(self.digest_at) > LEARNED_MS {
+            self.load = Load::default();
+            self.forecast.forget_recent();
+            self.said = None;
+        }
         self.digest = None;
         self.report_at = None;
         self.last = None;

@@ -19,6 +19,8 @@ pub use self::margin::Margin;
 
 /// Changes of the offset under this share are left out.
 const OFFSET_BAND: f64 = 0.25;
+/// After a hole of so many horizons (and of means) the levels before it say nothing about now.
+const HOLE: u64 = 3;
 /// Least level that is remembered: ratios need a level above zero.
 const LEAST: f64 = 1e-9;
 
@@ -46,6 +48,7 @@ pub struct Forecast {
     margin: Margin,
     pending: VecDeque<Pending>,
     now: Option<Now>,
+    at_ms: Option<u64>,
 }
 
 /// The answer at one time.
@@ -76,7 +79,17 @@ impl Forecast {
             margin: Margin::new(settings.budget),
             pending: VecDeque::new(),
             now: None,
+            at_ms: None,
         }
+    }
+
+    /// What was seen lately says nothing about now: there was a hole, or a restart after a long time. The days before
+    /// and how rough they were stay.
+    pub fn forget_recent(&mut self) {
+        self.recent.clear();
+        self.pending.clear();
+        self.experts.forget_recent();
+        self.now = None;
     }
 
     /// Looks this far ahead from now on, with this budget of misses: the measured time until a replica is ready.
@@ -111,6 +124,10 @@ impl Forecast {
     /// The level was `level` in the step that ended at `at_ms`.
     pub fn observe(&mut self, at_ms: u64, level: f64) {
         let level = if level.is_finite() { level.max(0.0) } else { return };
+        let hole = HOLE * (self.settings.ahead_ms + self.settings.smooth_ms + self.settings.step_ms);
+        if self.at_ms.replace(at_ms).is_some_and(|before| at_ms.saturating_sub(before) > hole) {
+            self.forget_recent();
+        }
         let keep = (self.settings.smooth_ms / self.settings.step_ms.max(1)).max(1) as usize;
         self.recent.push_back(level);
         if self.recent.len() > keep {
@@ -176,6 +193,23 @@ mod tests {
         assert_eq!(forecast.upper(), None);
         forecast.observe(15_000, 10.0);
         assert!(forecast.upper().unwrap() >= 10.0);
+    }
+
+    /// A level that changed while nobody looked is neither a trend nor a miss.
+    #[test]
+    fn a_hole_is_no_miss_and_no_trend() {
+        let mut forecast = Forecast::new(settings(0.01));
+        for step in 0..200 {
+            forecast.observe(step * 15_000, 10.0);
+        }
+        let before = forecast.margin.roughness();
+        let resumed = 200 * 15_000 + 3 * 3_600_000;
+        for step in 0..20 {
+            forecast.observe(resumed + step * 15_000, 100.0);
+            let (expected, upper) = (forecast.expected().unwrap(), forecast.upper().unwrap());
+            assert!((90.0..120.0).contains(&expected) && upper < 200.0, "{step}: {expected} {upper}");
+        }
+        assert!(forecast.margin.roughness() <= before, "{}", forecast.margin.roughness());
     }
 
     #[test]

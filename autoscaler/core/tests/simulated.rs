@@ -5,8 +5,9 @@
 mod world;
 
 use autoscaler_core::brain::{Brain, Config};
-use autoscaler_core::event::Time;
-use model::workload::Workload;
+use autoscaler_core::event::{Event, Time};
+use model::id::ControllerEpoch;
+use model::workload::{Behavior, Workload};
 use world::{Dice, Faults, World};
 
 fn web(min: u32, max: u32) -> Workload {
@@ -69,6 +70,74 @@ fn a_day_grows_and_shrinks_without_an_error() {
         let (predicted, realised) = (change.predicted.unwrap(), change.realised.unwrap());
         assert!(realised.after_ms >= predicted.after_ms && realised.after_ms < predicted.after_ms + 3_000);
         assert!(realised.utilisation.is_finite() && realised.load >= 0.0);
+    }
+}
+
+/// A morning, a flash crowd within two seconds, and an evening; each replica carries 60 requests/s. Both are asked for:
+/// requests that do not wait, and replicas that are not simply there all the time.
+fn flash_crowd(seed: u64, boot_ms: u64, behavior: Option<Behavior>, slow: u64) {
+    const DAY: [(f64, f64); 9] = [
+        (0.0, 0.6),
+        (17.0, 0.6),
+        (41.0, 2.3),
+        (50.0, 2.3),
+        (52.0, 3.3),
+        (65.0, 3.3),
+        (68.0, 1.8),
+        (84.0, 0.6),
+        (120.0, 0.5),
+    ];
+    let mut workload = web(2, 6);
+    workload.spec.target = serde_json::from_value(serde_json::json!({"queueDelayP95": "100ms"})).unwrap();
+    workload.spec.behavior = behavior.unwrap_or(workload.spec.behavior);
+    let rails = workload.spec.rails.as_mut().unwrap();
+    (rails.workers, rails.threads) = (1, 3);
+    let mut world = World::new(seed, 2, workload, Faults::default());
+    world.boot_ms = boot_ms;
+    world.run(20_000 * slow, 36.0, 50.0);
+    world.tally.waits_ms.clear();
+    let (mut replica_seconds, seconds) = (0, 120 * slow);
+    for second in 0..seconds {
+        let at = second as f64 / slow as f64;
+        let next = DAY.iter().position(|(t, _)| *t > at).unwrap();
+        let ((t0, l0), (t1, l1)) = (DAY[next - 1], DAY[next]);
+        world.run(1_000, 60.0 * (l0 + (l1 - l0) * (at - t0) / (t1 - t0)), 50.0);
+        replica_seconds += world.serving();
+    }
+    let waits = &world.tally.waits_ms;
+    let late = waits.iter().filter(|ms| **ms > 100).count() as f64 / waits.len() as f64;
+    let mean = replica_seconds as f64 / seconds as f64;
+    let log = world.tally.log.join("\n");
+    println!(
+        "seed {seed}, boot {boot_ms} ms, {slow} times slower: {:.2} % late, {mean:.2} replicas",
+        late * 100.0
+    );
+    assert!(late < 0.05, "seed {seed}: {:.2} % waited longer than the target\n{log}", late * 100.0);
+    assert!(mean < 0.75 * 6.0, "seed {seed}: {mean:.2} of the 6 of a static peak\n{log}");
+    assert_eq!(world.tally.errors, 0);
+    sound(&world, 6);
+}
+
+#[test]
+fn in_a_flash_crowd_the_95th_percentile_is_within_the_target() {
+    for seed in 1..=3 {
+        flash_crowd(seed, 1_500, None, 1);
+        flash_crowd(seed, 4_000, None, 1);
+        flash_crowd(seed, 5_000, Some(Behavior::default()), 20);
+    }
+}
+
+/// What was learned before a restart that took hours says nothing about now.
+#[test]
+fn a_load_that_was_learned_hours_before_a_restart_is_not_believed() {
+    for (away_ms, known) in [(60_000, true), (3 * 3_600_000, false)] {
+        let mut world = World::new(5, 1, web(1, 6), Faults::default());
+        world.run(60_000, 100.0, 50.0);
+        world.now += away_ms;
+        world.tell(Event::Started { epoch: ControllerEpoch(2) });
+        let load = world.brain.workloads(Time(world.now))[0].load;
+        assert_eq!(load.requests_per_second.is_some(), known, "{load:?}");
+        assert_eq!(load.forecast.is_some(), known, "{load:?}");
     }
 }
 

@@ -62,6 +62,12 @@ impl Experts {
         }
     }
 
+    /// The last levels and their means are of another time; days before stay.
+    pub(super) fn forget_recent(&mut self) {
+        self.levels.clear();
+        self.seen = 0.0;
+    }
+
     pub(super) fn look_ahead(&mut self, ahead_ms: u64) {
         self.settings.ahead_ms = ahead_ms;
     }

@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) plans: Vec<String>,
     /// CPU that a request uses while it is served, cores.
     pub(crate) cores_per_request: f64,
+    /// Time from a start to healthy, ms.
+    pub(crate) boot_ms: u64,
     workload: Workload,
     machines: BTreeMap<NodeId, Machine>,
     balancer_at: NodeId,
@@ -138,6 +140,7 @@ impl World {
             journal: vec![],
             plans: vec![],
             cores_per_request: 0.5,
+            boot_ms: 1_500,
             workload: workload.clone(),
             balancer_at: machines.keys().next().unwrap().clone(),
             machines,
@@ -453,8 +456,8 @@ impl World {
             .map(|(node, m)| NodeDigest {
                 node: node.clone(),
                 age_ms: Some(0),
-                cpu_cores: m.tasks.len() as f64 * 0.3,
-                memory_bytes: m.tasks.len() as u64 * (200 << 20),
+                cpu_cores: Some(m.tasks.len() as f64 * 0.3),
+                memory_bytes: Some(m.tasks.len() as u64 * (200 << 20)),
                 tasks: m.tasks.len() as u32,
             })
             .collect();
@@ -514,7 +517,7 @@ impl World {
                     let machine = self.machines.get_mut(node).unwrap();
                     let process = Process {
                         workload: command.workload.to_string(),
-                        ready_at: now + 1_500,
+                        ready_at: now + self.boot_ms,
                         healthy: false,
                         ends_at: None,
                         generation: command.generation,
