@@ -83,7 +83,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     match &cli.command {
         Some(Command::Shim { directory }) => return ended(shim::shim(directory), 1),
         Some(Command::Enter { directory }) => return ended(shim::enter(directory), shim::ENTER_FAILED as u8),
@@ -105,8 +105,8 @@ fn main() -> ExitCode {
             return ExitCode::from(5);
         }
     };
-    let result = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run(settings),
+    let result = match cli.command.take().unwrap_or(Command::Run) {
+        Command::Run => run(settings, &cli),
         Command::Check { json } => check(&settings, json),
         Command::Dump => dump(&settings, 1, Duration::ZERO, &mut std::io::stdout().lock()),
         Command::Record { file, rounds, interval_ms } => std::fs::File::create(&file)
@@ -149,11 +149,11 @@ fn settings(cli: &Cli) -> Result<Settings, Faults> {
     Settings::read(file.as_deref(), variables, flags)
 }
 
-fn run(settings: Settings) -> Result<()> {
+fn run(start: Settings, cli: &Cli) -> Result<()> {
     agent_bpf::memory::share_one_heap();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(node::run(settings))
+    runtime.block_on(node::run(start, || settings(cli)))
 }
 
 fn check(settings: &Settings, json: bool) -> Result<()> {

@@ -6,6 +6,7 @@
 mod commands;
 mod due;
 mod metrics;
+mod reload;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,7 @@ use crate::adapter::haproxy::Haproxy;
 use crate::executor::{Executor, Happened};
 use crate::fences::Fences;
 use crate::sampler::Rounds;
-use crate::settings::Settings;
+use crate::settings::{Faults, Settings};
 use crate::source::{Offer, ProcessReader};
 use crate::spool::Spool;
 use crate::uplink::{Heard, Stream};
@@ -128,11 +129,11 @@ struct Node {
     why_down: String,
 }
 
-/// Runs the agent until a signal asks it to end; tasks keep running.
+/// Runs the agent until a signal asks it to end; tasks keep running. `read` reads the configuration anew, for SIGHUP.
 ///
 /// # Errors
 /// When the agent cannot start: its state, its cgroups or its address cannot be had.
-pub async fn run(settings: Settings) -> Result<()> {
+pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>) -> Result<()> {
     std::fs::create_dir_all(&settings.state)
         .with_context(|| format!("making the state directory {}", settings.state.display()))?;
     let lock = lock(&settings)?;
@@ -199,6 +200,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     }
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -212,6 +214,7 @@ pub async fn run(settings: Settings) -> Result<()> {
             },
             Some(question) = questions.next() => question.answer(node.published()),
             () = due::sleep(node.due_ms()) => node.on_time(),
+            _ = hangup.recv() => node.reload(read()),
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }

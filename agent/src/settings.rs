@@ -160,6 +160,32 @@ impl Settings {
         check(input, origins, faults)
     }
 
+    /// Settings that differ in `new` and cannot change while the agent runs.
+    #[must_use]
+    pub fn waits_for_start(&self, new: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("node", self.node != new.node),
+            ("state", self.state != new.state),
+            ("http", self.http != new.http),
+            ("interval_ms", self.interval_ms != new.interval_ms),
+            ("slice", self.slice != new.slice),
+            ("spool_bytes", self.spool_bytes != new.spool_bytes),
+            ("cgroup", self.cgroup != new.cgroup),
+            ("ebpf", self.ebpf != new.ebpf),
+            ("pin", self.pin != new.pin),
+            ("measure_programs", self.measure_programs != new.measure_programs),
+            ("balancer", self.balancers != new.balancers),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// Takes over what may change while the agent runs.
+    pub fn take(&mut self, new: Self) {
+        let Self { autoscaler, launchers, rules, act, max_tasks, .. } = new;
+        (self.autoscaler, self.launchers, self.rules) = (autoscaler, launchers, rules);
+        (self.act, self.max_tasks) = (act, max_tasks);
+    }
+
     /// Settings as `key = value` lines, with origins when asked.
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {

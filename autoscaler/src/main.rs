@@ -9,6 +9,7 @@ use autoscaler::config::{ConfigFaults, Fragment, Input, Settings, load};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is when no flag says so, and the file exists.
 const CONFIG: &str = "/etc/trimtab/autoscaler.toml";
@@ -64,7 +65,7 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trimtab-autoscaler: {error:#}");
@@ -74,10 +75,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (input, settings) = configuration(arguments)?;
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let (input, settings) = configuration(&arguments)?;
     match &arguments.command {
-        None | Some(Command::Run) => serve(settings),
+        None | Some(Command::Run) => serve(settings, input, arguments),
         Some(Command::CheckConfig) => {
             println!("the configuration is good");
             Ok(())
@@ -104,10 +105,27 @@ fn configuration(arguments: &Arguments) -> Result<(Input, Settings), ConfigFault
     load(file.as_deref(), environment, flags)
 }
 
-fn serve(settings: Settings) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&settings.log);
+/// The configuration read anew, for SIGHUP; `None` when it has faults, which are logged: then nothing changes.
+fn reloaded(arguments: &Arguments) -> Option<(Input, Settings)> {
+    match configuration(arguments) {
+        Ok(new) => Some(new),
+        Err(faults) => {
+            tracing::error!(%faults, "not reloaded: the running configuration stays in force");
+            None
+        }
+    }
+}
+
+fn filter(settings: &Settings) -> EnvFilter {
+    EnvFilter::builder().parse_lossy(&settings.log)
+}
+
+fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Result<()> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_ansi(colour).with_writer(std::io::stderr);
+    let log = log.with_env_filter(filter(&settings)).with_filter_reloading();
+    let level = log.reload_handle();
+    log.init();
     // One thread for the loop and its peers, one so that a question never waits for a long turn.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -124,6 +142,20 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
             stop.send_replace(true);
+        });
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let Some((new, settings)) = reloaded(&arguments) else { continue };
+                if let Err(error) = level.reload(filter(&settings)) {
+                    tracing::error!(%error, "the log filter could not be set");
+                }
+                let waits: Vec<&str> = input.differing(&new).filter(|key| *key != "log").collect();
+                tracing::info!(log = %settings.log, "reloaded");
+                if !waits.is_empty() {
+                    tracing::warn!(settings = ?waits, "changed, and takes effect at the next start");
+                }
+            }
         });
         autoscaler::service::run(settings, shutdown).await
     })

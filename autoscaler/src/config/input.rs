@@ -27,6 +27,11 @@ impl Input {
         Self { values }
     }
 
+    /// Names of the keys whose values differ.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
+        self.values.iter().filter(|(key, (value, _))| other.get(key).0 != value).map(|(key, _)| *key)
+    }
+
     /// A key's value and origin.
     pub(super) fn get(&self, name: &str) -> (&str, &Origin) {
         self.values.get(name).map_or(("", &Origin::Default), |(value, origin)| (value.as_str(), origin))
