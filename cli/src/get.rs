@@ -134,16 +134,16 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         ("accounting_error", true, true),
     ]);
     for node in nodes {
-        let share = (node.cpus > 0).then(|| node.cpu_cores / f64::from(node.cpus));
+        let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
         rows.push(vec![
             node.name.clone(),
             if node.connected { "connected" } else { "away" }.to_owned(),
             node.tier.clone(),
             node.cpus.to_string(),
-            number(Some(node.cpu_cores)),
+            number(node.cpu_cores),
             percent(share),
             bytes(Some(node.memory_total_bytes)),
-            bytes(Some(node.memory_bytes)),
+            bytes(node.memory_bytes),
             node.tasks.to_string(),
             age(node.age_ms),
             if node.acts { "yes" } else { "observes" }.to_owned(),

@@ -27,14 +27,16 @@ fn view(client: &Client, top: &Top) -> Result<String, Failure> {
     let workloads: Workloads = client.get("/api/v1/workloads")?;
     let tasks: Tasks = client.get("/api/v1/tasks")?;
     let cpus: u32 = nodes.items.iter().map(|node| node.cpus).sum();
-    // An empty sum of floats is -0.
-    let used = nodes.items.iter().map(|node| node.cpu_cores).sum::<f64>() + 0.0;
-    let idle =
-        if cpus == 0 { "-".to_owned() } else { format!("{:.0} %", (1.0 - used / f64::from(cpus)) * 100.0) };
+    // A node that was not measured is neither used nor idle.
+    let measured = nodes.items.iter().filter_map(|node| Some((node.cpu_cores?, node.cpus)));
+    let measured = measured.reduce(|(used, cpus), (more, of)| (used + more, cpus + of));
+    let used = number(measured.map(|(used, _)| used));
+    let idle = measured.filter(|(_, cpus)| *cpus > 0).map(|(used, cpus)| 1.0 - used / f64::from(cpus));
+    let idle = output::percent(idle);
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{}  {}  {} nodes, {cpus} CPUs, {used:.2} used, {idle} idle, {} tasks",
+        "{}  {}  {} nodes, {cpus} CPUs, {used} used, {idle} idle, {} tasks",
         moment(status.now_ms),
         status.state,
         nodes.items.len(),

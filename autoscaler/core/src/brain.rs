@@ -100,7 +100,10 @@ impl Brain {
             Event::Resumed { workload } => self.set_pause(workload.as_ref(), None),
             Event::NodeUp { node, inventory, tasks, .. } => {
                 let load = self.nodes.remove(&node).and_then(|old| old.load);
-                self.nodes.insert(node.clone(), Node { inventory, link: Link::Up, load, failed_at: None });
+                self.nodes.insert(
+                    node.clone(),
+                    Node { inventory: Some(inventory), link: Link::Up, load, failed_at: None },
+                );
                 self.each(|workload| workload.node_up(&node, &tasks, now));
             }
             Event::NodeDown { node, .. } => {
@@ -258,20 +261,24 @@ impl Brain {
             .nodes
             .iter()
             .filter(|(_, node)| node.link == Link::Up)
-            .map(|(name, node)| {
+            .filter_map(|(name, node)| {
+                let has = node.inventory.as_ref()?;
                 let fresh = node.load.as_ref().filter(|l| l.age_ms.is_some_and(|age| age <= stale));
                 let units = workloads()
                     .filter(|w| node.can_start(w.starts_by()))
                     .map(|w| w.given())
                     .map(|(cpu, memory)| (cpu, memory.unwrap_or(0)));
-                NodeFacts {
+                Some(NodeFacts {
                     node: name.clone(),
-                    cpu_millis: u64::from(node.inventory.cpus) * 1_000,
-                    memory_kib: node.inventory.memory_bytes / 1_024,
-                    used: fresh.map(|l| ((l.cpu_cores.max(0.0) * 1e3) as u64, l.memory_bytes / 1_024)),
-                    acts: node.inventory.acts,
+                    cpu_millis: u64::from(has.cpus) * 1_000,
+                    memory_kib: has.memory_bytes / 1_024,
+                    used: (
+                        fresh.and_then(|l| l.cpu_cores).map(|cores| (cores.max(0.0) * 1e3) as u64),
+                        fresh.and_then(|l| l.memory_bytes).map(|bytes| bytes / 1_024),
+                    ),
+                    acts: has.acts,
                     unit: units.min(),
-                }
+                })
             })
             .collect();
         let claims: Vec<_> = workloads().flat_map(Controller::claims).collect();
@@ -281,16 +288,7 @@ impl Brain {
     /// A remembered replica's node counts as awaited until it connects.
     fn await_node(&mut self, node: &NodeId, now: Time) {
         self.nodes.entry(node.clone()).or_insert_with(|| Node {
-            inventory: model::node::Inventory {
-                cpus: 1,
-                memory_bytes: 1,
-                kernel: String::new(),
-                tier: model::node::Tier::B,
-                features: Vec::new(),
-                unavailable: Vec::new(),
-                launchers: Vec::new(),
-                acts: false,
-            },
+            inventory: None,
             link: Link::Awaited { since: now },
             load: None,
             failed_at: None,

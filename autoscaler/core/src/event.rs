@@ -212,10 +212,10 @@ pub struct NodeDigest {
     pub node: NodeId,
     /// Age of its newest sample, ms; `None` when there was none yet.
     pub age_ms: Option<u64>,
-    /// CPU used by all its tasks, cores.
-    pub cpu_cores: f64,
-    /// Memory charged to all its tasks, bytes.
-    pub memory_bytes: u64,
+    /// CPU used by all its tasks, cores; `None` when that of none is known.
+    pub cpu_cores: Option<f64>,
+    /// Memory charged to all its tasks, bytes; likewise.
+    pub memory_bytes: Option<u64>,
     /// Tasks on it.
     pub tasks: u32,
 }

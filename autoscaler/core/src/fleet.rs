@@ -44,10 +44,10 @@ pub struct NodeView {
     pub inventory: Inventory,
     /// Age of its newest sample, ms.
     pub age_ms: Option<u64>,
-    /// CPU used by all its tasks, cores.
-    pub cpu_cores: f64,
-    /// Memory charged to all its tasks, bytes.
-    pub memory_bytes: u64,
+    /// CPU used by all its tasks, cores; `None` when that of none is known.
+    pub cpu_cores: Option<f64>,
+    /// Memory charged to all its tasks, bytes; likewise.
+    pub memory_bytes: Option<u64>,
     /// Tasks now.
     pub tasks: u32,
     /// Samples taken from it since it connected.

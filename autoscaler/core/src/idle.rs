@@ -148,8 +148,8 @@ pub struct NodeFacts {
     pub cpu_millis: u64,
     /// KiB.
     pub memory_kib: u64,
-    /// Used now: thousandths of a core, KiB; `None` when nothing fresh is known.
-    pub used: Option<(u64, u64)>,
+    /// Used now: thousandths of a core, KiB; each `None` when nothing fresh is known of it.
+    pub used: (Option<u64>, Option<u64>),
     /// Trimtab may act there.
     pub acts: bool,
     /// The least that one more replica takes there: thousandths of a core, KiB; `None` when nothing is started there.
@@ -207,20 +207,23 @@ impl Ledger {
         let all = Amount::of(node.cpu_millis, node.memory_kib, ms);
         self.capacity.add(all);
         let mut left = all;
-        let Some((cpu, memory)) = node.used else {
-            self.attribute(Cause::NoData, left);
-            return;
-        };
-        self.used.add(left.take(Amount::of(cpu, memory, ms)));
+        let (cpu, memory) = node.used;
+        // A resource that was not measured is neither used nor free.
+        let dark = |used: Option<u64>, all: u64| if used.is_none() { all } else { 0 };
+        let dark = Amount::of(dark(cpu, node.cpu_millis), dark(memory, node.memory_kib), ms);
+        let dark = left.take(dark);
+        self.attribute(Cause::NoData, dark);
+        self.used.add(left.take(Amount::of(cpu.unwrap_or(0), memory.unwrap_or(0), ms)));
         for claim in claims.iter().filter(|claim| claim.node == node.node) {
             let taken = left.take(Amount::of(claim.cpu_millis, claim.memory_kib, ms));
             self.attribute(claim.cause.clone(), taken);
         }
         let rest = if !node.acts {
             Cause::Unmanaged
-        } else if node.unit.is_some_and(|(cpu, memory)| {
-            let unit = Amount::of(cpu, memory, ms);
-            left.cpu_millicore_ms < unit.cpu_millicore_ms || left.memory_kib_ms < unit.memory_kib_ms
+        } else if node.unit.is_some_and(|(unit_cpu, unit_memory)| {
+            let unit = Amount::of(unit_cpu, unit_memory, ms);
+            cpu.is_some() && left.cpu_millicore_ms < unit.cpu_millicore_ms
+                || memory.is_some() && left.memory_kib_ms < unit.memory_kib_ms
         }) {
             Cause::Fragmented
         } else {
@@ -277,8 +280,8 @@ mod tests {
         fn used_and_causes_sum_to_capacity(
             rounds in prop::collection::vec(
                 (
-                    prop::collection::vec((0u64..64_000, 0u64..1 << 26, any::<bool>(), 0u64..80_000, 0u64..1 << 27,
-                        any::<bool>(), prop::option::of((0u64..4_000, 0u64..1 << 22))), 0..4),
+                    prop::collection::vec((0u64..64_000, 0u64..1 << 26, prop::option::of(0u64..80_000),
+                        prop::option::of(0u64..1 << 27), any::<bool>(), prop::option::of((0u64..4_000, 0u64..1 << 22))), 0..4),
                     prop::collection::vec((0usize..4, any::<u8>(), 0u64..40_000, 0u64..1 << 26), 0..8),
                     1u64..5_000,
                 ), 2..20)
@@ -288,8 +291,8 @@ mod tests {
             for (nodes, claims, ms) in rounds {
                 now = now.after(ms);
                 let nodes: Vec<NodeFacts> = nodes.into_iter().enumerate()
-                    .map(|(n, (cpu_millis, memory_kib, known, cpu, memory, acts, unit))| NodeFacts {
-                        node: name(n), cpu_millis, memory_kib, used: known.then_some((cpu, memory)), acts, unit,
+                    .map(|(n, (cpu_millis, memory_kib, cpu, memory, acts, unit))| NodeFacts {
+                        node: name(n), cpu_millis, memory_kib, used: (cpu, memory), acts, unit,
                     }).collect();
                 let claims: Vec<Claim> = claims.into_iter()
                     .map(|(n, kind, cpu_millis, memory_kib)| Claim { node: name(n), cause: cause(kind), cpu_millis, memory_kib })

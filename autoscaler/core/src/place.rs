@@ -17,8 +17,8 @@ pub const AVOID_MS: u64 = 300_000;
 /// A node, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What it has and can.
-    pub inventory: Inventory,
+    /// What it has and can; `None` until it has connected once.
+    pub inventory: Option<Inventory>,
     /// Whether it is there.
     pub link: Link,
     /// What all its tasks use.
@@ -48,9 +48,10 @@ impl Node {
     /// It may start tasks of this launcher now.
     #[must_use]
     pub fn can_start(&self, launcher: &str) -> bool {
-        self.link == Link::Up
-            && self.inventory.acts
-            && self.inventory.launchers.iter().any(|listed| listed == launcher)
+        let may = |inventory: &Inventory| {
+            inventory.acts && inventory.launchers.iter().any(|listed| listed == launcher)
+        };
+        self.link == Link::Up && self.inventory.as_ref().is_some_and(may)
     }
 }
 
@@ -64,19 +65,27 @@ pub fn choose(
     replica_cores: f64,
     now: Time,
 ) -> Option<NodeId> {
+    let coming = |name: &NodeId| f64::from(placed.get(name).copied().unwrap_or(0)) * replica_cores;
+    // Without a measurement nobody knows how full it is: infinitely, so that any node that was measured comes first.
     let busy = |name: &NodeId, node: &Node| {
-        let cpus = f64::from(node.inventory.cpus.max(1));
-        let coming = f64::from(placed.get(name).copied().unwrap_or(0)) * replica_cores;
-        let (cpu, memory) = node.load.as_ref().map_or((0.0, 0), |load| (load.cpu_cores, load.memory_bytes));
-        let memory = memory as f64 / node.inventory.memory_bytes.max(1) as f64;
-        ((cpu + coming) / cpus).max(memory)
+        let known = node.inventory.as_ref().zip(node.load.as_ref());
+        let busy = known.and_then(|(has, load)| {
+            let cpu = (load.cpu_cores? + coming(name)) / f64::from(has.cpus.max(1));
+            // Where no memory is counted, CPU alone decides.
+            let memory = load.memory_bytes.map(|bytes| bytes as f64 / has.memory_bytes.max(1) as f64);
+            Some(memory.map_or(cpu, |memory| cpu.max(memory)))
+        });
+        busy.unwrap_or(f64::INFINITY)
     };
     nodes
         .iter()
         .filter(|(_, node)| node.can_start(launcher))
         .min_by(|(a_name, a), (b_name, b)| {
             let avoided = |node: &Node| node.failed_at.is_some_and(|at| now.since(at) < AVOID_MS);
-            avoided(a).cmp(&avoided(b)).then_with(|| busy(a_name, a).total_cmp(&busy(b_name, b)))
+            avoided(a)
+                .cmp(&avoided(b))
+                .then_with(|| busy(a_name, a).total_cmp(&busy(b_name, b)))
+                .then_with(|| coming(a_name).total_cmp(&coming(b_name)))
         })
         .map(|(name, _)| name.clone())
 }
@@ -88,7 +97,7 @@ mod tests {
 
     fn node(used: f64, launcher: &str, link: Link) -> Node {
         Node {
-            inventory: Inventory {
+            inventory: Some(Inventory {
                 cpus: 4,
                 memory_bytes: 8 << 30,
                 kernel: String::new(),
@@ -97,13 +106,13 @@ mod tests {
                 unavailable: vec![],
                 launchers: vec![launcher.to_owned()],
                 acts: true,
-            },
+            }),
             link,
             load: Some(NodeDigest {
                 node: NodeId::new("x").unwrap(),
                 age_ms: Some(0),
-                cpu_cores: used,
-                memory_bytes: 1 << 30,
+                cpu_cores: Some(used),
+                memory_bytes: Some(1 << 30),
                 tasks: 1,
             }),
             failed_at: None,
@@ -126,5 +135,23 @@ mod tests {
         nodes.get_mut(&name("d")).unwrap().failed_at = Some(Time(5));
         assert_eq!(choose(&nodes, "puma", &none, 1.0, Time(9)), Some(name("c")), "a start failed on d");
         assert_eq!(choose(&nodes, "ruby", &none, 1.0, Time(9)), None);
+    }
+
+    #[test]
+    fn a_node_that_nothing_is_known_of_is_no_empty_one() {
+        let name = |n: &str| NodeId::new(n).unwrap();
+        let unmeasured = Node { load: None, ..node(0.0, "puma", Link::Up) };
+        let unknown = Node { inventory: None, ..unmeasured.clone() };
+        let mut nodes = BTreeMap::from([
+            (name("a"), unknown),
+            (name("b"), unmeasured.clone()),
+            (name("c"), unmeasured),
+            (name("d"), node(3.9, "puma", Link::Up)),
+        ]);
+        let none = BTreeMap::new();
+        assert_eq!(choose(&nodes, "puma", &none, 1.0, Time(0)), Some(name("d")), "d was measured");
+        nodes.remove(&name("d"));
+        let placed = BTreeMap::from([(name("b"), 1)]);
+        assert_eq!(choose(&nodes, "puma", &placed, 1.0, Time(0)), Some(name("c")), "one is coming to b");
     }
 }

@@ -128,8 +128,8 @@ fn event(bytes: [u8; 4], sent: &[(NodeId, Command)]) -> Event {
             nodes: vec![NodeDigest {
                 node: node(a),
                 age_ms: None,
-                cpu_cores: number(b),
-                memory_bytes: 1,
+                cpu_cores: Some(number(b)),
+                memory_bytes: None,
                 tasks: 1,
             }],
         },

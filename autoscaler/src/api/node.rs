@@ -32,12 +32,12 @@ pub struct Node {
     pub acts: bool,
     /// Logical CPUs.
     pub cpus: u32,
-    /// CPU in use by all tasks, cores.
-    pub cpu_cores: f64,
+    /// CPU in use by all tasks, cores; null when that of none is known.
+    pub cpu_cores: Option<f64>,
     /// Usable memory.
     pub memory_total_bytes: u64,
-    /// Memory charged to all tasks.
-    pub memory_bytes: u64,
+    /// Memory charged to all tasks; null when that of none is known.
+    pub memory_bytes: Option<u64>,
     /// Tasks now.
     pub tasks: u32,
     /// Age of the newest sample, ms.

@@ -354,9 +354,9 @@ impl Controller {
 
     /// No more than the smallest node that runs a replica has.
     fn within_nodes(&self, wanted: Size, context: &Context<'_>) -> Size {
-        let nodes = || self.replicas.values().filter_map(|r| context.nodes.get(&r.node));
-        let cpus = nodes().map(|node| node.inventory.cpus.saturating_mul(1_000)).min();
-        let memory = nodes().map(|node| node.inventory.memory_bytes).min();
+        let nodes = || self.replicas.values().filter_map(|r| context.nodes.get(&r.node)?.inventory.as_ref());
+        let cpus = nodes().map(|node| node.cpus.saturating_mul(1_000)).min();
+        let memory = nodes().map(|node| node.memory_bytes).min();
         let least = |a: Option<u64>, b: Option<u64>| a.map(|a| b.map_or(a, |b| a.min(b)));
         Size {
             cpu_max_millis: least(wanted.cpu_max_millis.map(u64::from), cpus.map(u64::from))

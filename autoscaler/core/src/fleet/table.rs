@@ -98,7 +98,7 @@ pub struct NodeTable {
     /// Slots of tasks of ours: the only ones that a digest looks at.
     ours: BTreeSet<u32>,
     /// CPU in cores and memory in bytes of all rows, when no row changed since it was summed.
-    in_use: Option<(f64, u64)>,
+    in_use: Option<InUse>,
     live: u32,
     last_sample: Option<Time>,
     ended: VecDeque<EndedTask>,
@@ -310,13 +310,18 @@ impl NodeTable {
     }
 
     /// CPU and memory in use by all tasks: of the last interval of each, as far as it is known.
-    pub(super) fn in_use(&self) -> (f64, u64) {
+    pub(super) fn in_use(&self) -> InUse {
         self.in_use.unwrap_or_else(|| self.sum())
     }
 
-    fn sum(&self) -> (f64, u64) {
-        self.rows.iter().flatten().filter_map(Row::in_use).fold((0.0, 0), |(cpu, memory), (cores, bytes)| {
-            (cpu + cores.unwrap_or(0.0), memory + bytes.unwrap_or(0))
+    fn sum(&self) -> InUse {
+        let rows = self.rows.iter().flatten().filter_map(Row::in_use);
+        // Of nothing at all the sum is unknown, not zero.
+        rows.fold((None, None), |(cpu, memory), (cores, bytes)| {
+            (
+                cores.map_or(cpu, |more| Some(cpu.unwrap_or(0.0) + more)),
+                bytes.map_or(memory, |more| Some(memory.unwrap_or(0) + more)),
+            )
         })
     }
 
@@ -366,6 +371,9 @@ impl NodeTable {
     }
 }
 
+/// CPU in cores and memory in bytes, each as far as it is known.
+pub(super) type InUse = (Option<f64>, Option<u64>);
+
 /// A task's last round.
 pub(super) struct Round<'a> {
     pub(super) info: &'a TaskInfo,
@@ -399,7 +407,7 @@ impl Row {
 
     /// CPU in cores over the last interval, and memory at its end, as [`derive`] has them; `None` without an interval.
     /// No total falls within it: [`NodeTable::sample`] begins anew then.
-    fn in_use(&self) -> Option<(Option<f64>, Option<u64>)> {
+    fn in_use(&self) -> Option<InUse> {
         let (previous, newest) = (self.previous.as_ref()?, self.newest.as_ref()?);
         let seconds = newest.boot_ns.checked_sub(previous.boot_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
         let cpu = |reading: &Reading| reading.values.get(Metric::CpuTime);

@@ -100,11 +100,15 @@ fn a_nodes_use_is_the_sum_of_its_tasks() {
             table.unchanged_at(boot_ns, now);
         }
         let used = fleet.tasks(None, now).into_iter().filter_map(|task| task.usage);
-        let sum = used.fold((0.0, 0), |sum: (f64, u64), usage| {
-            (sum.0 + usage.cpu_cores.unwrap_or(0.0), sum.1 + usage.memory_bytes.unwrap_or(0))
-        });
+        let used: Vec<_> = used.collect();
+        let cpu = used.iter().filter_map(|usage| usage.cpu_cores).reduce(|a, b| a + b);
+        let memory = used.iter().filter_map(|usage| usage.memory_bytes).reduce(|a, b| a + b);
         let digest = &fleet.node_digests(now)[0];
-        assert_eq!((digest.cpu_cores.to_bits(), digest.memory_bytes), (sum.0.to_bits(), sum.1), "{second}");
+        assert_eq!(
+            (digest.cpu_cores.map(f64::to_bits), digest.memory_bytes),
+            (cpu.map(f64::to_bits), memory),
+            "{second}"
+        );
     }
 }
 
