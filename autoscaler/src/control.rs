@@ -19,13 +19,14 @@ pub use live::{Live, Subscription};
 pub use peers::{Admission, Outbox, Said, SessionId, ToAgent, Welcome};
 pub use writes::{Expect, Write, WriteError, Written};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use autoscaler_core::brain::Brain;
 use autoscaler_core::event::{Event, Plan, Time};
 use autoscaler_core::fleet::{EndedTask, Fleet};
 use model::id::NodeId;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::clock::ControllerClock;
 use crate::config::Settings;
@@ -41,6 +42,9 @@ use writes::Waiting;
 const INPUTS: usize = 1024;
 /// Inputs taken in one turn before time is looked at again.
 const AT_ONCE: usize = 2048;
+/// Longest that a batch waits for others to be taken with: waking the loop for each costs as much as taking it. A round
+/// takes what waits, and so does whoever asks.
+const GATHER: Duration = Duration::from_millis(50);
 /// Distance of house-keeping, ms.
 const TIDY_MS: u64 = 60_000;
 /// A segment of the journal lasts at least this long, ms, however large it is.
@@ -63,6 +67,8 @@ pub struct Control {
     observed: Vec<history::Observed>,
     metrics: Metrics,
     inputs: mpsc::Receiver<Input>,
+    /// Something other than a batch came, or many batches wait.
+    at_once: Arc<Notify>,
     live: broadcast::Sender<Live>,
     peers: Peers,
     events: Vec<Event>,
@@ -83,15 +89,18 @@ impl Control {
     /// Only when the store fails for good.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
         self.round(false)?;
+        let mut gather = false;
         loop {
-            let now = self.clock.now();
-            let due = self.wake_at.map_or(self.next_round, |wake| wake.min(self.next_round));
-            let wait = Duration::from_millis(due.since(now));
+            if std::mem::take(&mut gather) {
+                self.gather(&mut shutdown).await;
+            }
+            let wait = self.until_due();
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 input = self.inputs.recv() => {
                     let Some(input) = input else { break };
+                    gather = true;
                     self.take(input);
                     for _ in 0..AT_ONCE {
                         match self.inputs.try_recv() {
@@ -116,6 +125,23 @@ impl Control {
         self.round(false)?;
         self.remember();
         Ok(())
+    }
+
+    /// Time until the next round.
+    fn until_due(&self) -> Duration {
+        let due = self.wake_at.map_or(self.next_round, |wake| wake.min(self.next_round));
+        Duration::from_millis(due.since(self.clock.now()))
+    }
+
+    /// Waits until there is more to do than to take a batch.
+    async fn gather(&mut self, shutdown: &mut watch::Receiver<bool>) {
+        let wait = GATHER.min(self.until_due());
+        tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => {}
+            () = self.at_once.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 
     fn take(&mut self, input: Input) {
@@ -150,7 +176,7 @@ impl Control {
         self.round(true)?;
         if now >= self.next_ping {
             self.next_ping = now.after(PING_MS);
-            self.peers.send_all(&ToAgent::Ping(now));
+            self.peers.ping(now, self.durable.frozen().is_none());
         }
         if now >= self.next_tidy {
             self.next_tidy = now.after(TIDY_MS);
@@ -197,7 +223,7 @@ impl Control {
                     self.carry_out(plan, now);
                 }
                 self.answer_waiting();
-                self.peers.acknowledge(now >= self.next_ping);
+                self.peers.acknowledge();
             }
             Err(error) if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be written: frozen, nothing is done until it can");
@@ -230,7 +256,6 @@ impl Control {
         tracing::info!("the store can be written again: acting again");
         self.metrics.frozen.set(0);
         self.durable.thaw();
-        self.peers.acknowledge(true);
         Ok(true)
     }
 

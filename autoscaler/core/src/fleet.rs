@@ -120,6 +120,12 @@ impl Fleet {
         self.nodes.iter().map(|(node, table)| table.view(node, now)).collect()
     }
 
+    /// One node.
+    #[must_use]
+    pub fn view(&self, node: &NodeId, now: Time) -> Option<NodeView> {
+        Some(self.nodes.get(node)?.view(node, now))
+    }
+
     /// All tasks of all nodes, or of one, with their usage; by node, then slot.
     #[must_use]
     pub fn tasks(&self, node: Option<&NodeId>, now: Time) -> Vec<TaskView> {

@@ -1,18 +1,20 @@
 //! How other tasks speak with the control loop.
 
+use std::sync::Arc;
+
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
 use autoscaler_core::view::{Explanation, WorkloadView};
 use model::id::{NodeId, WorkloadName};
 use serde::Serialize;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use wire::convert::Hello;
 
-use super::Control;
 use super::durable::Frozen;
 use super::live::{Live, Subscription};
 use super::peers::{Admission, Outbox, Said, SessionId};
 use super::writes::{Reply, Write, WriteError, Written};
+use super::{Control, INPUTS};
 use crate::clock::ControllerClock;
 use crate::ingest::Batch;
 use crate::metrics::Metrics;
@@ -52,6 +54,8 @@ pub struct Health {
 #[derive(Clone)]
 pub struct Handle {
     pub(super) inputs: mpsc::Sender<Input>,
+    /// Ends the loop's wait for more batches.
+    pub(super) at_once: Arc<Notify>,
     pub(super) live: broadcast::Sender<Live>,
     pub(super) clock: ControllerClock,
     pub(super) metrics: Metrics,
@@ -64,6 +68,13 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    /// Hands over what the loop takes at once. Waits while it is busy.
+    async fn send(&self, input: Input) -> Result<(), Unreachable> {
+        self.inputs.send(input).await.map_err(|_| Unreachable)?;
+        self.at_once.notify_one();
+        Ok(())
+    }
+
     /// An agent introduced itself. Waits while the loop is busy.
     ///
     /// # Errors
@@ -71,16 +82,26 @@ impl Handle {
     pub async fn connected(&self, hello: Hello, outbox: Outbox) -> Result<Admission, &'static str> {
         let (reply, answer) = oneshot::channel();
         let input = Input::Connected { hello: Box::new(hello), outbox, reply };
-        self.inputs.send(input).await.map_err(|_| "shutdown")?;
+        self.send(input).await.map_err(|_| "shutdown")?;
         answer.await.unwrap_or(Err("shutdown"))
     }
 
-    /// A batch arrived. Waits while the loop is busy: that is the backpressure.
+    /// A batch arrived. Waits while the loop is busy: that is the backpressure. The loop takes it within
+    /// [`super::GATHER`], and at once when a task ended in it or many wait.
     ///
     /// # Errors
     /// [`Unreachable`] at the end of the service.
     pub async fn batch(&self, session: SessionId, batch: Batch) -> Result<(), Unreachable> {
-        self.inputs.send(Input::Batch { session, batch: Box::new(batch) }).await.map_err(|_| Unreachable)
+        let urgent = !batch.gone.is_empty();
+        let input = Input::Batch { session, batch: Box::new(batch) };
+        if urgent {
+            return self.send(input).await;
+        }
+        self.inputs.send(input).await.map_err(|_| Unreachable)?;
+        if self.inputs.capacity() < INPUTS / 2 {
+            self.at_once.notify_one();
+        }
+        Ok(())
     }
 
     /// Another message arrived.
@@ -88,13 +109,13 @@ impl Handle {
     /// # Errors
     /// [`Unreachable`] at the end of the service.
     pub async fn said(&self, session: SessionId, said: Said) -> Result<(), Unreachable> {
-        self.inputs.send(Input::Said { session, said: Box::new(said) }).await.map_err(|_| Unreachable)
+        self.send(Input::Said { session, said: Box::new(said) }).await
     }
 
     /// A stream ended.
     pub async fn disconnected(&self, session: SessionId, why: &'static str) {
         // At the end of the service nobody needs to know.
-        let _ = self.inputs.send(Input::Disconnected { session, why }).await;
+        let _ = self.send(Input::Disconnected { session, why }).await;
     }
 
     /// Makes a change; returns when it is durable.
@@ -104,7 +125,7 @@ impl Handle {
     pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
         let ended = || WriteError::Frozen(Unreachable.to_string());
         let (reply, answer) = oneshot::channel();
-        self.inputs.send(Input::Write { write: Box::new(write), reply }).await.map_err(|_| ended())?;
+        self.send(Input::Write { write: Box::new(write), reply }).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
@@ -118,7 +139,7 @@ impl Handle {
             // Whoever asked may be gone.
             let _ = reply.send(question(control, now));
         });
-        self.inputs.send(Input::Ask(asked)).await.map_err(|_| Unreachable)?;
+        self.send(Input::Ask(asked)).await?;
         answer.await.map_err(|_| Unreachable)
     }
 
@@ -128,6 +149,14 @@ impl Handle {
     /// [`Unreachable`] at the end of the service.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, Unreachable> {
         self.ask(|control, now| control.fleet.nodes(now)).await
+    }
+
+    /// One node; `None` when it never introduced itself.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn node(&self, node: NodeId) -> Result<Option<NodeView>, Unreachable> {
+        self.ask(move |control, now| control.fleet.view(&node, now)).await
     }
 
     /// Live tasks of all nodes, or of one.

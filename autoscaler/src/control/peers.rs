@@ -118,9 +118,22 @@ pub(super) struct Peer {
 const OWED_LIMIT: usize = 1_000;
 
 impl Peer {
-    fn acknowledgement_due(&self, all: bool) -> bool {
-        let due = all || self.prompt || self.owed >= OWED_LIMIT;
+    fn is_acknowledgement_due(&self) -> bool {
+        let due = self.prompt || self.owed >= OWED_LIMIT;
         (due && self.handled > self.acknowledged) || !self.backlog.is_empty()
+    }
+
+    /// All that was handled is safe: says so.
+    fn acknowledge(&mut self, safe: &mut BTreeMap<NodeId, (AgentEpoch, u64)>) {
+        for seq in std::mem::take(&mut self.backlog) {
+            self.put(ToAgent::Ack(seq));
+        }
+        if self.handled > self.acknowledged {
+            self.acknowledged = self.handled;
+            (self.owed, self.prompt) = (0, false);
+            safe.insert(self.node.clone(), (self.incarnation.agent, self.handled));
+            self.put(ToAgent::Ack(self.handled));
+        }
     }
 }
 
@@ -169,28 +182,22 @@ impl Peers {
         self.peers.get_mut(&session).is_some_and(|peer| peer.put(message))
     }
 
-    /// Tells agents what became safe with the last commit: at once those that told of an event or have much to keep,
-    /// the others only when it is time for `all`. An acknowledgement a second would cost as much as the batch itself.
-    pub(super) fn acknowledge(&mut self, all: bool) {
-        let due: Vec<_> = self
-            .peers
-            .iter_mut()
-            .filter(|(_, peer)| peer.acknowledgement_due(all))
-            .map(|(session, peer)| {
-                let mut acks = std::mem::take(&mut peer.backlog);
-                if peer.handled > peer.acknowledged {
-                    peer.acknowledged = peer.handled;
-                    (peer.owed, peer.prompt) = (0, false);
-                    acks.push(peer.handled);
-                }
-                (*session, peer.node.clone(), peer.incarnation.agent, peer.acknowledged, acks)
-            })
-            .collect();
-        for (session, node, agent, safe, acks) in due {
-            self.safe.insert(node, (agent, safe));
-            for seq in acks {
-                self.put(session, ToAgent::Ack(seq));
+    /// Tells agents what became safe with the last commit: at once those that told of an event, sent what they had spooled,
+    /// or have much to keep. An acknowledgement a second for all would cost as much as the batches themselves.
+    pub(super) fn acknowledge(&mut self) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_acknowledgement_due()) {
+            peer.acknowledge(&mut self.safe);
+        }
+    }
+
+    /// Tells all agents the time and, when the last commit is `safe`, what became safe: in one go, so that each is woken
+    /// and written to once.
+    pub(super) fn ping(&mut self, now: Time, safe: bool) {
+        for peer in self.peers.values_mut() {
+            if safe {
+                peer.acknowledge(&mut self.safe);
             }
+            peer.put(ToAgent::Ping(now));
         }
     }
 

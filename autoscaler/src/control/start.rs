@@ -1,9 +1,11 @@
 //! How the loop begins: the journal is run through a brain, then the new epoch is announced.
 
+use std::sync::Arc;
+
 use autoscaler_core::brain::Config;
 use autoscaler_core::event::{Event, Time};
 use autoscaler_core::fleet::Fleet;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::handle::Handle;
 use super::{Control, INPUTS, PING_MS, TIDY_MS, live};
@@ -52,7 +54,14 @@ impl Control {
         );
         let (sender, inputs) = mpsc::channel(INPUTS);
         let (live, _) = broadcast::channel(live::BEHIND);
-        let handle = Handle { inputs: sender, live: live.clone(), clock, metrics: metrics.clone() };
+        let at_once = Arc::new(Notify::new());
+        let handle = Handle {
+            inputs: sender,
+            at_once: Arc::clone(&at_once),
+            live: live.clone(),
+            clock,
+            metrics: metrics.clone(),
+        };
         let epoch = store.epoch();
         let control = Self {
             next_round: now.after(settings.round_ms),
@@ -68,6 +77,7 @@ impl Control {
             observed: Vec::new(),
             metrics,
             inputs,
+            at_once,
             live,
             peers: super::Peers::default(),
             events: vec![Event::Started { epoch }],

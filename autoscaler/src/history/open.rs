@@ -344,7 +344,10 @@ impl Task {
             }
             let [cpus, memories, delays] = &mut *into;
             for (series, value) in [(cpus, cpu), (memories, memory), (delays, delay)] {
-                if let Some(value) = value.get() {
+                let Some(value) = value.get() else { continue };
+                if tick.from == tick.to {
+                    series.push((tick.from, value));
+                } else {
                     series.extend((tick.from..=tick.to.min(until - 1)).map(|second| (second, value)));
                 }
             }

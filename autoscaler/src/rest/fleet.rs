@@ -25,8 +25,11 @@ pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Nodes>, Failure
 #[utoipa::path(get, path = "/api/v1/nodes/{id}", tag = "fleet", params(("id" = String, Path, description = "The node's name")),
     responses((status = 200, body = Node), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn node(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Node>, Failure> {
-    let nodes = app.control.nodes().await?;
-    let node = nodes.into_iter().find(|node| node.node.as_str() == id);
+    let node = match id.parse() {
+        Ok(name) => app.control.node(name).await?,
+        // Such a name has no node.
+        Err(_) => None,
+    };
     node.map(|node| Json(node.into())).ok_or_else(|| Failure::not_found(format!("there is no node `{id}`")))
 }
 
