@@ -171,13 +171,6 @@ impl Peers {
         }
     }
 
-    pub(super) fn send_all(&mut self, message: &ToAgent) {
-        let sessions: Vec<_> = self.peers.keys().copied().collect();
-        for session in sessions {
-            self.put(session, message.clone());
-        }
-    }
-
     fn put(&mut self, session: SessionId, message: ToAgent) -> bool {
         self.peers.get_mut(&session).is_some_and(|peer| peer.put(message))
     }
