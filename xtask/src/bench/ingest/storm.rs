@@ -32,7 +32,7 @@ impl Storm {
         let killed = Instant::now();
         receiver.restart()?;
         let listening = Instant::now();
-        while receiver.counter("trimtab_agents")? < u64::from(agents) {
+        while receiver.counter("trimtab_agents_connected")? < u64::from(agents) {
             ensure!(killed.elapsed() < PATIENCE, "agents stay away: the fleet is process {}", fleet.pid());
             std::thread::sleep(Duration::from_millis(50));
         }
