@@ -294,6 +294,7 @@ impl Controller {
             down_ms: Limits::DOWN_MS,
             drain_ms: behavior.drain_deadline.0,
             delete_ms: Limits::DELETE_MS,
+            away_ms: Limits::AWAY_MS,
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```text
 //! NEW → BOOTING → ADDED → SETTLE → UP → DRAINING → TERM → MAINT → DELETING → DELETED
 //!                    ↑       ↘ DOWN ↗  ↘ RETURNING ↗
+//!                              ↘ AWAY ↗
 //! ```
 //! Sources of the order: workloads.md, Rails (a SIGTERM before the drain lost requests in 5 of 5 runs; a server can only
 //! be deleted in maintenance and without connections). Without a balancer the states ADDED, DRAINING, RETURNING, MAINT
@@ -53,6 +54,11 @@ pub enum State {
     },
     /// It is there, but its checks fail.
     Down {
+        /// Since when.
+        since: Time,
+    },
+    /// Its node is silent: it is replaced, and comes back into use if the node comes back with it.
+    Away {
         /// Since when.
         since: Time,
     },
@@ -207,6 +213,8 @@ pub struct Limits {
     pub drain_ms: u64,
     /// Deleting a server, ms.
     pub delete_ms: u64,
+    /// A silent node until its replicas are given up, ms.
+    pub away_ms: u64,
 }
 
 impl Limits {
@@ -221,6 +229,8 @@ impl Limits {
     /// Connections of a drained server linger at most as long as a client's keep-alive (60 s is HAProxy's usual
     /// `timeout client`).
     pub const DELETE_MS: u64 = 60_000;
+    /// A host boots within it; what comes back later is taken back only where it is missing.
+    pub const AWAY_MS: u64 = 600_000;
 }
 
 impl State {
@@ -239,6 +249,7 @@ impl State {
             | State::Settle { .. }
             | State::Up { .. }
             | State::Down { .. }
+            | State::Away { .. }
             | State::Deleted { .. } => None,
         }
     }
@@ -253,6 +264,7 @@ impl State {
             | State::Settle { since }
             | State::Up { since }
             | State::Down { since }
+            | State::Away { since }
             | State::Draining { since }
             | State::Returning { since }
             | State::Term { since }
@@ -272,6 +284,7 @@ impl State {
             State::Settle { .. } => "settle",
             State::Up { .. } => "up",
             State::Down { .. } => "down",
+            State::Away { .. } => "away",
             State::Draining { .. } => "draining",
             State::Returning { .. } => "returning",
             State::Term { .. } => "term",
@@ -314,7 +327,7 @@ impl State {
     /// Its process may exist.
     #[must_use]
     pub fn may_run(self) -> bool {
-        self.counts() || matches!(self, State::Draining { .. } | State::Term { .. })
+        self.counts() || matches!(self, State::Away { .. } | State::Draining { .. } | State::Term { .. })
     }
 
     fn older(self, ms: u64, now: Time) -> bool {
@@ -391,11 +404,22 @@ impl State {
             (
                 S::Added { .. } | S::Settle { .. } | S::Up { .. } | S::Down { .. } | S::Returning { .. },
                 E::NodeLost,
-            ) => lost(Why::NodeLost),
+            ) => (S::Away { since: now }, vec![Effect::Lost(Why::NodeLost)]),
             (
                 S::Added { .. } | S::Settle { .. } | S::Up { .. } | S::Down { .. } | S::Returning { .. },
                 E::Leave,
             ) => to(leaving),
+
+            // Its node is silent. What the balancer or an old answer says of it changes nothing: its agent decides.
+            (S::Away { .. }, E::Healthy) => to(S::Settle { since: now }),
+            (S::Away { .. }, E::Runs) => to(S::Down { since: now }),
+            (S::Away { .. }, E::Leave) => to(leaving),
+            (S::Away { .. }, E::Ended) => to(stopped),
+            (S::Away { .. }, E::Tick) if self.older(limits.away_ms, now) => to(stopped),
+            (
+                S::Away { .. },
+                E::NodeLost | E::Missing | E::Unhealthy | E::Done(_) | E::Refused(_) | E::GaveUp(_),
+            ) => to(self),
 
             // Leaving.
             (S::Draining { .. }, E::Return) => to(S::Returning { since: now }),

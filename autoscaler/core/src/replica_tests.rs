@@ -5,8 +5,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { balanced: true, boot_ms: 10, up_ms: 10, settle_ms: 3, down_ms: 10, drain_ms: 10, delete_ms: 10 };
+const LIMITS: Limits = Limits {
+    balanced: true,
+    boot_ms: 10,
+    up_ms: 10,
+    settle_ms: 3,
+    down_ms: 10,
+    drain_ms: 10,
+    delete_ms: 10,
+    away_ms: 50,
+};
 
 fn states() -> Vec<State> {
     let since = Time(0);
@@ -18,6 +26,7 @@ fn states() -> Vec<State> {
         State::Settle { since },
         State::Up { since },
         State::Down { since },
+        State::Away { since },
         State::Draining { since },
         State::Returning { since },
         State::Term { since },

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use autoscaler_core::brain::{Brain, Config};
-use autoscaler_core::event::{BalancerDigest, Digest, Event, ReplicaDigest, Time};
+use autoscaler_core::event::{BalancerDigest, Digest, Event, ReplicaDigest, RunningTask, Time};
 use model::action::{BalancerStep, Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Verb};
 use model::adapter::{BalancerReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind};
-use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, NodeId, TaskName};
+use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeId, TaskName};
 use model::node::{Incarnation, Inventory, Tier};
 
 struct Script {
@@ -27,6 +27,7 @@ struct Script {
     came: f64,
     report_at: u64,
     stale_until: u64,
+    silent: Option<NodeId>,
     deaf: bool,
     out: String,
 }
@@ -42,6 +43,7 @@ impl Script {
             came: 0.0,
             report_at: 0,
             stale_until: 0,
+            silent: None,
             deaf: false,
             out: String::new(),
         }
@@ -63,6 +65,16 @@ impl Script {
             "start" => self.tell(Event::Started { epoch: ControllerEpoch(number("epoch", 1.0) as u64) }),
             "apply" => self.apply(&rest),
             "node" => self.node(rest[0]),
+            // Its tasks go on, and nobody hears of it.
+            "silent" => {
+                let node: NodeId = rest[0].parse().unwrap();
+                self.silent = Some(node.clone());
+                self.tell(Event::NodeDown { node, why: "silent".into() });
+            }
+            "back" => {
+                self.silent = None;
+                self.node(rest[0]);
+            }
             "down" => {
                 let node: NodeId = rest[0].parse().unwrap();
                 self.tasks.retain(|_, on| *on != node);
@@ -138,7 +150,17 @@ impl Script {
             acts: true,
         };
         let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(self.now) };
-        self.tell(Event::NodeUp { node: name.parse().unwrap(), incarnation, inventory, tasks: vec![] });
+        let node: NodeId = name.parse().unwrap();
+        let here = self.tasks.iter().filter(|(_, on)| **on == node);
+        let tasks = here.map(|(task, _)| RunningTask {
+            task: task.clone(),
+            workload: "web".parse().unwrap(),
+            cgroup: CgroupId(1),
+            generation: Generation(1),
+            healthy: false,
+        });
+        let tasks = tasks.collect();
+        self.tell(Event::NodeUp { node, incarnation, inventory, tasks });
     }
 
     fn end(&mut self, task: &TaskName) {
@@ -159,7 +181,8 @@ impl Script {
         self.now += 1_000;
         let number = |name: &str| self.load.get(name).copied().unwrap_or(0.0);
         self.came += number("rate");
-        if self.now >= self.stale_until {
+        let heard = self.silent.as_ref().is_none_or(|node| node.as_str() != "a");
+        if self.now >= self.stale_until && heard {
             self.report_at = self.now;
         }
         let up = self.servers.values().filter(|s| **s == ServerState::Up).count().max(1) as f64;

@@ -72,9 +72,9 @@ impl Controller {
         }
     }
 
-    /// Processes that exist or may.
+    /// Processes that exist or may; those of a silent node are replaced, and do not count beside their replacements.
     pub(super) fn processes(&self) -> u32 {
-        self.number(|r| r.state.may_run())
+        self.number(|r| r.state.may_run() && !matches!(r.state, State::Away { .. }))
     }
 
     fn more(&self, missing: u32, context: &Context<'_>) -> (Change, Option<Reason>) {

@@ -70,6 +70,7 @@ impl Controller {
                         self.tell(&task, Event::Healthy, now);
                     }
                 }
+                (Some(found), State::Away { .. }) => self.came_back(&task, found.healthy, now),
                 (Some(_), _) => self.tell(&task, Event::Runs, now),
                 // A start that never arrived is ordered again; anything else that should run has ended.
                 (None, State::New { .. }) => {}
@@ -90,9 +91,23 @@ impl Controller {
         }
     }
 
+    /// The node of a replica was silent and came back with it. It is warm: it goes before a replacement that is not ready
+    /// yet, and makes room for those that are.
+    fn came_back(&mut self, task: &TaskName, healthy: bool, now: Time) {
+        if self.number(|r| r.state.counts()) >= self.wanted {
+            let cold = |r: &&Replica| matches!(r.state, State::New { .. } | State::Booting { .. });
+            let cold = self.replicas.values().filter(cold).max_by_key(|r| r.number).map(|r| r.task.clone());
+            let Some(cold) = cold else { return self.tell(task, Event::Leave, now) };
+            self.tell(&cold, Event::Leave, now);
+        }
+        self.tell(task, if healthy { Event::Healthy } else { Event::Runs }, now);
+    }
+
     /// A task of ours that is not among the replicas: an earlier store's, or a left-over of one that was given up.
     fn adopt(&mut self, node: &NodeId, found: &RunningTask, number: u32, now: Time) {
-        let known = number < self.next_number;
+        // What was given up is in use again only where it is missing: the node was silent for long, and nothing could take
+        // its place.
+        let known = number < self.next_number && self.number(|r| r.state.counts()) >= self.wanted;
         let state = if known { State::Term { since: now } } else { State::Booting { since: now } };
         let mut replica = Replica::found(found.task.clone(), number, node.clone(), state, now);
         (replica.port, replica.control_port) = self.ports(number);
@@ -181,8 +196,13 @@ impl Controller {
     pub(super) fn pass(&mut self, context: &Context<'_>) -> Vec<(TaskName, String)> {
         let (now, limits) = (context.now, self.limits());
         let tasks: Vec<TaskName> = self.replicas.keys().cloned().collect();
+        // Whose place nobody could take is not given up: its node may come back with it.
+        let short = self.number(|r| r.state.counts()) < self.wanted;
         for task in &tasks {
             let Some(replica) = self.replicas.get_mut(task) else { continue };
+            if short && matches!(replica.state, State::Away { .. }) {
+                continue;
+            }
             let effects = replica.tick(&limits, now);
             self.follow(task, effects, now);
         }

@@ -87,6 +87,9 @@ impl Controller {
     pub(super) fn port_free(&self, number: u32) -> bool {
         let port = self.ports(number).0;
         port.is_none()
-            || !self.replicas.values().any(|r| r.port == port && !matches!(r.state, State::Deleted { .. }))
+            || !self.replicas.values().any(|r| {
+                // One on a silent node keeps its port there; its replacement is elsewhere.
+                r.port == port && !matches!(r.state, State::Away { .. } | State::Deleted { .. })
+            })
     }
 }

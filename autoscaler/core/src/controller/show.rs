@@ -141,6 +141,7 @@ fn waits_for(state: State) -> &'static str {
         State::Settle { .. } => "takes requests, warming up",
         State::Up { .. } => "takes requests",
         State::Down { .. } => "its checks fail",
+        State::Away { .. } => "its node is silent; it is used again if the node comes back with it",
         State::Draining { .. } => "finishes its requests",
         State::Returning { .. } => "comes back from a cancelled drain",
         State::Term { .. } => "its process ends",
