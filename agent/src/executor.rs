@@ -1,19 +1,20 @@
-//! Tasks on hosts without systemd: a small shim per task starts it, waits for it, and keeps its end on disk, so that
-//! the task outlives this agent and is found again.
+//! Tasks of ours: started, followed, changed, ended, and found again after the agent was away.
 //!
-//! One directory per task below `state/tasks`: `task.json` (what was asked, before anything happens), `shim.json` (who
-//! runs), `exit.json` (how it ended), `output.log`. Each is whole or absent. The cgroup is made before the first
-//! process, which joins it before it becomes the task's program: no CPU time escapes it.
+//! One directory per task below `state/tasks`: `task.json` (what was asked, before anything happens) and `ended.json`
+//! (its end, until the autoscaler has it); each is whole or absent. Who runs the processes is the [`runner`]'s.
 
 pub mod cgroup;
+mod file;
 pub mod health;
+mod runner;
 pub mod shim;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agent_core::launcher::{Health, Launch, PumaControl};
+use agent_core::launcher::Launch;
 use agent_core::lifecycle::{Effect, Event, State};
 use model::action::{Size, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
@@ -22,49 +23,11 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::durable::{self, DurableError};
+pub use file::TaskFile;
+pub use runner::Runner;
 
 /// Wait before the end of a start's CPU quota is tried again, ms.
 const STARTUP_RETRY_MS: u64 = 5_000;
-
-/// What was asked, on disk before anything happens.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TaskFile {
-    /// Its name.
-    pub task: TaskName,
-    /// Whose.
-    pub workload: WorkloadName,
-    /// Under which generation.
-    pub generation: Generation,
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Working directory.
-    pub directory: Option<String>,
-    /// Environment.
-    pub environment: BTreeMap<String, String>,
-    /// User to run as.
-    pub user: Option<String>,
-    /// `cgroup.procs` files to join, in order.
-    pub join: Vec<PathBuf>,
-    /// The cgroup.
-    pub cgroup: u64,
-    /// Its path below the top of the hierarchies.
-    pub path: String,
-    /// Its limits, once it is healthy.
-    pub size: Size,
-    /// It has this CPU quota until then, thousandths of a core.
-    pub startup_cpu_millis: Option<u32>,
-    /// How its health is found.
-    pub health: Option<Health>,
-    /// Puma's control server.
-    pub puma: Option<PumaControl>,
-}
-
-impl TaskFile {
-    /// The limits in force now.
-    fn size_now(&self) -> Size {
-        Size { cpu_max_millis: self.startup_cpu_millis.or(self.size.cpu_max_millis), ..self.size }
-    }
-}
 
 /// What happened to a task, told to the node's loop.
 #[derive(Debug)]
@@ -72,8 +35,20 @@ pub struct Happened {
     /// Which task.
     pub task: TaskName,
     /// What.
-    pub event: Event,
+    pub what: What,
 }
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// Something that its life depends on.
+    Life(Event),
+    /// These limits are in force, or why they are not.
+    Resized(Size, Result<(), String>),
+}
+
+/// What the kernel says after a change.
+pub type ReadBack = Result<BTreeMap<String, String>, ExecutorError>;
 
 /// A task's end, kept until the autoscaler has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,7 +83,7 @@ impl Task {
 pub struct Executor {
     directory: PathBuf,
     cgroups: cgroup::Cgroups,
-    program: PathBuf,
+    runner: Runner,
     tasks: BTreeMap<TaskName, Task>,
     happened: mpsc::Sender<Happened>,
 }
@@ -125,6 +100,9 @@ pub enum ExecutorError {
     /// The shim could not be started.
     #[error("starting the shim: {0}")]
     Shim(std::io::Error),
+    /// systemd said no.
+    #[error(transparent)]
+    Systemd(#[from] systemd::SystemdError),
     /// There is no such task.
     #[error("no task {0} runs here")]
     Unknown(TaskName),
@@ -138,14 +116,14 @@ impl Executor {
     pub fn open(
         state: &Path,
         cgroups: cgroup::Cgroups,
+        runner: Runner,
         happened: mpsc::Sender<Happened>,
     ) -> Result<Self, ExecutorError> {
         let directory = state.join("tasks");
         let io = |error| DurableError::Io { path: directory.clone(), error };
         fs::create_dir_all(&directory).map_err(io)?;
-        let program = std::env::current_exe().map_err(ExecutorError::Shim)?;
         let mut executor =
-            Self { directory: directory.clone(), cgroups, program, tasks: BTreeMap::new(), happened };
+            Self { directory: directory.clone(), cgroups, runner, tasks: BTreeMap::new(), happened };
         for entry in fs::read_dir(&directory).map_err(io)?.filter_map(Result::ok) {
             executor.find(&entry.path())?;
         }
@@ -164,7 +142,7 @@ impl Executor {
         let state = if ended { State::Lingering { remove_at_ms: clock::boot_ms() } } else { State::Starting };
         self.tasks.insert(task.clone(), Task::new(file, state));
         if !ended {
-            self.follow(&task, true);
+            self.runner.follow(directory, &self.entry(&task)?.file, true, &self.happened);
         }
         Ok(())
     }
@@ -186,7 +164,6 @@ impl Executor {
         let directory = self.directory.join(task.as_str());
         let io = |error| DurableError::Io { path: directory.clone(), error };
         fs::create_dir_all(&directory).map_err(io)?;
-        let path = format!("{workload}/{task}");
         let mut file = TaskFile {
             task: task.clone(),
             workload: workload.clone(),
@@ -197,52 +174,47 @@ impl Executor {
             user: launch.user,
             join: Vec::new(),
             cgroup: 0,
-            path,
+            path: String::new(),
             size: launch.size,
             startup_cpu_millis: launch.startup_cpu_millis,
             health: launch.health,
             puma: launch.puma,
         };
-        let made = self.cgroups.make(&file.path, &file.size_now())?;
-        (file.join, file.cgroup) = (made.join, made.id.0);
+        self.runner.prepare(&self.cgroups, &mut file)?;
         durable::write(&directory.join("task.json"), &file)?;
-        let log = fs::File::create(directory.join("output.log")).map_err(io)?;
-        let child = tokio::process::Command::new(&self.program)
-            .arg("shim")
-            .arg(&directory)
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone().map_err(ExecutorError::Shim)?)
-            .stderr(log)
-            .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) => {
-                self.cgroups.remove(&file.path);
-                let _ = fs::remove_dir_all(&directory);
-                return Err(ExecutorError::Shim(error));
-            }
-        };
-        // The shim is waited for only so that no zombie stays; its task is followed by pidfd.
-        tokio::spawn(async move { child.wait().await });
+        if let Err(error) = self.runner.start(&directory) {
+            self.runner.remove(&self.cgroups, &file);
+            let _ = fs::remove_dir_all(&directory);
+            return Err(error);
+        }
+        self.runner.follow(&directory, &file, false, &self.happened);
         self.tasks.insert(task.clone(), Task::new(file, State::Starting));
-        self.follow(task, false);
         Ok(())
     }
 
-    fn follow(&self, task: &TaskName, found: bool) {
-        let Some(entry) = self.tasks.get(task) else { return };
-        let (directory, sender) = (self.directory.join(task.as_str()), self.happened.clone());
-        let (task, checked) = (task.clone(), entry.file.health.is_some());
-        tokio::spawn(async move { shim::follow(&directory, task, checked, found, &sender).await });
+    fn entry(&self, task: &TaskName) -> Result<&Task, ExecutorError> {
+        self.tasks.get(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))
     }
 
     /// Takes an event of a task: carries out what follows from it, and returns what the autoscaler must be told.
     pub fn on(&mut self, happened: Happened) -> Vec<TaskEvent> {
-        let Happened { task, event } = happened;
-        let Some(entry) = self.tasks.get_mut(&task) else { return Vec::new() };
+        let Happened { task, what } = happened;
+        match what {
+            What::Life(event) => self.lives(&task, event),
+            What::Resized(size, result) => {
+                self.resized(&task, &size, result);
+                Vec::new()
+            }
+        }
+    }
+
+    fn lives(&mut self, task: &TaskName, event: Event) -> Vec<TaskEvent> {
+        let Some(entry) = self.tasks.get_mut(task) else { return Vec::new() };
         if let Event::Started { pid, .. } | Event::Found { pid, .. } = &event {
             entry.pid = Some(*pid);
+            self.has_cgroup(task);
         }
+        let Some(entry) = self.tasks.get_mut(task) else { return Vec::new() };
         if let Event::NotStarted { why } = &event {
             tracing::error!(%task, %why, "the task could not be started");
         }
@@ -254,26 +226,52 @@ impl Executor {
         }
         let mut reports = Vec::new();
         for effect in effects {
-            self.carry_out(&task, effect, &mut reports);
+            self.carry_out(task, effect, &mut reports);
         }
-        self.end_startup(&task);
+        self.end_startup(task);
         reports
+    }
+
+    /// Notes the cgroup of a task whose runner made it only now.
+    fn has_cgroup(&mut self, task: &TaskName) {
+        let Some(entry) = self.tasks.get_mut(task).filter(|entry| entry.file.cgroup == 0) else { return };
+        let Some(id) = self.cgroups.id(&entry.file.path) else { return };
+        entry.file.cgroup = id.0;
+        self.keep(task);
+    }
+
+    /// Keeps what is known about a task now.
+    fn keep(&self, task: &TaskName) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        if let Err(error) = durable::write(&self.directory.join(task.as_str()).join("task.json"), &entry.file)
+        {
+            tracing::error!(%task, %error, "an agent that starts anew will not know this task's limits");
+        }
     }
 
     /// A task that has started up gets its own size; what fails is tried again later.
     fn end_startup(&mut self, task: &TaskName) {
         let now_ms = clock::boot_ms();
-        let over = |entry: &Task| entry.startup_ends_ms().is_some_and(|at| at <= now_ms);
-        let Some(entry) = self.tasks.get(task).filter(|entry| over(entry)) else { return };
+        let over = |entry: &&mut Task| entry.startup_ends_ms().is_some_and(|at| at <= now_ms);
+        let Some(entry) = self.tasks.get_mut(task).filter(over) else { return };
         let (from, to) = (entry.file.startup_cpu_millis, entry.file.size.cpu_max_millis);
-        match self.resize(task, &Size { cpu_max_millis: to, ..Size::default() }) {
-            Ok(_) => tracing::info!(%task, ?from, ?to, "has its own CPU quota"),
-            Err(error) => {
-                tracing::warn!(%task, %error, "still has the CPU quota of its start");
-                if let Some(entry) = self.tasks.get_mut(task) {
-                    entry.startup_retry_ms = now_ms + STARTUP_RETRY_MS;
-                }
+        entry.startup_retry_ms = now_ms + STARTUP_RETRY_MS;
+        tracing::info!(%task, ?from, ?to, "gets its own CPU quota");
+        match self.resize(task, Size { cpu_max_millis: to, ..Size::default() }) {
+            Ok(change) => drop(tokio::spawn(change)),
+            Err(error) => tracing::warn!(%task, %error, "still has the CPU quota of its start"),
+        }
+    }
+
+    fn resized(&mut self, task: &TaskName, size: &Size, result: Result<(), String>) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        match result {
+            Ok(()) => {
+                entry.file.resized(size);
+                // The limits are in force: an agent that starts anew must not take them back.
+                self.keep(task);
             }
+            Err(error) => tracing::warn!(%task, %error, ?size, "its limits are not changed"),
         }
     }
 
@@ -282,22 +280,28 @@ impl Executor {
         match effect {
             Effect::Terminate => {
                 if let Some(pid) = entry.pid {
-                    shim::signal(&self.directory.join(task.as_str()), pid, rustix::process::Signal::TERM);
+                    let directory = self.directory.join(task.as_str());
+                    self.runner.signal(&directory, &entry.file, pid, rustix::process::Signal::TERM);
                 }
             }
             Effect::Kill => {
                 tracing::warn!(%task, "killing what is left in its cgroup");
-                self.cgroups.kill(&entry.file.path);
+                self.runner.kill(&self.cgroups, &entry.file);
             }
             Effect::AwaitEmpty => {
                 if let Some(checks) = entry.checks.take() {
                     checks.abort();
                 }
                 let (sender, task) = (self.happened.clone(), task.clone());
-                let stat = self.cgroups.unified(&entry.file.path);
+                let (runner, file) = (self.runner.clone(), entry.file.clone());
+                let directory = self.cgroups.unified(&file.path);
                 tokio::spawn(async move {
-                    let cpu_total_us = cgroup::when_empty(&stat).await;
-                    let _ = sender.send(Happened { task, event: Event::Emptied { cpu_total_us } }).await;
+                    let cpu_total_us = match cgroup::when_empty(&directory).await {
+                        Some(total) => Some(total),
+                        None => runner.cpu_total_us(&file).await,
+                    };
+                    let what = What::Life(Event::Emptied { cpu_total_us });
+                    let _ = sender.send(Happened { task, what }).await;
                 });
             }
             Effect::Report(kind) => {
@@ -321,7 +325,7 @@ impl Executor {
                 reports.push(event);
             }
             Effect::Remove => {
-                self.cgroups.remove(&entry.file.path);
+                self.runner.remove(&self.cgroups, &entry.file);
                 self.forget_when_over(task);
             }
             Effect::Anomaly(what) => tracing::warn!(%task, what, "unexpected event of a task"),
@@ -336,7 +340,7 @@ impl Executor {
         if !self.tasks.contains_key(task) {
             return Err(ExecutorError::Unknown(task.clone()));
         }
-        Ok(self.on(Happened { task: task.clone(), event: Event::StopAsked { grace_ms } }))
+        Ok(self.lives(task, Event::StopAsked { grace_ms }))
     }
 
     /// When [`Self::tick`] has something to do, boot ms.
@@ -347,7 +351,7 @@ impl Executor {
     /// Lets time pass for every task.
     pub fn tick(&mut self) -> Vec<TaskEvent> {
         let tasks: Vec<TaskName> = self.tasks.keys().cloned().collect();
-        tasks.into_iter().flat_map(|task| self.on(Happened { task, event: Event::Tick })).collect()
+        tasks.into_iter().flat_map(|task| self.lives(&task, Event::Tick)).collect()
     }
 
     /// Ends of an earlier agent's tasks that the autoscaler may not have yet.
@@ -374,43 +378,37 @@ impl Executor {
         }
     }
 
-    /// Changes limits and reads them back.
+    /// Changes limits and reads them back. The change begins when the future is polled.
     ///
     /// # Errors
-    /// [`ExecutorError`] for an unknown task or a limit that the kernel refused.
+    /// [`ExecutorError`] for an unknown task; the future's, for a limit that was refused.
     pub fn resize(
-        &mut self,
+        &self,
         task: &TaskName,
-        size: &Size,
-    ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        let entry = self.tasks.get_mut(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
-        let back = self.cgroups.resize(&entry.file.path, size)?;
-        let old = entry.file.size;
-        entry.file.size = Size {
-            cpu_weight: size.cpu_weight.or(old.cpu_weight),
-            cpu_max_millis: size.cpu_max_millis.or(old.cpu_max_millis),
-            memory_high_bytes: size.memory_high_bytes.or(old.memory_high_bytes),
-            memory_max_bytes: size.memory_max_bytes.or(old.memory_max_bytes),
-        };
-        if size.cpu_max_millis.is_some() {
-            entry.file.startup_cpu_millis = None;
-        }
-        // The limits are in force: an agent that starts anew must not take them back.
-        durable::write(&self.directory.join(task.as_str()).join("task.json"), &entry.file)?;
-        Ok(back)
+        size: Size,
+    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
+        let file = self.entry(task)?.file.clone();
+        let (runner, cgroups, sender) = (self.runner.clone(), self.cgroups.clone(), self.happened.clone());
+        Ok(async move {
+            let back = runner.resize(&cgroups, &file, &size).await;
+            let result = back.as_ref().map(drop).map_err(ToString::to_string);
+            let _ = sender.send(Happened { task: file.task, what: What::Resized(size, result) }).await;
+            back
+        })
     }
 
     /// Freezes or thaws; reads back.
     ///
     /// # Errors
-    /// [`ExecutorError`] for an unknown task or when the kernel refuses.
+    /// [`ExecutorError`] for an unknown task; the future's, when it is refused.
     pub fn freeze(
-        &mut self,
+        &self,
         task: &TaskName,
         frozen: bool,
-    ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        let entry = self.tasks.get(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
-        Ok(self.cgroups.freeze(&entry.file.path, frozen)?)
+    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
+        let (runner, cgroups, file) =
+            (self.runner.clone(), self.cgroups.clone(), self.entry(task)?.file.clone());
+        Ok(async move { runner.freeze(&cgroups, &file, frozen).await })
     }
 
     /// Asks the kernel to take memory back.
@@ -422,8 +420,7 @@ impl Executor {
         task: &TaskName,
         bytes: u64,
     ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        let entry = self.tasks.get(task).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
-        Ok(self.cgroups.reclaim(&entry.file.path, bytes)?)
+        Ok(self.cgroups.reclaim(&self.entry(task)?.file.path, bytes)?)
     }
 
     /// Sends a signal to the first process of a running task.
@@ -431,9 +428,9 @@ impl Executor {
     /// # Errors
     /// [`ExecutorError::Unknown`] when it does not run.
     pub fn signal(&self, task: &TaskName, signal: rustix::process::Signal) -> Result<(), ExecutorError> {
-        let pid =
-            self.tasks.get(task).and_then(|t| t.pid).ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
-        shim::signal(&self.directory.join(task.as_str()), pid, signal);
+        let entry = self.entry(task)?;
+        let pid = entry.pid.ok_or_else(|| ExecutorError::Unknown(task.clone()))?;
+        self.runner.signal(&self.directory.join(task.as_str()), &entry.file, pid, signal);
         Ok(())
     }
 

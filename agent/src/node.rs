@@ -29,7 +29,8 @@ use wire::pb::agent_message::Body;
 use wire::pb::controller_message;
 
 use crate::adapter::haproxy::Haproxy;
-use crate::executor::{Executor, Happened};
+use crate::executor::systemd::Systemd;
+use crate::executor::{Executor, Happened, Runner};
 use crate::fences::Fences;
 use crate::sampler::Rounds;
 use crate::settings::{Faults, Settings};
@@ -152,7 +153,8 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let mut rounds: Rounds =
         sampler::start(source, settings.interval_ms, seed).context("starting the sampler")?;
     let cgroups = crate::executor::cgroup::Cgroups::find(&settings.cgroup, &settings.slice);
-    let executor = Executor::open(&settings.state, cgroups, happened_sender)?;
+    let runner = runner(&settings).await?;
+    let executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     if let Some(address) = settings.http {
@@ -223,6 +225,20 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     drop(lock);
     Ok(())
+}
+
+/// Who runs tasks here, as the owner says or as this host is.
+async fn runner(settings: &Settings) -> Result<Runner> {
+    if !settings.executor.is_systemd() {
+        return Ok(Runner::Shim);
+    }
+    let systemd = Systemd::new(&settings.slice);
+    if settings.act {
+        systemd.check().await.context(
+            "asking systemd, which runs tasks here, over D-Bus: is the package dbus installed? `executor = \"direct\"` does without",
+        )?;
+    }
+    Ok(Runner::Systemd(systemd))
 }
 
 /// Two agents on one state directory would act twice: the second one refuses to start.

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use agent_core::classify::{Rule, RuleFile};
 use agent_core::launcher::Launcher;
+use agent_core::unit;
 use model::id::NodeId;
 use serde::Deserialize;
+
+use crate::executor::systemd::Systemd;
 
 /// One source of settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -33,6 +36,8 @@ pub struct Fragment {
     pub interval_ms: Option<u64>,
     /// Top of Trimtab's own tasks in the cgroup hierarchies.
     pub slice: Option<String>,
+    /// Who runs tasks: `auto`, `systemd` or `direct`.
+    pub executor: Option<Executor>,
     /// Most tasks of ours at once.
     pub max_tasks: Option<usize>,
     /// Most bytes of the spool on disk.
@@ -47,6 +52,31 @@ pub struct Fragment {
     pub measure_programs: Option<bool>,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
+}
+
+/// Who runs tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executor {
+    /// systemd where it runs, else the agent itself.
+    #[default]
+    Auto,
+    /// systemd: a transient service per task.
+    Systemd,
+    /// The agent itself, by a shim per task.
+    Direct,
+}
+
+impl Executor {
+    /// Whether that is systemd on this host.
+    #[must_use]
+    pub fn is_systemd(self) -> bool {
+        match self {
+            Executor::Auto => Systemd::is_here(),
+            Executor::Systemd => true,
+            Executor::Direct => false,
+        }
+    }
 }
 
 /// A HAProxy on this host.
@@ -89,6 +119,8 @@ pub struct Settings {
     pub interval_ms: u64,
     /// Top of own tasks.
     pub slice: String,
+    /// Who runs tasks.
+    pub executor: Executor,
     /// Most tasks.
     pub max_tasks: usize,
     /// Most bytes of the spool.
@@ -190,7 +222,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 13] = [
+        let values: [(&str, String); 14] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -200,6 +232,7 @@ impl Settings {
             ("http", text(self.http.map(|a| a.to_string()))),
             ("interval_ms", self.interval_ms.to_string()),
             ("slice", self.slice.clone()),
+            ("executor", format!("{:?}", self.executor).to_lowercase()),
             ("max_tasks", self.max_tasks.to_string()),
             ("spool_bytes", self.spool_bytes.to_string()),
             ("cgroup", self.cgroup.display().to_string()),
@@ -291,6 +324,7 @@ settings_keys!(
     http,
     interval_ms,
     slice,
+    executor,
     max_tasks,
     spool_bytes,
     cgroup,
@@ -326,6 +360,13 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
     let slice = input.slice.unwrap_or_else(|| "trimtab.slice".to_owned());
     if slice.is_empty() || slice.starts_with('.') || slice.contains(['/', '\0']) {
         fault("slice", format!("{slice:?} must be one name, for example trimtab.slice"));
+    }
+    let executor = input.executor.unwrap_or_default();
+    if executor.is_systemd()
+        && input.act == Some(true)
+        && let Some(why) = unit::bad_top(&slice)
+    {
+        fault("slice", format!("{why}, where systemd runs tasks"));
     }
     let mut launchers = BTreeMap::new();
     let directory = input.launchers.unwrap_or_else(|| PathBuf::from("/etc/trimtab/launch.d"));
@@ -389,6 +430,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             http,
             interval_ms,
             slice,
+            executor,
             max_tasks: input.max_tasks.unwrap_or(500),
             spool_bytes: input.spool_bytes.unwrap_or(256 << 20),
             cgroup,

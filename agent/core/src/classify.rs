@@ -3,9 +3,11 @@
 //! A rule looks at the cgroup's path first, and at a process only when it asks for one; so most cgroups cost no look
 //! into /proc. Names from outside are made safe for display here, once.
 
-use model::id::{TaskName, WorkloadName};
+use model::id::WorkloadName;
 use model::node::TaskClass;
 use serde::Deserialize;
+
+use crate::unit;
 
 /// A file of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -104,8 +106,10 @@ impl Rules {
 
     fn own_task(&self, path: &str) -> Option<TaskClass> {
         let below = path.strip_prefix(&self.own)?.strip_prefix('/')?;
-        let (workload, task) = below.split_once('/')?;
-        let (workload, task): (WorkloadName, TaskName) = (workload.parse().ok()?, task.parse().ok()?);
+        let (workload, task) = unit::task(&self.own, below).or_else(|| {
+            let (workload, task) = below.split_once('/')?;
+            Some((workload.parse().ok()?, task.parse().ok()?))
+        })?;
         Some(TaskClass {
             kind: "task".into(),
             name: task.to_string(),

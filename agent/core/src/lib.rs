@@ -14,6 +14,7 @@
 //! | [`guard`] | may this command run? |
 //! | [`launcher`] | which process does a start mean? |
 //! | [`lifecycle`] | what happens next with this task? |
+//! | [`unit`] | which systemd unit is a task? |
 //! | [`haproxy`], [`puma`] | what do their answers say? |
 
 pub mod backlog;
@@ -28,3 +29,4 @@ pub mod raw;
 pub mod receipt;
 pub mod session;
 pub mod table;
+pub mod unit;

@@ -89,6 +89,33 @@ impl Cgroups {
         self.unified.join(&self.slice).join(path)
     }
 
+    /// The cgroup at `path`, when there is one.
+    pub(super) fn id(&self, path: &str) -> Option<CgroupId> {
+        Some(CgroupId(fs::metadata(self.unified(path)).ok()?.ino()))
+    }
+
+    /// Limits in force that somebody else has set, of those that `size` gives.
+    pub(super) fn limits(&self, path: &str, size: &Size) -> Result<BTreeMap<String, String>, CgroupError> {
+        let files = [
+            (size.cpu_weight.is_some(), "cpu.weight"),
+            (size.cpu_max_millis.is_some(), "cpu.max"),
+            (size.memory_high_bytes.is_some(), "memory.high"),
+            (size.memory_max_bytes.is_some(), "memory.max"),
+        ];
+        let mut back = BTreeMap::new();
+        for (_, file) in files.into_iter().filter(|(given, _)| *given) {
+            self.read(path, file, &mut back)?;
+        }
+        Ok(back)
+    }
+
+    /// Whether it is frozen, when somebody else has done it.
+    pub(super) fn frozen(&self, path: &str) -> Result<BTreeMap<String, String>, CgroupError> {
+        let mut back = BTreeMap::new();
+        self.read(path, "cgroup.freeze", &mut back)?;
+        Ok(back)
+    }
+
     fn below_v1(&self, path: &str) -> String {
         format!("{}/{path}", self.slice)
     }
@@ -203,7 +230,21 @@ impl Cgroups {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(CgroupError::NoController(file)),
             Err(error) => return Err(CgroupError::Io { path: full, error }),
         }
-        let read = fs::read_to_string(&full).map_err(io_error(&full))?;
+        self.read(path, file, back)
+    }
+
+    fn read(
+        &self,
+        path: &str,
+        file: &'static str,
+        back: &mut BTreeMap<String, String>,
+    ) -> Result<(), CgroupError> {
+        let full = self.unified(path).join(file);
+        let read = match fs::read_to_string(&full) {
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(CgroupError::NoController(file)),
+            Err(error) => return Err(CgroupError::Io { path: full, error }),
+        };
         back.insert(file.to_owned(), read.trim().to_owned());
         Ok(())
     }

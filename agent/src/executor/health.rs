@@ -6,7 +6,7 @@ use agent_core::lifecycle::Event;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::{Happened, TaskFile};
+use super::{Happened, TaskFile, What};
 use crate::adapter::get;
 
 /// Longest time between two checks of a task that was not healthy yet: what is ready is in use at once, and a refused
@@ -30,7 +30,7 @@ pub(super) async fn check(file: TaskFile, sender: mpsc::Sender<Happened>) {
             Ok(()) => Event::CheckPassed,
             Err(why) => Event::CheckFailed { why },
         };
-        if sender.send(Happened { task: file.task.clone(), event }).await.is_err() {
+        if sender.send(Happened { task: file.task.clone(), what: What::Life(event) }).await.is_err() {
             return;
         }
         tokio::time::sleep(if started { interval } else { interval.min(STARTING) }).await;

@@ -1,5 +1,8 @@
 //! `trimtab-agent shim DIR` and `trimtab-agent enter DIR`: two small programs between the agent and a task.
 //!
+//! Beside `task.json` are `shim.json` (who runs), `exit.json` (how it ended) and `output.log`. The cgroup is made before
+//! the first process, which joins it before it becomes the task's program: no CPU time escapes it.
+//!
 //! The shim leaves the agent's session, starts `enter`, notes who runs, waits, notes how it ended. `enter` joins the
 //! task's cgroups, gives up what it must not keep, and becomes the task's program; the process id stays.
 
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::{Happened, TaskFile};
+use super::{Happened, TaskFile, What};
 use crate::durable;
 
 /// Who runs. A process id alone may be used again: with its start it may not.
@@ -46,6 +49,21 @@ struct Failed {
 /// How long a shim may take until its task runs.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+
+/// Starts the shim of the task whose directory this is.
+pub(super) fn spawn(directory: &Path) -> std::io::Result<()> {
+    let log = std::fs::File::create(directory.join("output.log"))?;
+    let mut child = tokio::process::Command::new(std::env::current_exe()?)
+        .arg("shim")
+        .arg(directory)
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    // It is waited for only so that no zombie stays; its task is followed by pidfd.
+    tokio::spawn(async move { child.wait().await });
+    Ok(())
+}
 
 /// The shim: runs until the task ended.
 ///
@@ -128,7 +146,7 @@ fn open(running: Running) -> Option<rustix::fd::OwnedFd> {
     deprecated,
     reason = "unsound only for types that change their descriptor; an OwnedFd does not, and `register` is unsafe"
 )]
-fn watch(fd: rustix::fd::OwnedFd) -> std::io::Result<AsyncFd<rustix::fd::OwnedFd>> {
+pub(super) fn watch(fd: rustix::fd::OwnedFd) -> std::io::Result<AsyncFd<rustix::fd::OwnedFd>> {
     AsyncFd::new(fd)
 }
 
@@ -141,7 +159,7 @@ pub(super) async fn follow(
     sender: &mpsc::Sender<Happened>,
 ) {
     let tell = async |event| {
-        let _ = sender.send(Happened { task: task.clone(), event }).await;
+        let _ = sender.send(Happened { task: task.clone(), what: What::Life(event) }).await;
     };
     let Some(running) = wait_for_start(directory, found).await else {
         let failed: Option<Failed> = durable::read(&directory.join("failed.json")).ok().flatten();

@@ -6,6 +6,7 @@ use agent_core::guard::{self, Limits, Verdict};
 use model::action::{Command, Outcome, OutcomeKind, Verb};
 
 use super::{Done, Event, Node};
+use crate::executor::ReadBack;
 
 type Effect = (OutcomeKind, String, BTreeMap<String, String>);
 
@@ -99,9 +100,16 @@ impl Node {
                     }
                 }
             }
-            Verb::Resize { size } => read_back(self.executor.resize(&command.task, size)),
-            Verb::Freeze => read_back(self.executor.freeze(&command.task, true)),
-            Verb::Thaw => read_back(self.executor.freeze(&command.task, false)),
+            Verb::Resize { size } => match self.executor.resize(&command.task, *size) {
+                Ok(change) => return self.later(command, change),
+                Err(e) => failed(e),
+            },
+            Verb::Freeze | Verb::Thaw => {
+                match self.executor.freeze(&command.task, command.verb == Verb::Freeze) {
+                    Ok(change) => return self.later(command, change),
+                    Err(e) => failed(e),
+                }
+            }
             Verb::Reclaim { bytes } => read_back(self.executor.reclaim(&command.task, *bytes)),
             Verb::PumaWorkers { by } => {
                 use rustix::process::Signal;
@@ -118,6 +126,15 @@ impl Node {
             }
         };
         self.finish(&command, effect);
+    }
+
+    /// Answers when a change has been read back.
+    fn later(&self, command: Command, change: impl Future<Output = ReadBack> + Send + 'static) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let effect = read_back(change.await);
+            let _ = done.send(Done::Outcome(outcome(&command, effect))).await;
+        });
     }
 
     fn start(&mut self, command: &Command) -> Effect {
@@ -185,7 +202,7 @@ fn failed(why: impl std::fmt::Display) -> Effect {
     (OutcomeKind::Failed, why.to_string(), BTreeMap::new())
 }
 
-fn read_back(result: Result<BTreeMap<String, String>, crate::executor::ExecutorError>) -> Effect {
+fn read_back(result: ReadBack) -> Effect {
     match result {
         Ok(back) => (OutcomeKind::Applied, String::new(), back),
         Err(e) => failed(e),

@@ -134,7 +134,7 @@ impl Stage {
         let text = format!(
             "node = \"n1\"\nautoscaler = \"unix:{d}/agents.sock\"\nstate = \"{d}/agent\"\n\
              launchers = \"{d}/launch.d\"\nrules = \"{d}/tasks.d\"\nhttp = \"127.0.0.1:0\"\n\
-             slice = \"{slice}\"\nact = true\n{}",
+             slice = \"{slice}\"\nexecutor = \"direct\"\nact = true\n{}",
             self.agent_more
         );
         let config = self.path("agent.toml");

@@ -75,7 +75,7 @@ fn depends(package: &Package, tree: &Path) -> Result<String> {
     let library = format!("libc6 (>= {}.{})", newest.0, newest.1);
     let libgcc = "libgcc-s1";
     Ok(match package.scripts {
-        Some(_) => format!("{library}, {libgcc}, systemd, init-system-helpers"),
+        Some(_) => format!("{library}, {libgcc}, systemd, dbus, init-system-helpers"),
         None => format!("{library}, {libgcc}"),
     })
 }

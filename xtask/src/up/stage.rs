@@ -129,6 +129,7 @@ launchers = "{d}/launch.d"
 rules = "{d}/tasks.d"
 http = "127.0.0.1:0"
 slice = "{SLICE}"
+executor = "direct"
 act = true
 
 [[balancer]]

@@ -1,4 +1,4 @@
-# The life of the packages on a node: install, measure, upgrade, bad configuration, remove, purge.
+# The life of the packages on a node: install, measure, act, upgrade, bad configuration, remove, purge.
 # Sourced by the suite's script; each `check` is a test.
 passed=0
 failed=0
@@ -10,7 +10,7 @@ check() {
     passed=$((passed + 1))
   else
     echo "test $name ... FAILED"
-    sed 's/^/    /' /tmp/check.log | tail -40
+    sed 's/^/    /' /tmp/check.log | tail -110
     failed=$((failed + 1))
   fi
 }
@@ -59,12 +59,69 @@ bystander_us() { trimtab get tasks -o json | tr -d ' \n' | sed 's/},{/}\n{/g' | 
 bystander_seen() { test "$(bystander_us)" -gt 0; }
 check "a service of somebody else is measured" until_true bystander_seen
 
-# The agent dies, is upgraded, gets a bad configuration: no count is lost.
+# Acting: the owner says so in three files. systemd starts and ends the tasks.
+mkdir -p /etc/systemd/system/trimtab-agent.service.d
+cp /usr/share/trimtab-agent/acting.conf /etc/systemd/system/trimtab-agent.service.d/
+sed -i 's/^act = false/act = true/' /etc/trimtab/agent.toml
+cat > /etc/trimtab/launch.d/worker.toml << 'T'
+command = ["/usr/bin/sleep", "infinity"]
+user = "trimtab-task"
+[limits]
+cpu = "200m"
+memory = "32Mi"
+T
+cat > /tmp/jobs.yaml << 'T'
+apiVersion: trimtab/v1
+kind: Workload
+metadata: { name: night-jobs }
+spec:
+  type: service
+  replicas: { min: 2, max: 2 }
+  target: { cpu: 65% }
+  mode: auto
+  service: { launcher: worker }
+T
+systemctl daemon-reload
+systemctl restart trimtab-agent
+workers() { pgrep -u trimtab-task -x sleep | sort | tr '\n' ' '; }
+two_workers() { test "$(workers | wc -w)" = 2; }
+apply() { trimtab apply -f /tmp/jobs.yaml --yes; }
+check "the node is connected after the change" until_true node_connected
+check "a workload is applied" apply
+check "two replicas run as the launcher's user" until_true two_workers
+check "the acting agent's exposure is at most 4.0" exposed trimtab-agent 40
+before=$(workers)
+same_workers() {
+  now=$(workers)
+  test "$now" = "$before" && return 0
+  journalctl --no-pager -o cat -n 60 -u trimtab-agent -u trimtab-autoscaler
+  trimtab explain workload night-jobs | tail -40
+  echo "before: $before now: $now"
+  return 1
+}
+services() { systemctl list-units --no-legend --plain 'trimtab-task-night-jobs-*.service' | tee /dev/stderr | grep -c running; }
+two_services() { test "$(services)" = 2; }
+limits() {
+  for pid in $before; do
+    group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+    echo "$group $(cat "$group/cpu.max" "$group/memory.max")"
+    case $group in */trimtab.slice/trimtab-night?x2djobs.slice/trimtab-task-night-jobs-*.service) ;; *) return 1 ;; esac
+    test "$(cat "$group/cpu.max")" = "20000 100000" || return 1
+    test "$(cat "$group/memory.max")" = 33554432 || return 1
+  done
+}
+healthy() { trimtab get workloads -o json | tee /dev/stderr | tr -d ' \n' | grep -q '"up":2'; }
+check "each is a service of systemd" two_services
+check "the replicas have their limits, read from the kernel" limits
+check "the autoscaler has both as ready" until_true healthy
+
+# The agent dies, is upgraded, gets a bad configuration: no task notices, no count is lost.
 counted=$(bystander_us)
 first=$(systemctl show -P MainPID trimtab-agent)
 kill -9 "$first"
 another() { test "$(systemctl show -P MainPID trimtab-agent)" != "$first" && node_connected; }
 check "systemd starts a killed agent again" until_true another
+check "no task ended with it" same_workers
 echo '# changed by its owner' >> /etc/trimtab/agent.toml
 upgrade() { dpkg -i $new; }
 version() { dpkg-query -W -f '${Version}' trimtab-agent | grep -q 0.2.0 && until_true node_connected; }
@@ -72,6 +129,7 @@ counts_go_on() { test "$(bystander_us)" -gt "$counted"; }
 kept() { grep -q '^# changed by its owner' /etc/trimtab/agent.toml; }
 check "an upgrade succeeds" upgrade
 check "the new version runs" version
+check "no task ended in the upgrade" same_workers
 check "the count that was there goes on" until_true counts_go_on
 check "the owner's configuration is kept" kept
 pid=$(systemctl show -P MainPID trimtab-agent)
@@ -83,6 +141,18 @@ check "an upgrade names a bad configuration" reinstall
 check "and leaves the running agent alone" still
 cp /tmp/good.toml /etc/trimtab/agent.toml
 
+# A task that dies is replaced, and what it used is known to the last microsecond.
+check "the node is connected again" until_true node_connected
+victim=${before%% *}
+kill -9 "$victim"
+replaced() { two_workers && ! workers | grep -qw "$victim"; }
+check "a task that dies is replaced" until_true replaced
+journalled() { journalctl --no-pager -u 'trimtab-agent' | grep -q 'from="Running" to="Emptying"'; }
+check "its end was seen" journalled
+forgotten() { test "$(systemctl list-units --all --no-legend --plain 'trimtab-task-*' | tee /dev/stderr | wc -l)" = 2; }
+check "what ended is forgotten by systemd" until_true forgotten
+before=$(workers)
+
 # Leaving.
 remove() { dpkg -r trimtab-agent && ! systemctl is-active trimtab-agent; }
 purge() { dpkg -P trimtab-agent trimtab-autoscaler trimtab; }
@@ -92,8 +162,9 @@ left() {
   return 0
 }
 check "the agent is removed" remove
+check "its tasks go on" same_workers
 check "everything is purged" purge
 check "nothing of ours is left but what the owner wrote" left
-systemctl stop bystander
+systemctl stop bystander 'trimtab-task-*'
 echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
 [ $failed = 0 ] || status=1

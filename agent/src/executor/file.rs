@@ -1,0 +1,62 @@
+//! What was asked about a task, kept on disk.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use agent_core::launcher::{Health, PumaControl};
+use model::action::Size;
+use model::id::{Generation, TaskName, WorkloadName};
+use serde::{Deserialize, Serialize};
+
+/// What was asked, on disk before anything happens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskFile {
+    /// Its name.
+    pub task: TaskName,
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Under which generation.
+    pub generation: Generation,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory.
+    pub directory: Option<String>,
+    /// Environment.
+    pub environment: BTreeMap<String, String>,
+    /// User to run as.
+    pub user: Option<String>,
+    /// `cgroup.procs` files to join, in order.
+    pub join: Vec<PathBuf>,
+    /// The cgroup; 0, which is no cgroup's, until it is there.
+    pub cgroup: u64,
+    /// Its path below the top of the hierarchies.
+    pub path: String,
+    /// Its limits, once it is healthy.
+    pub size: Size,
+    /// It has this CPU quota until then, thousandths of a core.
+    pub startup_cpu_millis: Option<u32>,
+    /// How its health is found.
+    pub health: Option<Health>,
+    /// Puma's control server.
+    pub puma: Option<PumaControl>,
+}
+
+impl TaskFile {
+    /// The limits in force now.
+    pub(super) fn size_now(&self) -> Size {
+        Size { cpu_max_millis: self.startup_cpu_millis.or(self.size.cpu_max_millis), ..self.size }
+    }
+
+    /// Takes over limits that are in force now.
+    pub(super) fn resized(&mut self, size: &Size) {
+        self.size = Size {
+            cpu_weight: size.cpu_weight.or(self.size.cpu_weight),
+            cpu_max_millis: size.cpu_max_millis.or(self.size.cpu_max_millis),
+            memory_high_bytes: size.memory_high_bytes.or(self.size.memory_high_bytes),
+            memory_max_bytes: size.memory_max_bytes.or(self.size.memory_max_bytes),
+        };
+        if size.cpu_max_millis.is_some() {
+            self.startup_cpu_millis = None;
+        }
+    }
+}
