@@ -217,6 +217,9 @@ impl Source {
         }
         let held = &mut self.held;
         held.follow(&raw.cgroups);
+        if passed {
+            held.keep_stalls(&mut raw.cgroups, (self.health.rounds % SLOW) as usize);
+        }
         let wanted = |position: usize, cgroup: &RawCgroup| {
             cgroup.values.get(Metric::CpuStall).is_none() && !held.rests(position, cgroup)
         };

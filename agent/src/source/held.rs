@@ -10,7 +10,10 @@ use agent_core::raw::RawCgroup;
 use model::id::CgroupId;
 use model::metric::Metric;
 
+/// Rounds between two readings of a value.
+const SLOW: usize = super::SLOW as usize;
 const STALLS: [Metric; 3] = [Metric::CpuStall, Metric::MemoryStall, Metric::IoStall];
+/// Begins with the [`STALLS`].
 const HELD: [Metric; 6] = [
     Metric::CpuStall,
     Metric::MemoryStall,
@@ -51,6 +54,20 @@ impl Held {
     /// Whether the task at this position was given no CPU since its values were read.
     pub(super) fn rests(&self, position: usize, cgroup: &RawCgroup) -> bool {
         self.0.get(position).is_some_and(|(_, last)| last.rests(cgroup))
+    }
+
+    /// Keeps the stalls of the last turn for nine of ten cgroups, where the kernel programs give them: `turn` is the
+    /// round's number among ten. The cgroups are those that [`Self::follow`] was told of.
+    pub(super) fn keep_stalls(&mut self, cgroups: &mut [RawCgroup], turn: usize) {
+        for (position, (cgroup, (_, last))) in cgroups.iter_mut().zip(&mut self.0).enumerate() {
+            let due = position % SLOW == turn;
+            for (metric, kept) in STALLS.iter().zip(&mut last.values) {
+                match (*kept, cgroup.values.get(*metric)) {
+                    (Some(value), Some(_)) if !due => cgroup.values.set(*metric, value),
+                    (_, given) => *kept = given,
+                }
+            }
+        }
     }
 
     /// After a `slow` round: remembers what was read. Otherwise: fills what was not read with what is remembered. The
@@ -122,6 +139,28 @@ mod tests {
         let rested = carried(&mut held, &[(Metric::RunCount, 5)], true);
         assert_eq!((rested.get(Metric::CpuStall), rested.get(Metric::MemoryCurrent)), (Some(30), None));
         assert!(!held.rests(0, &cgroup(&[])), "without the switch ledger nobody knows");
+    }
+
+    #[test]
+    fn stalls_that_the_kernel_gives_are_taken_in_turn() {
+        let mut held = Held::default();
+        let mut seen = Vec::new();
+        for round in 0..21 {
+            let mut cgroups = [cgroup(&[(Metric::CpuStall, 100 + round as u64)])];
+            held.follow(&cgroups);
+            held.keep_stalls(&mut cgroups, round % SLOW);
+            held.carry(&mut cgroups, round % SLOW == 0);
+            seen.push(cgroups[0].values.get(Metric::CpuStall).unwrap());
+        }
+        let expected: Vec<u64> = (0..21).map(|round| 100 + round / 10 * 10).collect();
+        assert_eq!(seen, expected);
+        let mut absent = [cgroup(&[])];
+        held.keep_stalls(&mut absent, 1);
+        assert_eq!(
+            absent[0].values.get(Metric::CpuStall),
+            None,
+            "what the kernel does not give is not made up"
+        );
     }
 
     #[test]
