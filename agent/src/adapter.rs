@@ -3,6 +3,7 @@
 
 pub mod accept_queue;
 pub mod haproxy;
+mod haproxy_config;
 pub mod puma;
 
 use std::time::Duration;

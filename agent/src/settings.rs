@@ -90,9 +90,17 @@ pub struct BalancerFragment {
     /// A datagram socket that this agent makes, for HAProxy's request log.
     #[serde(default)]
     pub log: Option<PathBuf>,
-    /// A file that holds the servers added at run time, so that a reload keeps them.
+    /// Its configuration file, where servers that are added at run time are written, too, between the lines
+    /// `# begin trimtab BACKEND` and `# end trimtab BACKEND`, so that a reload keeps them.
     #[serde(default)]
-    pub servers: Option<PathBuf>,
+    pub config: Option<PathBuf>,
+    /// The program that says whether that file is good (`-c -f FILE`).
+    #[serde(default = "haproxy")]
+    pub program: PathBuf,
+}
+
+fn haproxy() -> PathBuf {
+    PathBuf::from("/usr/sbin/haproxy")
 }
 
 /// Where each setting came from: a file, a variable, a flag, or the default.

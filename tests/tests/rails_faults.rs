@@ -69,6 +69,13 @@ impl Shop {
         self.stage.until("HAProxy", |_| TcpStream::connect(front).ok());
     }
 
+    /// Servers that HAProxy's own file names.
+    fn in_file(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.stage.path("haproxy.cfg")).unwrap();
+        let servers = text.lines().filter_map(|line| line.trim().strip_prefix("server "));
+        servers.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect()
+    }
+
     /// Asks for exactly `count` replicas.
     fn replicas(&self, count: u32) {
         let (from, to) = replica_ports();
@@ -193,11 +200,14 @@ frontend front
 backend web
   balance leastconn
   option httpchk GET /stats?token={TOKEN}
+  # begin trimtab web
+  # end trimtab web
 "#
     );
     fs::write(stage.path("haproxy.cfg"), haproxy).unwrap();
     stage.configure(&format!(
-        "[[balancer]]\nsocket = \"{d}/haproxy.sock\"\nbackends = [\"web\"]\nlog = \"{d}/haproxy.log.sock\"\n"
+        "[[balancer]]\nsocket = \"{d}/haproxy.sock\"\nbackends = [\"web\"]\nlog = \"{d}/haproxy.log.sock\"\n\
+         config = \"{d}/haproxy.cfg\"\n"
     ));
 }
 
@@ -264,6 +274,7 @@ fn replicas_leave_under_load_and_no_client_notices() {
 fn haproxy_restarts_in_the_middle_of_a_drain() {
     let Some(mut shop) = Shop::open(3) else { return };
     let before = shop.settled(3);
+    assert_eq!(shop.in_file(), before);
     let load = Load::start(shop.front);
     shop.replicas(2);
     let leaving = |shop: &Shop| {
@@ -276,9 +287,10 @@ fn haproxy_restarts_in_the_middle_of_a_drain() {
     }
     shop.stage.end(shop.haproxy);
     shop.start_haproxy();
-    // The new process knows no server: those that stay are added again, the one that leaves ends.
+    // The new process knows the servers from its file: those that stay are in use, the one that leaves drains again.
     let after = shop.settled(2);
     assert!(after.is_subset(&before), "the replicas that stayed: {after:?} of {before:?}");
+    assert_eq!(shop.in_file(), after, "HAProxy's own file names who is there");
     let began = std::time::Instant::now();
     while shop.ask() != Some(200) {
         assert!(began.elapsed() < support::PATIENCE, "requests are answered again");

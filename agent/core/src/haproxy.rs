@@ -3,6 +3,8 @@
 //! The queue delay of a request is in the log (`%Tw`, ms): per request and exact to the ms, unlike `qtime` of
 //! `show stat`, an average of the last 1024 requests that keeps its value when none come.
 
+pub mod config;
+
 use model::adapter::{BalancerReport, Quantiles, ServerReport, ServerState};
 
 /// Why an answer cannot be used.

@@ -12,6 +12,7 @@ use model::id::TaskName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixDatagram, UnixStream};
 
+use super::haproxy_config::ConfigFile;
 use crate::clock;
 use crate::settings::BalancerFragment;
 
@@ -31,6 +32,7 @@ pub struct Haproxy {
     socket: PathBuf,
     backends: Vec<String>,
     times: Option<Times>,
+    config: Option<ConfigFile>,
 }
 
 impl Haproxy {
@@ -52,7 +54,8 @@ impl Haproxy {
                 Some(times)
             }
         };
-        Ok(Self { socket: config.socket.clone(), backends: config.backends.clone(), times })
+        let file = config.config.clone().map(|file| ConfigFile::new(file, config.program.clone()));
+        Ok(Self { socket: config.socket.clone(), backends: config.backends.clone(), times, config: file })
     }
 
     /// Its backends.
@@ -110,7 +113,8 @@ impl Haproxy {
         let result = match (&before, step) {
             (Err(why), _) => Err(why.clone()),
             (Ok(None), BalancerStep::Remove) => {
-                return (OutcomeKind::Already, "no such server".into(), BTreeMap::new());
+                let back = self.keep(backend, task, step).await.into_iter().collect();
+                return (OutcomeKind::Already, "no such server".into(), back);
             }
             (Ok(None), BalancerStep::Add { .. }) | (Ok(Some(_)), _) => {
                 self.tell(&server, step, before.ok().flatten()).await
@@ -119,7 +123,7 @@ impl Haproxy {
                 Err(format!("{server} is not in the balancer: it was restarted, or never had it"))
             }
         };
-        let back = match self.server(backend, task).await {
+        let mut back = match self.server(backend, task).await {
             Ok(Some((state, address))) => {
                 BTreeMap::from([("state".to_owned(), format!("{state:?}")), ("address".to_owned(), address)])
             }
@@ -127,9 +131,33 @@ impl Haproxy {
             Err(_) => BTreeMap::new(),
         };
         match result {
-            Ok(kind) => (kind, String::new(), back),
+            Ok(kind) => {
+                back.extend(self.keep(backend, task, step).await);
+                (kind, String::new(), back)
+            }
             Err(why) => (OutcomeKind::Failed, why, back),
         }
+    }
+
+    /// Writes what a step changed for good into HAProxy's own file. That it could not be written is said, and no reason
+    /// to take the step back: it is in force until a reload.
+    async fn keep(&self, backend: &str, task: &TaskName, step: &BalancerStep) -> Option<(String, String)> {
+        let arguments = match step {
+            BalancerStep::Add { host, port, check_port, limit } => {
+                Some(arguments(&format!("{host}:{port}"), *check_port, *limit))
+            }
+            BalancerStep::Remove => None,
+            BalancerStep::Ready | BalancerStep::Drain | BalancerStep::Maintenance => return None,
+        };
+        let config = self.config.as_ref()?;
+        let said = match config.set(backend, task.as_str(), arguments.as_deref()).await {
+            Ok(()) => "written".to_owned(),
+            Err(why) => {
+                tracing::warn!(%task, backend, %why, "a reload of HAProxy will not know this change");
+                format!("not written: {why}")
+            }
+        };
+        Some(("configuration".to_owned(), said))
     }
 
     async fn server(&self, backend: &str, task: &TaskName) -> Result<Option<(ServerState, String)>, String> {
@@ -160,8 +188,7 @@ impl Haproxy {
                     }
                     _ => {}
                 }
-                let add =
-                    format!("add server {server} {address} check port {check_port} {CHECKS} maxconn {limit}");
+                let add = format!("add server {server} {}", arguments(&address, *check_port, *limit));
                 let mut commands = if before.is_none() { vec![add] } else { vec![] };
                 commands.extend([format!("enable health {server}"), format!("enable server {server}")]);
                 commands
@@ -179,6 +206,11 @@ impl Haproxy {
         }
         Ok(OutcomeKind::Applied)
     }
+}
+
+/// What follows a server's name, at the runtime socket as in the file.
+fn arguments(address: &str, check_port: u16, limit: u32) -> String {
+    format!("{address} check port {check_port} {CHECKS} maxconn {limit}")
 }
 
 /// One command on the runtime socket.

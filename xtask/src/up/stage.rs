@@ -136,6 +136,7 @@ act = true
 socket = "{d}/haproxy.sock"
 backends = ["web"]
 log = "{d}/haproxy-agent.log.sock"
+config = "{d}/haproxy.cfg"
 "#,
             self.agents
         )
@@ -171,6 +172,8 @@ backend web
   balance leastconn
   # Liveness on Puma's control port, never through the app: a full app is not a dead one.
   option httpchk GET /stats?token={TOKEN}
+  # begin trimtab web
+  # end trimtab web
 "#,
             front = self.front
         )
