@@ -13,8 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// CPU of one replica, thousandths of a core: small, so that a small machine can show several.
-const REPLICA_MILLIS: u32 = 300;
+/// CPU of one replica, thousandths of a core: a tenth of the machine. All replicas have half of it then; HAProxy, the
+/// clients and replicas that start need the other half, or the day would show the machine's limit.
+fn replica_millis() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cpus * 100).unwrap_or(u32::MAX).clamp(100, 1_000)
+}
 /// CPU of a replica until it answers its health check: one core, as a start on an ordinary machine has.
 const STARTUP_MILLIS: u32 = 1_000;
 const THREADS: u32 = 3;
@@ -105,7 +109,7 @@ workers = {{ type = "number", from = 1, to = 4 }}
 threads = {{ type = "number", from = 1, to = 16 }}
 
 [limits]
-cpu = "{REPLICA_MILLIS}m"
+cpu = "{replica}m"
 memory = "512Mi"
 
 [health]
@@ -117,6 +121,7 @@ token = "{TOKEN}"
 listener = "127.0.0.1:{{port}}"
 "#,
             app = app.display(),
+            replica = replica_millis(),
         )
     }
 
@@ -189,7 +194,7 @@ spec:
   type: rails
   replicas: {{ min: {MIN_REPLICAS}, max: {MAX_REPLICAS} }}
   target: {{ queueDelayP95: 100ms }}
-  size: {{ mode: recommend, cpu: {REPLICA_MILLIS}m, startupCpu: {STARTUP_MILLIS}m, memory: 512Mi }}
+  size: {{ mode: recommend, cpu: {replica}m, startupCpu: {STARTUP_MILLIS}m, memory: 512Mi }}
   mode: auto
   rails:
     balancer: {{ haproxy: {sock}, backend: web }}
@@ -200,6 +205,7 @@ spec:
   # A day of a few minutes: everything that takes minutes in production takes seconds here.
   behavior: {{ growAfter: 1s, growCooldown: 2s, shrinkAfter: 6s, shrinkCooldown: 10s, stepUp: 2, stepDown: 2, drainDeadline: 20s, stopGrace: 8s }}
 "#,
+            replica = replica_millis(),
             sock = self.directory.join("haproxy.sock").display(),
             span = (to - from).div_ceil(2),
         )
@@ -344,7 +350,7 @@ spec:
     }
 
     pub(super) fn quota_cores(&self) -> f64 {
-        f64::from(REPLICA_MILLIS) / 1000.0
+        f64::from(replica_millis()) / 1000.0
     }
 
     /// Ends every process that this command started, directly or through the agent, and removes what they left.
