@@ -45,6 +45,8 @@ pub(crate) struct Args {
 
 /// Shortest day in which each part is long enough for a replica to start and to leave.
 const SHORTEST: Duration = Duration::from_secs(90);
+/// Longer than any window of the demo's workload: the calibration is no part of the day.
+const CALM: Duration = Duration::from_secs(8);
 const LONGEST: Duration = Duration::from_secs(7200);
 
 /// Builds, starts, loads, watches, reports, cleans up.
@@ -90,6 +92,7 @@ fn play(stage: &mut stage::Stage, day: Duration, stop: &Arc<AtomicBool>) -> Resu
     // Paused, so that the calibration is not taken for a morning.
     stage.tell(&["pause", "web", "--reason", "the demo measures one replica"])?;
     let capacity = load::calibrate(stage.front(), stop)?;
+    std::thread::sleep(CALM);
     stage.tell(&["resume", "web"])?;
     println!(
         "==> one replica serves about {:.0} requests/s; the day: night, morning, flash crowd, evening in {} s",
