@@ -89,9 +89,9 @@ fn play(stage: &mut stage::Stage, day: Duration, stop: &Arc<AtomicBool>) -> Resu
     println!("==> waiting for the first replicas");
     stage.wait_for_replicas(stop)?;
     let ledger = ledger::Ledger::start(stage.cgroup_slice(), stage.quota_cores());
-    // Paused, so that the calibration is not taken for a morning.
+    // Paused, so that the CPU that the calibration takes is not taken for a morning.
     stage.tell(&["pause", "web", "--reason", "the demo measures one replica"])?;
-    let capacity = load::calibrate(stage.front(), stop)?;
+    let capacity = load::calibrate(&stage.replicas()?, stop)?;
     std::thread::sleep(CALM);
     stage.tell(&["resume", "web"])?;
     println!(

@@ -318,6 +318,16 @@ spec:
             .with_context(|| format!("see the logs in {}", self.directory.join("log").display()))
     }
 
+    /// Where the replicas listen themselves, behind the balancer.
+    pub(super) fn replicas(&self) -> Result<Vec<SocketAddr>> {
+        let url = format!("http://{}/api/v1/workloads/web", self.api);
+        let status: serde_json::Value = ureq::get(&url).call()?.body_mut().read_json()?;
+        let replicas = status["status"]["replicas"].as_array().context("the autoscaler lists no replicas")?;
+        let port = |replica: &serde_json::Value| u16::try_from(replica["port"].as_u64()?).ok();
+        let addresses = replicas.iter().filter_map(port).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        Ok(addresses.collect())
+    }
+
     /// Waits until no replica is on its way out, and a little more for its last totals to be stored.
     pub(super) fn wait_for_leaving(&mut self, stop: &AtomicBool) {
         let url = format!("http://{}/api/v1/workloads/web", self.api);
