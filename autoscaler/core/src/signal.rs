@@ -77,6 +77,8 @@ pub struct Load {
     slow_cpu: Smooth,
     /// What one request takes can be learned now.
     learns: bool,
+    /// Requests per second between the newest two reports.
+    came: f64,
     delay: Smooth,
     /// Requests behind `delay` within the time constant, fading.
     delay_count: f64,
@@ -166,6 +168,11 @@ impl Load {
         self.rate.0.map(|rate| rate + self.queued as f64 * 1_000.0 / CLEAR_MS)
     }
 
+    /// Without requests there is nothing to learn of them: what replicas do then is their own.
+    fn learns_of_requests(&self) -> bool {
+        self.learns && self.came > LEAST_RATE
+    }
+
     fn report(&mut self, report: &BalancerReport, at: Time, smooth_ms: u64) -> bool {
         let up = |s: ServerState| matches!(s, ServerState::Up | ServerState::Failing);
         let serving = report.servers.iter();
@@ -190,16 +197,15 @@ impl Load {
         let weight = if constants > SILENCE { 1.0 } else { 1.0 - (-constants).exp() };
         self.busy.take(active, weight);
         let slow = 1.0 - (-ms / SERVICE_SMOOTH_MS).exp();
-        if self.learns {
-            self.slow.1.take(active, slow);
-        }
         if before.started_ms == mark.started_ms && mark.requests >= before.requests {
             let rate = (mark.requests - before.requests) as f64 * 1_000.0 / ms;
             self.rate.take(rate, weight);
+            self.came = rate;
             // `stot` counts a request when it comes: what was done is that less what came to wait.
             let done = rate - (waiting as f64 - waited as f64) * 1_000.0 / ms;
-            if self.learns {
+            if self.learns_of_requests() {
                 self.slow.0.take(done.max(0.0), slow);
+                self.slow.1.take(active, slow);
             }
         }
         self.delay_count *= (-constants).exp();
@@ -257,7 +263,7 @@ impl Load {
             let ms = self.cpu_at.map_or(u64::MAX, |at| now.since(at)) as f64;
             self.cpu.take(wanted, 1.0 - (-ms / smooth_ms.max(1) as f64).exp());
             // Used, not wanted: what a request takes is the same when it has to wait for it.
-            if self.learns {
+            if self.learns_of_requests() {
                 self.slow_cpu.take(used, 1.0 - (-ms / SERVICE_SMOOTH_MS).exp());
             }
             self.cpu_at = Some(now);
@@ -314,6 +320,25 @@ mod tests {
         assert_eq!(load.work().cpu_ms, None, "no samples of replicas, no CPU time per request");
         assert_eq!(load.delay_p95_ms(), Some(3.0));
         assert_eq!(load.threads, 4);
+    }
+
+    /// A replica that burns CPU at night, for itself, makes the first requests of the morning no dearer.
+    #[test]
+    fn what_is_done_without_requests_is_no_cost_of_requests() {
+        let mut load = Load::default();
+        let mut requests = 0;
+        for second in 0..40u64 {
+            let night = (10..20).contains(&second);
+            requests += if night { 0 } else { 40 };
+            let cores = if night { 0.9 } else { 0.28 };
+            let replicas = vec![replica(("web-1", cores))];
+            let digest = Digest { replicas, ..digest(requests, 0, 0, None, 0) };
+            load.observe(&digest, warm, 2_000, Time(second * 1_000));
+            if second > 25 {
+                let cpu_ms = load.work().cpu_ms.unwrap();
+                assert!((5.0..10.0).contains(&cpu_ms), "{cpu_ms} in second {second}");
+            }
+        }
     }
 
     #[test]
