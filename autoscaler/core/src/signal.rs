@@ -12,7 +12,7 @@
 use model::adapter::{BalancerReport, ServerState};
 use model::id::TaskName;
 
-use crate::event::{Digest, ReplicaDigest, Time};
+use crate::event::{BalancerDigest, Digest, ReplicaDigest, Time};
 use crate::horizontal::Work;
 
 /// Service time before any was measured, ms: a common Rails action.
@@ -47,6 +47,29 @@ impl Smooth {
     }
 }
 
+/// What requests took of something, and how many they were, fading over [`SERVICE_SMOOTH_MS`]. Sums, not means of each: the
+/// first second of a load is a part of one, and must weigh no more than that.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct PerRequest {
+    took_seconds: f64,
+    requests: f64,
+}
+
+impl PerRequest {
+    /// In `ms`, `level` (threads, cores) was in use and `rate` requests per second were done.
+    fn take(&mut self, level: f64, rate: f64, ms: f64) {
+        let fade = (-ms / SERVICE_SMOOTH_MS).exp();
+        self.took_seconds = self.took_seconds * fade + level * ms / 1_000.0;
+        self.requests = self.requests * fade + rate * ms / 1_000.0;
+    }
+
+    /// Of one request, ms; `None` while there were too few.
+    fn ms(&self) -> Option<f64> {
+        let enough = self.requests > LEAST_RATE * SERVICE_SMOOTH_MS / 1_000.0;
+        enough.then(|| (self.took_seconds / self.requests * 1_000.0).clamp(SERVICE_MS.0, SERVICE_MS.1))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark {
     at: Time,
@@ -71,10 +94,10 @@ pub struct Load {
     mark: Option<Mark>,
     rate: Smooth,
     busy: Smooth,
-    /// Requests per second and busy threads over [`SERVICE_SMOOTH_MS`]: their ratio is the service time.
-    slow: (Smooth, Smooth),
-    /// Cores of the replicas that take requests over the same time.
-    slow_cpu: Smooth,
+    /// Busy threads per request: the service time.
+    service: PerRequest,
+    /// Cores per request, of the replicas that take them.
+    cost: PerRequest,
     /// What one request takes can be learned now.
     learns: bool,
     /// Requests per second between the newest two reports.
@@ -109,12 +132,15 @@ impl Load {
         let is = |replica: &ReplicaDigest, which: Warmth| warmth(&replica.task) == which;
         let warm: Vec<&ReplicaDigest> = digest.replicas.iter().filter(|r| is(r, Warmth::Warm)).collect();
         self.learns = !warm.is_empty() && !digest.replicas.iter().any(|r| is(r, Warmth::Cold));
-        self.replicas(&warm, smooth_ms, now);
         self.pumas(&warm, now);
         self.memory_bytes = digest.replicas.iter().filter_map(|r| r.memory_bytes).reduce(|a, b| a + b);
-        let Some(balancer) = &digest.balancer else { return false };
-        let at = Time(now.0.saturating_sub(balancer.age_ms));
-        self.report(&balancer.report, at, smooth_ms)
+        let report = |load: &mut Self, balancer: &BalancerDigest| {
+            let at = Time(now.0.saturating_sub(balancer.age_ms));
+            load.report(&balancer.report, at, smooth_ms)
+        };
+        let is_new = digest.balancer.as_ref().is_some_and(|balancer| report(self, balancer));
+        self.replicas(&warm, is_new, smooth_ms, now);
+        is_new
     }
 
     /// Requests per second.
@@ -151,14 +177,9 @@ impl Load {
     /// What one request takes.
     #[must_use]
     pub fn work(&self) -> Work {
-        let rate = self.slow.0.0.filter(|rate| *rate > LEAST_RATE);
-        let per_request =
-            |amount: f64, rate: f64| (amount / rate * 1_000.0).clamp(SERVICE_MS.0, SERVICE_MS.1);
-        let busy = self.slow.1.0.filter(|busy| *busy > 0.0);
-        Work {
-            service_ms: rate.zip(busy).map_or(FIRST_SERVICE_MS, |(rate, busy)| per_request(busy, rate)),
-            cpu_ms: rate.zip(self.slow_cpu.0).map(|(rate, cores)| per_request(cores, rate)),
-        }
+        // Little's law: threads in use are requests per second times the time of one.
+        let busy = self.service.ms().filter(|_| self.service.took_seconds > 0.0);
+        Work { service_ms: busy.unwrap_or(FIRST_SERVICE_MS), cpu_ms: self.cost.ms() }
     }
 
     /// Demand, requests per second: those that come, and those that wait already and should be gone within
@@ -196,7 +217,6 @@ impl Load {
         let constants = ms / smooth_ms.max(1) as f64;
         let weight = if constants > SILENCE { 1.0 } else { 1.0 - (-constants).exp() };
         self.busy.take(active, weight);
-        let slow = 1.0 - (-ms / SERVICE_SMOOTH_MS).exp();
         if before.started_ms == mark.started_ms && mark.requests >= before.requests {
             let rate = (mark.requests - before.requests) as f64 * 1_000.0 / ms;
             self.rate.take(rate, weight);
@@ -204,8 +224,7 @@ impl Load {
             // `stot` counts a request when it comes: what was done is that less what came to wait.
             let done = rate - (waiting as f64 - waited as f64) * 1_000.0 / ms;
             if self.learns_of_requests() {
-                self.slow.0.take(done.max(0.0), slow);
-                self.slow.1.take(active, slow);
+                self.service.take(active, done.max(0.0), ms);
             }
         }
         self.delay_count *= (-constants).exp();
@@ -249,7 +268,7 @@ impl Load {
         }
     }
 
-    fn replicas(&mut self, warm: &[&ReplicaDigest], smooth_ms: u64, now: Time) {
+    fn replicas(&mut self, warm: &[&ReplicaDigest], is_new: bool, smooth_ms: u64, now: Time) {
         let (mut wanted, mut used, mut n) = (0.0, 0.0, 0u32);
         for replica in warm {
             let Some(cores) = replica.cpu_cores.filter(|cores| cores.is_finite()) else { continue };
@@ -263,8 +282,8 @@ impl Load {
             let ms = self.cpu_at.map_or(u64::MAX, |at| now.since(at)) as f64;
             self.cpu.take(wanted, 1.0 - (-ms / smooth_ms.max(1) as f64).exp());
             // Used, not wanted: what a request takes is the same when it has to wait for it.
-            if self.learns_of_requests() {
-                self.slow_cpu.take(used, 1.0 - (-ms / SERVICE_SMOOTH_MS).exp());
+            if is_new && self.learns_of_requests() && self.cpu_at.is_some() {
+                self.cost.take(used, self.came, ms);
             }
             self.cpu_at = Some(now);
         }
@@ -274,7 +293,6 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::BalancerDigest;
     use model::adapter::{Quantiles, ServerReport};
 
     fn digest(requests: u64, active: u64, queued: u64, p95_ms: Option<f64>, age_ms: u64) -> Digest {
