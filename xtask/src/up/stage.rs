@@ -203,7 +203,7 @@ spec:
     threads: {THREADS}
     ports: {{ from: {from}, span: {span} }}
   # A day of a few minutes: everything that takes minutes in production takes seconds here.
-  behavior: {{ growAfter: 1s, growCooldown: 2s, shrinkAfter: 5s, shrinkCooldown: 4s, stepUp: 2, stepDown: 2, drainDeadline: 20s, stopGrace: 8s }}
+  behavior: {{ growAfter: 1s, growCooldown: 2s, shrinkAfter: 6s, shrinkCooldown: 10s, stepUp: 2, stepDown: 2, drainDeadline: 20s, stopGrace: 8s }}
 "#,
             replica = replica_millis(),
             sock = self.directory.join("haproxy.sock").display(),
