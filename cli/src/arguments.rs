@@ -14,6 +14,9 @@ pub(crate) struct Arguments {
     /// The autoscaler: http://ADDRESS or unix:PATH [default: a running one on this host, or http://127.0.0.1:7780].
     #[arg(long, global = true, env = "TRIMTAB_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
+    /// Print data and errors only, no remarks on standard error.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

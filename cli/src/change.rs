@@ -161,7 +161,7 @@ pub(crate) fn set_target(client: &Client, target: &Target) -> Result<(), Failure
     let applied = put(client, &target.name, &document, target.dry_run, tag)?;
     output::print(&difference(&target.name, &applied))?;
     if target.dry_run {
-        eprintln!("nothing was changed (--dry-run)");
+        output::remark("nothing was changed (--dry-run)");
     }
     Ok(())
 }

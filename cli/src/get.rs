@@ -52,7 +52,7 @@ fn once(client: &Client, get: &Get) -> Result<String, Failure> {
             let limit = get.limit.unwrap_or(50);
             let decisions: Decisions = client.get(&format!("/api/v1/decisions?limit={limit}{acts}{of}"))?;
             if let Some(why) = &decisions.frozen {
-                eprintln!("frozen, nothing is done: {why}");
+                output::remark(&format!("frozen, nothing is done: {why}"));
             }
             shown(&decisions, &decision_rows(&decisions), get.output, "nothing was decided yet")
         }
@@ -92,7 +92,7 @@ fn filter(get: &Get) -> String {
 
 fn shown(value: &impl Serialize, rows: &Rows, output: Output, empty: &str) -> Result<String, Failure> {
     if rows.rows.is_empty() && matches!(output, Output::Table | Output::Wide) {
-        eprintln!("{empty}");
+        output::remark(empty);
         return Ok(String::new());
     }
     output::text(value, rows, output)

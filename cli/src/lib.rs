@@ -27,6 +27,7 @@ use failure::Failure;
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    output::quiet(arguments.quiet);
     match run(arguments) {
         Ok(code) => code,
         Err(failure) => {

@@ -1,12 +1,28 @@
 //! Printing: tables for people, JSON and YAML as a contract, CSV for spreadsheets.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::arguments::Output;
 use crate::failure::{Failure, Kind};
+
+/// Remarks are not wanted.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on, [`remark`] says nothing.
+pub(crate) fn quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Something beside the data, for people: on standard error, unless they asked for quiet.
+pub(crate) fn remark(text: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        eprintln!("{}", safe(text));
+    }
+}
 
 /// Rows for people; a column may be for wide output only.
 pub(crate) struct Rows {

@@ -100,3 +100,29 @@ fn a_game_is_played_on_standard_input() {
     assert!(output.status.success(), "{}", shown(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "one answer, none to the end");
 }
+
+/// A service that answers every question with `body`.
+fn service(body: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut question = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut question).unwrap();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn quiet_keeps_data_and_errors_and_drops_remarks() {
+    let url = service(r#"{"apiVersion":"trimtab/v1","items":[],"next":null}"#);
+    let ask = |arguments: &[&str]| trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap();
+    assert_eq!(shown(&ask(&["get", "tasks"])), "exit 0\n--- stdout\n--- stderr\nno task is known\n");
+    assert_eq!(shown(&ask(&["get", "tasks", "--quiet"])), "exit 0\n--- stdout\n--- stderr\n");
+    let missing = shown(&ask(&["--quiet", "get", "nodes", "none"]));
+    assert!(missing.starts_with("exit 3") && missing.contains("there is no node"), "{missing}");
+}
