@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
+use model::action::Size;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
-
-use model::action::Size;
 
 use super::cgroup::Cgroups;
 use super::systemd::Systemd;

@@ -79,6 +79,12 @@ pub fn decide(
     let mut verdict = stabiliser.judge(round, &spec.behavior, now);
     if let (Policy::Hpa, Some(desired)) = (spec.policy, standing.hpa) {
         verdict = parity(standing, desired, hpa, now);
+        // Its own window begins with what it saw first, and is no proof.
+        if matches!(verdict, Verdict::Shrink(_))
+            && let Some(reason) = stabiliser.warming_up(&spec.behavior, now)
+        {
+            verdict = Verdict::Stay(reason);
+        }
     }
     match verdict {
         Verdict::Grow(to) => grow(standing, said, to, stabiliser.above_ms(now), &mut decided),
@@ -272,6 +278,20 @@ mod tests {
         let task = TaskName::new("web-1").unwrap();
         let changing = Standing { changing: Some((task, "booting".to_owned())), ..standing(&spec) };
         assert!(matches!(run(&changing, &said(1, 0.2)).reasons[0], Reason::ChangeUnderway { .. }));
+    }
+
+    /// HPA's own window begins with its first desire: alone it would shrink in the first round after a start.
+    #[test]
+    fn no_policy_shrinks_before_the_window_is_full_of_fresh_data() {
+        let mut spec = spec(40);
+        spec.policy = Policy::Hpa;
+        let hpa = Standing { hpa: Some(1), ..standing(&spec) };
+        assert_eq!(run(&hpa, &said(1, 0.2)).kind, DecisionKind::ScaleIn, "the window has no length");
+        let mut slow = spec.clone();
+        slow.behavior.shrink_after = Millis(3_000);
+        let early = run(&Standing { spec: &slow, ..hpa }, &said(1, 0.2));
+        assert_eq!((early.kind, early.act), (DecisionKind::Hold, false));
+        assert_eq!(early.reasons, vec![Reason::WarmingUp { left_ms: 3_000 }]);
     }
 
     #[test]

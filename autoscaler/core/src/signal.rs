@@ -12,7 +12,7 @@
 use model::adapter::{BalancerReport, ServerState};
 use model::id::TaskName;
 
-use crate::event::{BalancerDigest, Digest, ReplicaDigest, Time};
+use crate::event::{Digest, ReplicaDigest, Time};
 use crate::horizontal::Work;
 
 /// Service time before any was measured, ms: a common Rails action.
@@ -134,11 +134,13 @@ impl Load {
         self.learns = !warm.is_empty() && !digest.replicas.iter().any(|r| is(r, Warmth::Cold));
         self.pumas(&warm, now);
         self.memory_bytes = digest.replicas.iter().filter_map(|r| r.memory_bytes).reduce(|a, b| a + b);
-        let report = |load: &mut Self, balancer: &BalancerDigest| {
-            let at = Time(now.0.saturating_sub(balancer.age_ms));
-            load.report(&balancer.report, at, smooth_ms)
+        let is_new = match &digest.balancer {
+            Some(balancer) => {
+                let at = Time(now.0.saturating_sub(balancer.age_ms));
+                self.report(&balancer.report, at, smooth_ms)
+            }
+            None => false,
         };
-        let is_new = digest.balancer.as_ref().is_some_and(|balancer| report(self, balancer));
         self.replicas(&warm, is_new, smooth_ms, now);
         is_new
     }
@@ -293,6 +295,7 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::BalancerDigest;
     use model::adapter::{Quantiles, ServerReport};
 
     fn digest(requests: u64, active: u64, queued: u64, p95_ms: Option<f64>, age_ms: u64) -> Digest {

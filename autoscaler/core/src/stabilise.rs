@@ -96,7 +96,17 @@ impl Stabiliser {
     /// Fresh data covers the whole window.
     #[must_use]
     pub fn proven(&self, behavior: &Behavior, now: Time) -> bool {
-        self.proof_since.is_some_and(|since| now.since(since) >= behavior.shrink_after.0)
+        self.warming_up(behavior, now).is_none()
+    }
+
+    /// What keeps any policy from shrinking until fresh data covers the whole window.
+    #[must_use]
+    pub fn warming_up(&self, behavior: &Behavior, now: Time) -> Option<Reason> {
+        let seen_ms = self.proof_since.map(|since| now.since(since));
+        if seen_ms.is_some_and(|seen_ms| seen_ms >= behavior.shrink_after.0) {
+            return None;
+        }
+        Some(Reason::WarmingUp { left_ms: behavior.shrink_after.0 - seen_ms.unwrap_or(0) })
     }
 
     /// How long more has been needed than there is, ms.
@@ -152,12 +162,8 @@ impl Stabiliser {
     }
 
     fn shrinking(&self, round: Round, behavior: &Behavior, now: Time) -> Verdict {
-        let Some(since) = self.proof_since else {
-            return Verdict::Stay(Reason::WarmingUp { left_ms: behavior.shrink_after.0 });
-        };
-        let seen = now.since(since);
-        if seen < behavior.shrink_after.0 {
-            return Verdict::Stay(Reason::WarmingUp { left_ms: behavior.shrink_after.0 - seen });
+        if let Some(reason) = self.warming_up(behavior, now) {
+            return Verdict::Stay(reason);
         }
         if let Some(left_ms) = left(self.changed_at, shrink_cooldown(behavior).0, now) {
             return Verdict::Stay(Reason::Cooldown { direction: Direction::Shrink, left_ms });

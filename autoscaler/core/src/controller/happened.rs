@@ -107,13 +107,13 @@ impl Controller {
     fn adopt(&mut self, node: &NodeId, found: &RunningTask, number: u32, now: Time) {
         // What was given up is in use again only where it is missing: the node was silent for long, and nothing could take
         // its place.
-        let known = number < self.next_number && self.number(|r| r.state.counts()) >= self.wanted;
-        let state = if known { State::Term { since: now } } else { State::Booting { since: now } };
+        let surplus = number < self.next_number && self.number(|r| r.state.counts()) >= self.wanted;
+        let state = if surplus { State::Term { since: now } } else { State::Booting { since: now } };
         let mut replica = Replica::found(found.task.clone(), number, node.clone(), state, now);
         (replica.port, replica.control_port) = self.ports(number);
         self.next_number = self.next_number.max(number.saturating_add(1));
         self.replicas.insert(found.task.clone(), replica);
-        if !known {
+        if !surplus {
             if found.healthy {
                 self.tell(&found.task, Event::Healthy, now);
             }
