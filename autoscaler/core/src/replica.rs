@@ -410,15 +410,21 @@ impl State {
                 E::Leave,
             ) => to(leaving),
 
-            // Its node is silent. What the balancer or an old answer says of it changes nothing: its agent decides.
-            (S::Away { .. }, E::Healthy) => to(S::Settle { since: now }),
+            // Its node is silent. What the balancer, an old answer or a late word says of it changes nothing: its agent's list
+            // of what runs decides.
             (S::Away { .. }, E::Runs) => to(S::Down { since: now }),
             (S::Away { .. }, E::Leave) => to(leaving),
             (S::Away { .. }, E::Ended) => to(stopped),
             (S::Away { .. }, E::Tick) if self.older(limits.away_ms, now) => to(stopped),
             (
                 S::Away { .. },
-                E::NodeLost | E::Missing | E::Unhealthy | E::Done(_) | E::Refused(_) | E::GaveUp(_),
+                E::NodeLost
+                | E::Missing
+                | E::Healthy
+                | E::Unhealthy
+                | E::Done(_)
+                | E::Refused(_)
+                | E::GaveUp(_),
             ) => to(self),
 
             // Leaving.

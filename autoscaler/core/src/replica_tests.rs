@@ -186,3 +186,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_its_agents_list_brings_back_a_replica_of_a_silent_node() {
+    let away = State::Away { since: Time(0) };
+    for event in events().into_iter().filter(|event| !matches!(event, Event::Runs)) {
+        let (after, _) = away.on(event, &LIMITS, Time(1));
+        assert!(!after.counts(), "{event:?} makes it {}", after.name());
+    }
+    assert!(away.on(Event::Runs, &LIMITS, Time(1)).0.counts());
+}

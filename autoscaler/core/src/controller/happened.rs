@@ -100,7 +100,10 @@ impl Controller {
             let Some(cold) = cold else { return self.tell(task, Event::Leave, now) };
             self.tell(&cold, Event::Leave, now);
         }
-        self.tell(task, if healthy { Event::Healthy } else { Event::Runs }, now);
+        self.tell(task, Event::Runs, now);
+        if healthy {
+            self.tell(task, Event::Healthy, now);
+        }
     }
 
     /// A task of ours that is not among the replicas: an earlier store's, or a left-over of one that was given up.
