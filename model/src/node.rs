@@ -47,6 +47,23 @@ pub struct Inventory {
     pub acts: bool,
 }
 
+impl Inventory {
+    /// A node of this size (CPUs, bytes) of which nothing else is known: no feature, no launcher, and it does not act.
+    #[must_use]
+    pub fn new(cpus: u32, memory_bytes: u64, tier: Tier) -> Self {
+        Self {
+            cpus,
+            memory_bytes,
+            kernel: String::new(),
+            tier,
+            features: Vec::new(),
+            unavailable: Vec::new(),
+            launchers: Vec::new(),
+            acts: false,
+        }
+    }
+}
+
 /// What kind of thing a task is; from the classification rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskClass {

@@ -25,16 +25,7 @@ use wire::pb::agent_message::Body;
 use wire::pb::controller_message::Body as Down;
 
 fn hello(node: &str) -> Body {
-    let inventory = Inventory {
-        cpus: 8,
-        memory_bytes: 32 << 30,
-        kernel: "6.1".into(),
-        tier: Tier::B,
-        features: vec![],
-        unavailable: vec![],
-        launchers: vec![],
-        acts: false,
-    };
+    let inventory = Inventory { kernel: "6.1".into(), ..Inventory::new(8, 32 << 30, Tier::B) };
     Body::Hello(wire::convert::hello_to_pb(wire::convert::Hello {
         node: node.parse().unwrap(),
         incarnation: Incarnation { boot: BootId(9), agent: AgentEpoch(1) },

@@ -98,14 +98,9 @@ mod tests {
     fn node(used: f64, launcher: &str, link: Link) -> Node {
         Node {
             inventory: Some(Inventory {
-                cpus: 4,
-                memory_bytes: 8 << 30,
-                kernel: String::new(),
-                tier: Tier::B,
-                features: vec![],
-                unavailable: vec![],
                 launchers: vec![launcher.to_owned()],
                 acts: true,
+                ..Inventory::new(4, 8 << 30, Tier::B)
             }),
             link,
             load: Some(NodeDigest {

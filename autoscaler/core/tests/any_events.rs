@@ -94,14 +94,9 @@ fn event(bytes: [u8; 4], sent: &[(NodeId, Command)]) -> Event {
             node: node(a),
             incarnation: Incarnation { boot: BootId(1), agent: AgentEpoch(1) },
             inventory: Inventory {
-                cpus: 2,
-                memory_bytes: 1 << 30,
-                kernel: String::new(),
-                tier: Tier::C,
-                features: vec![],
-                unavailable: vec![],
                 launchers: vec!["run".into()],
                 acts: a < 200,
+                ..Inventory::new(2, 1 << 30, Tier::C)
             },
             tasks: (0..b % 4)
                 .map(|n| RunningTask {

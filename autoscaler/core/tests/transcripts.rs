@@ -139,16 +139,8 @@ impl Script {
     }
 
     fn node(&mut self, name: &str) {
-        let inventory = Inventory {
-            cpus: 4,
-            memory_bytes: 8 << 30,
-            kernel: String::new(),
-            tier: Tier::A,
-            features: vec![],
-            unavailable: vec![],
-            launchers: vec!["puma".into()],
-            acts: true,
-        };
+        let inventory =
+            Inventory { launchers: vec!["puma".into()], acts: true, ..Inventory::new(4, 8 << 30, Tier::A) };
         let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(self.now) };
         let node: NodeId = name.parse().unwrap();
         let here = self.tasks.iter().filter(|(_, on)| **on == node);

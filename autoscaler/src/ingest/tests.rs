@@ -16,16 +16,7 @@ fn node() -> NodeId {
 
 fn fleet() -> Fleet {
     let mut fleet = Fleet::new();
-    let inventory = Inventory {
-        cpus: 2,
-        memory_bytes: 1 << 30,
-        kernel: String::new(),
-        tier: Tier::A,
-        features: vec![],
-        unavailable: vec![],
-        launchers: vec![],
-        acts: false,
-    };
+    let inventory = Inventory::new(2, 1 << 30, Tier::A);
     fleet.node_up(node(), Incarnation { boot: BootId(1), agent: AgentEpoch(1) }, inventory, Time(0));
     fleet
 }

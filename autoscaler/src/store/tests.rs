@@ -33,14 +33,10 @@ fn node_up() -> Event {
         node: node(),
         incarnation: Incarnation { boot: BootId(u128::MAX - 5), agent: AgentEpoch(1) },
         inventory: Inventory {
-            cpus: 2,
-            memory_bytes: 1 << 30,
             kernel: "6.1".into(),
-            tier: Tier::A,
-            features: vec![],
-            unavailable: vec![],
             launchers: vec!["a".into()],
             acts: true,
+            ..Inventory::new(2, 1 << 30, Tier::A)
         },
         tasks: vec![],
     }

@@ -40,14 +40,10 @@ pub(crate) fn hello(node: &str, books: &Books) -> Hello {
         node: NodeId::new(node).unwrap(),
         incarnation: Incarnation { boot: BootId(77), agent: AgentEpoch(1) },
         inventory: Inventory {
-            cpus: 64,
-            memory_bytes: 64 << 30,
             kernel: "6.1".into(),
-            tier: Tier::A,
-            features: vec![],
-            unavailable: vec![],
             launchers: vec!["worker".into()],
             acts: true,
+            ..Inventory::new(64, 64 << 30, Tier::A)
         },
         tasks: books
             .running

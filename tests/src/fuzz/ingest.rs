@@ -50,16 +50,7 @@ pub(super) fn batch(seq: u64, body: &[u8]) -> pb::SampleBatch {
 
 fn fleet(node: &NodeId) -> Fleet {
     let mut fleet = Fleet::new();
-    let inventory = Inventory {
-        cpus: 2,
-        memory_bytes: 1 << 30,
-        kernel: String::new(),
-        tier: Tier::A,
-        features: vec![],
-        unavailable: vec![],
-        launchers: vec![],
-        acts: true,
-    };
+    let inventory = Inventory { acts: true, ..Inventory::new(2, 1 << 30, Tier::A) };
     let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(1) };
     fleet.node_up(node.clone(), incarnation, inventory, Time(0));
     fleet

@@ -11,16 +11,7 @@ fn node() -> NodeId {
 }
 
 fn up(fleet: &mut Fleet, boot: u128) {
-    let inventory = Inventory {
-        cpus: 2,
-        memory_bytes: 1 << 30,
-        kernel: String::new(),
-        tier: Tier::A,
-        features: vec![],
-        unavailable: vec![],
-        launchers: vec![],
-        acts: true,
-    };
+    let inventory = Inventory { acts: true, ..Inventory::new(2, 1 << 30, Tier::A) };
     fleet.node_up(node(), Incarnation { boot: BootId(boot), agent: AgentEpoch(1) }, inventory, Time(0));
 }
 

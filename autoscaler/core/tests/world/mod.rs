@@ -115,14 +115,10 @@ pub(crate) struct World {
 
 fn inventory() -> Inventory {
     Inventory {
-        cpus: 4,
-        memory_bytes: 8 << 30,
         kernel: "6.1".into(),
-        tier: Tier::A,
-        features: vec![],
-        unavailable: vec![],
         launchers: vec!["puma".into()],
         acts: true,
+        ..Inventory::new(4, 8 << 30, Tier::A)
     }
 }
 

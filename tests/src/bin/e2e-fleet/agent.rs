@@ -217,16 +217,7 @@ mod io {
 }
 
 fn hello(number: u64) -> Result<wire::pb::Hello, String> {
-    let inventory = Inventory {
-        cpus: 8,
-        memory_bytes: 32 << 30,
-        kernel: "synthetic".into(),
-        tier: Tier::A,
-        features: vec![],
-        unavailable: vec![],
-        launchers: vec![],
-        acts: false,
-    };
+    let inventory = Inventory { kernel: "synthetic".into(), ..Inventory::new(8, 32 << 30, Tier::A) };
     Ok(wire::convert::hello_to_pb(wire::convert::Hello {
         node: format!("node-{number:05}").parse().map_err(|e| format!("{e}"))?,
         incarnation: Incarnation { boot: BootId(u128::from(number) + 1), agent: AgentEpoch(1) },
