@@ -51,7 +51,7 @@ pub(crate) struct Args {
 }
 
 /// Debian packages that make and boot machines, beside the emulator.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "mmdebstrap",
     "erofs-utils",
     "busybox-static",
@@ -65,6 +65,7 @@ const PACKAGES: [&str; 13] = [
     "libelf-dev",
     "zlib1g-dev",
     "pkg-config",
+    "make",
 ];
 
 #[derive(Debug, Serialize)]
