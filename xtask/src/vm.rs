@@ -144,7 +144,6 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let cache = cache::directory();
     println!("==> machines: what is made once is kept in {}", cache.display());
     let emulator = qemu::prepare(&cache)?;
-    let image = image::prepare(&cache)?;
     let mut report = Report {
         kernels: Vec::new(),
         emulator: emulator.version.clone(),
@@ -163,6 +162,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
                 Entry::Occupied(made) => made.into_mut(),
                 Entry::Vacant(none) => none.insert(suite.payload(root, &scratch.path().join(suite.name))?),
             };
+            let image = image::prepare(&cache, suite.debian)?;
             println!("==> {} on {}", suite.name, bootable.release);
             let began = Instant::now();
             let machine = machine::Machine {

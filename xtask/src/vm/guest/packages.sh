@@ -1,30 +1,5 @@
 # The life of the packages on a node: install, measure, act, upgrade, bad configuration, remove, purge.
-# Sourced by the suite's script; each `check` is a test.
-passed=0
-failed=0
-check() {
-  name=$1
-  shift
-  if "$@" > /tmp/check.log 2>&1; then
-    echo "test $name ... ok"
-    passed=$((passed + 1))
-  else
-    echo "test $name ... FAILED"
-    sed 's/^/    /' /tmp/check.log | tail -110
-    failed=$((failed + 1))
-  fi
-}
-# Waits up to two minutes for a command to succeed.
-until_true() {
-  for _ in $(seq 240); do
-    "$@" && return 0
-    sleep 0.5
-  done
-  echo "not within two minutes: $*"
-  journalctl --no-pager -n 30 -u trimtab-agent -u trimtab-autoscaler
-  return 1
-}
-export DEBIAN_FRONTEND=noninteractive
+# Follows checks.sh in the suite's script.
 old="/payload/old/*.deb"
 new="/payload/new/*.deb"
 
@@ -166,5 +141,4 @@ check "its tasks go on" same_workers
 check "everything is purged" purge
 check "nothing of ours is left but what the owner wrote" left
 systemctl stop bystander 'trimtab-task-*'
-echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
-[ $failed = 0 ] || status=1
+finish
