@@ -258,7 +258,7 @@ pub struct TaskEvent {
     pub cgroup: u64,
     #[prost(uint64, tag = "4")]
     pub at_ns: u64,
-    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9")]
+    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9, 10")]
     pub kind: ::core::option::Option<task_event::Kind>,
 }
 /// Nested message and enum types in `TaskEvent`.
@@ -276,7 +276,16 @@ pub mod task_event {
         Unhealthy(::prost::alloc::string::String),
         #[prost(message, tag = "9")]
         Ended(super::Ended),
+        #[prost(message, tag = "10")]
+        Strained(super::Strain),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Strain {
+    #[prost(uint64, tag = "1")]
+    pub oom_kills: u64,
+    #[prost(uint64, tag = "2")]
+    pub forks_refused: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {
