@@ -64,7 +64,7 @@ const NODE: Suite = Suite {
     debian: "",
 };
 
-/// The life of the packages: installed, upgraded, removed, under their own units.
+/// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
 const PACKAGES: Suite = Suite {
     name: "packages",
     memory: 768,
@@ -73,7 +73,7 @@ const PACKAGES: Suite = Suite {
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/packages.sh"))),
-    debian: "",
+    debian: "rpm",
 };
 
 /// Containers of real runtimes: names, labels, exact use.

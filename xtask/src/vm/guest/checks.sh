@@ -15,12 +15,15 @@ check() {
 }
 # Waits up to two minutes for a command to succeed.
 until_true() {
-  for _ in $(seq 240); do
+  deadline=$(($(date +%s) + 120))
+  while :; do
     "$@" && return 0
+    [ "$(date +%s)" -lt $deadline ] || break
     sleep 0.5
-  done
+  done > /tmp/tries.log 2>&1
+  tail -20 /tmp/tries.log
   echo "not within two minutes: $*"
-  journalctl --no-pager -n 30 -u trimtab-agent -u trimtab-autoscaler
+  journalctl --no-pager -n 60 -o cat -p 6 | tail -60
   return 1
 }
 finish() {

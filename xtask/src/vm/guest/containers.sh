@@ -13,7 +13,7 @@ systemctl start podman.socket
 
 install_all() { dpkg -i /payload/new/*.deb; }
 docker_runs() { docker info --format '{{.Driver}}'; }
-podman_answers() { curl -sf --unix-socket /run/podman/podman.sock http://localhost/containers/json; }
+podman_answers() { curl -sf -m 60 --unix-socket /run/podman/podman.sock http://localhost/containers/json; }
 image() { tar -C /tmp/root -c . | docker import - shop:1 && tar -C /tmp/root -c . | podman import - localhost/batch:2; }
 busy='i=0; while :; do i=$((i + 1)); done'
 start_docker() {
