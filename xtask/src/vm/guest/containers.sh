@@ -9,7 +9,7 @@ ln -s busybox /tmp/root/bin/sh
 ln -s busybox /tmp/root/bin/sleep
 systemctl unmask --quiet containerd.service docker.socket docker.service podman.socket podman.service
 systemctl start --no-block docker.service
-systemctl start podman.socket
+podman_socket() { systemctl start podman.socket || { systemctl status --no-pager -l podman.socket; journalctl --no-pager -n 20; return 1; }; }
 
 install_all() { dpkg -i /payload/new/*.deb; }
 docker_runs() { docker info --format '{{.Driver}}'; }
@@ -24,6 +24,7 @@ start_podman() {
 }
 check "the packages install" install_all
 check "docker runs" until_true docker_runs
+check "the socket of podman is there" podman_socket
 check "podman answers" until_true podman_answers
 check "images are made" image
 check "a container of docker starts" start_docker
