@@ -108,6 +108,7 @@ impl Rest {
                         axum::serve(listener, router).with_graceful_shutdown(stopped).await
                     });
                 }
+                Bound::Tls(_) => anyhow::bail!("the REST interface has no TLS: the configuration refuses it"),
                 Bound::Unix(listener, _) => {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
                     serving.spawn(async move {
