@@ -3,6 +3,8 @@
 //! [`Fragment`] is one source with everything optional; merging fragments in order gives the input; [`Settings`] is
 //! checked and complete. A setting remembers where it came from (`config show --origin`).
 
+mod address;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +16,15 @@ use serde::Deserialize;
 
 use crate::executor::systemd::Systemd;
 
+pub use address::{Address, Remote};
+
 /// One source of settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fragment {
     /// Name of this node; the host name when absent.
     pub node: Option<String>,
-    /// Where the autoscaler listens: `http://127.0.0.1:7781` or `unix:/run/trimtab/agents.sock`.
+    /// Where the autoscaler listens: `https://HOST:PORT`, `http://127.0.0.1:7781` or `unix:/run/trimtab/agents.sock`.
     pub autoscaler: Option<String>,
     /// Directory of this agent's state.
     pub state: Option<PathBuf>,
@@ -145,24 +149,6 @@ pub struct Settings {
     pub balancers: Vec<BalancerFragment>,
     /// Where each setting came from.
     pub origins: Origins,
-}
-
-/// How the autoscaler is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// Plain HTTP/2 on loopback.
-    Loopback(std::net::SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Loopback(address) => write!(f, "http://{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// Rules that Trimtab brings.
@@ -348,8 +334,10 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
 
     let node = input.node.clone().unwrap_or_else(host_name);
     let node = node.parse::<NodeId>().map_err(|e| fault("node", e.to_string())).ok();
-    let autoscaler =
-        input.autoscaler.as_deref().and_then(|a| address(a).map_err(|why| fault("autoscaler", why)).ok());
+    let autoscaler = input
+        .autoscaler
+        .as_deref()
+        .and_then(|a| a.parse::<Address>().map_err(|why| fault("autoscaler", why)).ok());
     let http = input.http.as_deref().and_then(|text| match text.parse::<std::net::SocketAddr>() {
         Ok(a) if a.ip().is_loopback() => Some(a),
         Ok(a) => {
@@ -449,21 +437,6 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             origins,
         }),
         _ => Err(Faults(faults)),
-    }
-}
-
-/// Parses an autoscaler's address; anything off loopback needs TLS, which this version does not speak.
-fn address(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(Address::Unix(PathBuf::from(path)));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(format!("{text:?}: write http://127.0.0.1:7781 or unix:/run/trimtab/agents.sock"));
-    };
-    match rest.trim_end_matches('/').parse::<std::net::SocketAddr>() {
-        Ok(a) if a.ip().is_loopback() => Ok(Address::Loopback(a)),
-        Ok(a) => Err(format!("{a} is not on loopback: it needs TLS, which this version does not have yet")),
-        Err(e) => Err(format!("{rest:?}: {e}")),
     }
 }
 
