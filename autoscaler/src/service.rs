@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::history::History;
 use crate::listen::{Bound, Listen, bind};
 use crate::metrics::Metrics;
-use crate::rest::Rest;
+use crate::rest::{Joining, Rest};
 use crate::store::Store;
 use crate::tls::Tls;
 
@@ -54,6 +54,8 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
     let (stop_inner, inner) = watch::channel(false);
     let mut outer = JoinSet::new();
     let mut core = JoinSet::new();
+    let joining =
+        tls.as_ref().zip(tls_port(&agents)).map(|(tls, port)| Joining { enrolment: tls.enrolment(), port });
     let listen = Listen::new(agents, handle.clone(), &settings.limits, metrics.clone(), tls.as_ref());
     outer.spawn(listen.run(shutdown.clone()));
     if let Some(tls) = tls {
@@ -61,6 +63,7 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
     }
     outer.spawn(
         Rest::new(api, handle.clone(), history_handle, reader, metrics, settings.limits)
+            .with_joining(joining)
             .run(shutdown.clone()),
     );
     core.spawn(control.run(inner.clone()));
@@ -112,6 +115,14 @@ async fn watchdog(control: crate::control::Handle) {
 
 fn all(addresses: &[Address]) -> anyhow::Result<Vec<Bound>> {
     Ok(addresses.iter().map(bind).collect::<Result<_, _>>()?)
+}
+
+/// The port of the first listener with TLS.
+fn tls_port(bound: &[Bound]) -> Option<u16> {
+    bound.iter().find_map(|one| match one.address() {
+        Ok(Address::Tls(address)) => Some(address.port()),
+        _ => None,
+    })
 }
 
 /// Says where it listens: on standard error, and in a file for tools.
