@@ -26,7 +26,7 @@ use authority::Authority;
 use files::Files;
 
 /// Longest sleep of the renewal: a wall clock that is set, and files that the owner replaces, are noticed after it.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
 
 /// SHA-256.
 #[must_use]

@@ -36,6 +36,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// First byte of a TLS handshake record, RFC 8446 §5.1.
 const HANDSHAKE: u8 = 22;
+/// A fatal alert, `decode_error`, RFC 8446 §6: what TLS says to bytes that make no sense.
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// What HTTP/2 with prior knowledge begins with, RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2";
 
@@ -172,33 +174,40 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Result<Connectio
         }
         Err((error, stream)) => {
             let (code, why, is_notable) = words(&error);
+            if code == "not_tls" {
+                // The library says nothing to a record that it cannot read; after an alert of its own a second one is not read.
+                let _ = stream.try_write(&ALERT);
+            }
             Err(Refused { code, why, is_notable, stream: Some(stream) })
         }
     }
 }
 
-/// Whether the other end speaks HTTP without TLS. What is neither is told so by TLS itself.
+/// What the other end speaks when it is not TLS; it is told so in its own words, where they are known.
 async fn plain(stream: &TcpStream) -> Option<Refused> {
     let mut first = [0; 16];
     let seen = stream.peek(&mut first).await.unwrap_or(0);
     let first = &first[..seen];
-    // Methods are upper-case words.
-    if first.first().is_none_or(|byte| *byte == HANDSHAKE || !byte.is_ascii_uppercase()) {
-        return None;
-    }
-    let why = "it speaks HTTP without TLS to a port with TLS".to_owned();
-    let answer: Vec<u8> = if first.starts_with(PREFACE) {
-        goaway("this port speaks TLS: use https://")
-    } else {
-        let body = "this port speaks TLS: use https:// and a client certificate (trimtab node join-token)\n";
-        let head =
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
-        format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
+    let (code, why, answer) = match first.first() {
+        None | Some(&HANDSHAKE) => return None,
+        // Methods are upper-case words.
+        Some(byte) if byte.is_ascii_uppercase() => {
+            let answer = if first.starts_with(PREFACE) {
+                goaway("this port speaks TLS: use https://")
+            } else {
+                let body =
+                    "this port speaks TLS: use https:// and a client certificate (trimtab node join-token)\n";
+                let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length:";
+                format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
+            };
+            ("plain_http", "it speaks HTTP without TLS to a port with TLS", answer)
+        }
+        Some(_) => ("not_tls", "it does not speak TLS", ALERT.to_vec()),
     };
     // A peer that went away needs no answer.
     let _ = stream.writable().await;
     let _ = stream.try_write(&answer);
-    Some(Refused { code: "plain_http", why, is_notable: false, stream: None })
+    Some(Refused { code, why: why.to_owned(), is_notable: false, stream: None })
 }
 
 /// Empty SETTINGS, then GOAWAY with INADEQUATE_SECURITY and words, RFC 9113 §6.5, §6.8, §7.
