@@ -22,7 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::durable::{self, DurableError};
 
@@ -130,7 +130,15 @@ impl Identity {
             .build()
             .map_err(|error| error.to_string())?;
         let verified = verifier.verify_client_cert(&self.chain[0], &self.chain[1..], UnixTime::now());
-        verified.map(|_| ()).map_err(|error| format!("{error}; are the clocks of both machines right?"))
+        verified.map(|_| ()).map_err(|error| {
+            use CertificateError as C;
+            match &error {
+                rustls::Error::InvalidCertificate(
+                    C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
+                ) => format!("{error}: compare the clocks of both machines"),
+                _ => error.to_string(),
+            }
+        })
     }
 
     /// Makes it this node's identity, durably: a crash or a full disk leaves the one before.

@@ -17,7 +17,7 @@ use wire::token::JoinToken;
 #[derive(Debug, Parser)]
 #[command(name = "trimtab-agent", version)]
 struct Cli {
-    /// Configuration; files in conf.d beside it are read after it. Default: /etc/trimtab/agent.toml when it is there.
+    /// Configuration; files in conf.d and agent.d beside it are read after it. Default: /etc/trimtab/agent.toml when it is there.
     #[arg(long, global = true, env = "TRIMTAB_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -237,7 +237,7 @@ fn join(settings: &Settings, cli: &Cli, token: Option<String>, file: Option<&Pat
         None => println!("next: write this into the agent's configuration and restart it"),
     }
     if !matches!(written, Some(Ok(_))) {
-        print!("{}", join::settings(remote, &settings.node));
+        print!("{}", join::lines(remote, &settings.node));
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ const DEFAULT_RULES: &str = include_str!("../dist/tasks.d/90-default.toml");
 pub struct Faults(pub Vec<String>);
 
 impl Settings {
-    /// Reads the configuration: `file` and the `conf.d` beside it, then `environment`, then `flags`.
+    /// Reads the configuration: `file`, the `conf.d` and its own folder beside it, then `environment`, then `flags`.
     ///
     /// # Errors
     /// [`Faults`] with every fault found, each naming its file or variable.
@@ -244,10 +244,18 @@ impl Settings {
     }
 }
 
-/// The file and its `conf.d/*.toml`, in order of their names.
+/// The file, then `conf.d/*.toml` beside it, then those of its own folder, each in order of their names.
 fn files(file: &Path) -> Vec<PathBuf> {
-    let directory = file.parent().map(|p| p.join("conf.d")).unwrap_or_default();
-    std::iter::once(file.to_owned()).chain(toml_files(&directory)).collect()
+    let shared = file.parent().map(|p| p.join("conf.d")).unwrap_or_default();
+    let more = [shared, own_folder(file)].into_iter().flat_map(|directory| toml_files(&directory));
+    std::iter::once(file.to_owned()).chain(more).collect()
+}
+
+/// The folder of this daemon alone: `agent.d` beside `agent.toml`. An autoscaler on the same host reads `conf.d`, too, and
+/// refuses keys that are not its own.
+#[must_use]
+pub fn own_folder(file: &Path) -> PathBuf {
+    file.with_extension("d")
 }
 
 fn toml_files(directory: &Path) -> Vec<PathBuf> {

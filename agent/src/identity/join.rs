@@ -14,15 +14,15 @@ use wire::token::{JoinToken, hex};
 
 use super::{Identity, IdentityError, request, verify};
 use crate::durable::{self, DurableError};
-use crate::settings::Remote;
+use crate::settings::{self, Remote};
 use crate::tls;
 
 /// Longest wait for the autoscaler's answer: it makes durable that the token was used.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// An identity takes about 1,700 bytes.
 const TRIAL: usize = 4096;
-/// The file beside the configuration that says where the autoscaler is.
-pub const CONFIG: &str = "conf.d/joined.toml";
+/// The file in the agent's own folder beside the configuration that says where the autoscaler is.
+const CONFIG: &str = "joined.toml";
 const HEADER: &str =
     "# Written by `trimtab-agent join`: where this node's autoscaler is, and the name in its certificate.\n";
 
@@ -105,14 +105,14 @@ pub async fn join(
     identity.validity().ok_or_else(|| JoinError::Answer("the certificate cannot be read".to_owned()))
 }
 
-/// Writes where the autoscaler is into `conf.d` beside the configuration file. The same content again changes nothing;
+/// Writes where the autoscaler is into `agent.d` beside the configuration file `agent.toml`. The same content again changes nothing;
 /// a file of that name that the owner wrote is left alone.
 ///
 /// # Errors
 /// Why not, in words.
 pub fn configure(configuration: &Path, remote: &Remote, node: &NodeId) -> Result<PathBuf, String> {
-    let path = configuration.parent().unwrap_or(Path::new(".")).join(CONFIG);
-    let text = format!("{HEADER}{}", settings(remote, node));
+    let path = settings::own_folder(configuration).join(CONFIG);
+    let text = format!("{HEADER}{}", lines(remote, node));
     match std::fs::read_to_string(&path) {
         Ok(found) if found == text => return Ok(path),
         Ok(found) if !found.starts_with(HEADER) => {
@@ -128,6 +128,6 @@ pub fn configure(configuration: &Path, remote: &Remote, node: &NodeId) -> Result
 
 /// The settings that a node needs after joining.
 #[must_use]
-pub fn settings(remote: &Remote, node: &NodeId) -> String {
+pub fn lines(remote: &Remote, node: &NodeId) -> String {
     format!("node = \"{node}\"\nautoscaler = \"{remote}\"\n")
 }
