@@ -192,7 +192,7 @@ impl Keeper {
             (None, Some(files)) => files.read()?,
             (None, None) => anyhow::bail!("there is neither an authority nor a certificate"),
         };
-        let (shown, validity) = certified(chain, key)?;
+        let (shown, validity) = certified(chain, &key)?;
         self.metrics.certificate_expiry.set(i64::try_from(validity.not_after_s).unwrap_or(i64::MAX));
         self.renewal = Some(Renewal::of(validity));
         self.shown.send_replace(Some(Arc::new(shown)));
@@ -202,7 +202,7 @@ impl Keeper {
 
 fn certified(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: &PrivateKeyDer<'static>,
 ) -> anyhow::Result<(CertifiedKey, Validity)> {
     let first = chain.first().context("the certificate chain is empty")?;
     let (_, parsed) = x509_parser::parse_x509_certificate(first).context("reading the certificate")?;
@@ -211,7 +211,7 @@ fn certified(
         not_before_s: seconds(parsed.validity().not_before),
         not_after_s: seconds(parsed.validity().not_after),
     };
-    let key = rustls::crypto::ring::sign::any_supported_type(&key).context("reading the private key")?;
+    let key = rustls::crypto::ring::sign::any_supported_type(key).context("reading the private key")?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().context("the certificate is not that of the private key")?;
     Ok((certified, validity))

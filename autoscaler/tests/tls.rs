@@ -150,6 +150,40 @@ async fn a_token_is_good_once_for_its_node_in_its_time() {
 }
 
 #[test]
+fn killed_at_any_point_of_its_first_start_the_authority_is_whole_or_absent() {
+    let (mut whole, mut absent, mut delay) = (0, 0, Duration::ZERO);
+    // Killed a little later each time, from before its making until well after it.
+    while whole < 8 {
+        assert!(delay < Duration::from_secs(60), "it was never made");
+        let state = tempfile::tempdir().unwrap();
+        let mut command = binary();
+        command.args(["--state", state.path().to_str().unwrap(), "--listen", TLS[1], "--api", "127.0.0.1:0"]);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while !state.path().join(autoscaler::store::FILE).exists()
+            && began.elapsed() < Duration::from_secs(20)
+        {}
+        std::thread::sleep(delay);
+        delay += Duration::from_millis(2) + delay / 16;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let file = state.path().join(autoscaler::tls::authority::FILE);
+        let before = file.exists().then(|| std::fs::read(&file).unwrap());
+        let made = Authority::open(state.path(), autoscaler::clock::wall_ms()).unwrap();
+        match before {
+            Some(before) => {
+                whole += 1;
+                assert_eq!(std::fs::read(&file).unwrap(), before, "it is not made anew");
+                let service = Service::start(state.path(), &TLS);
+                assert_eq!(tls::authority(&service).fingerprint(), made.fingerprint());
+            }
+            None => absent += 1,
+        }
+    }
+    println!("whole {whole}, absent {absent}");
+}
+
+#[test]
 fn a_token_is_refused_for_a_bad_name_without_tls_and_to_other_sites() {
     let state = tempfile::tempdir().unwrap();
     let service = Service::start(state.path(), &TLS);
@@ -238,6 +272,7 @@ async fn silent_clients_hold_up_nobody_and_are_let_go() {
         silent.push(TcpStream::connect(host(&service)).await.unwrap());
     }
     let authority = tls::authority(&service);
+    let mut stranger = tls::connect(host(&service), authority.certificate().clone(), None).await.unwrap();
     let began = Instant::now();
     let mut coming = tokio::task::JoinSet::new();
     for number in 0..100 {
@@ -257,6 +292,8 @@ async fn silent_clients_hold_up_nobody_and_are_let_go() {
         assert_eq!(tls::rest(stream).await.unwrap(), b"");
     }
     block_in_place(|| until_counted(&service, "tls_handshakes_failed", "timeout", 300));
+    // Nor does one stay that shows no certificate and does not join.
+    let _ = tls::rest(&mut stranger).await;
 }
 
 /// The certificate that a listener shows.

@@ -2,7 +2,8 @@
 //!
 //! Problem: a peer that connects and says nothing must not hold up a thousand that come back at once. Method: accepting only
 //! starts a task for each connection; a handshake has [`PATIENCE`], and when [`AT_ONCE`] are under way the oldest gives
-//! way: an honest one takes milliseconds, so it is the oldest only in a flood of a few thousand. Who does not speak TLS, or
+//! way: an honest one takes milliseconds, so it is the oldest only in a flood of a few thousand. Who shows no certificate has
+//! [`STRANGER`] to join, and there are at most [`STRANGERS`] of them. Who does not speak TLS, or
 //! shows a certificate that does not hold, is told so before the connection is closed, and is counted.
 
 use std::collections::VecDeque;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,6 +32,10 @@ use crate::tls::peer::Peer;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most handshakes at once; each takes some 40 KiB.
 const AT_ONCE: usize = 2048;
+/// Longest connection of a peer without a certificate: it only has to join.
+const STRANGER: Duration = Duration::from_secs(20);
+/// Most connections of such peers at once.
+const STRANGERS: usize = 1024;
 /// How long a refused peer may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
 /// Wait after an accept that failed: descriptors are used up, and come back.
@@ -46,6 +52,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2";
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    stranger: Option<Stranger>,
+}
+
+/// What a connection without a certificate may use.
+#[derive(Debug)]
+struct Stranger {
+    until: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
@@ -62,6 +76,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(stranger) = &mut self.stranger
+            && stranger.until.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -110,6 +129,7 @@ async fn accept(
     done: mpsc::Sender<io::Result<Connection>>,
 ) {
     let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     loop {
         let (stream, from) = tokio::select! {
             () = done.closed() => return,
@@ -133,8 +153,10 @@ async fn accept(
             count(&metrics, "crowded");
         }
         let (acceptor, metrics, done) = (acceptor.clone(), metrics.clone(), done.clone());
+        let strangers = Arc::clone(&strangers);
         let handshake = tokio::spawn(async move {
-            let Ok(outcome) = tokio::time::timeout(PATIENCE, handshake(stream, acceptor)).await else {
+            let Ok(outcome) = tokio::time::timeout(PATIENCE, handshake(stream, acceptor, strangers)).await
+            else {
                 tracing::info!(%from, "no TLS handshake within 10 s: closed");
                 return count(&metrics, "timeout");
             };
@@ -162,7 +184,11 @@ struct Refused {
     stream: Option<TcpStream>,
 }
 
-async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Result<Connection, Refused> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    strangers: Arc<Semaphore>,
+) -> Result<Connection, Refused> {
     if let Some(refused) = plain(&stream).await {
         return Err(Refused { stream: Some(stream), ..refused });
     }
@@ -170,7 +196,19 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Result<Connectio
         Ok(stream) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let peer = Peer::of(certificate.map(AsRef::as_ref));
-            Ok(Connection { stream, peer })
+            let stranger = match peer {
+                Peer::Node(_) => None,
+                Peer::Stranger | Peer::Nameless(_) => match strangers.try_acquire_owned() {
+                    Ok(place) => {
+                        Some(Stranger { until: Box::pin(tokio::time::sleep(STRANGER)), _place: place })
+                    }
+                    Err(_) => {
+                        let why = "too many peers without a certificate are connected".to_owned();
+                        return Err(Refused { code: "crowded", why, is_notable: true, stream: None });
+                    }
+                },
+            };
+            Ok(Connection { stream, peer, stranger })
         }
         Err((error, stream)) => {
             let (code, why, is_notable) = words(&error);
