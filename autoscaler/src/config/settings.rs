@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn files_beside_are_read_after_it_and_its_own_folder_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("conf.d")).unwrap();
+        std::fs::create_dir(path("autoscaler.d")).unwrap();
+        for (name, text) in [
+            ("autoscaler.toml", "state = \"/s\"\nround = \"2s\"\nlog = \"warn\"\nrisk = \"1%\"\n"),
+            ("conf.d/20.toml", "round = \"3s\"\nlog = \"debug\"\n"),
+            ("autoscaler.d/10.toml", "round = \"4s\"\n"),
+            ("autoscaler.d/note.txt", "no = toml"),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let (_, settings) = load(Some(&path("autoscaler.toml")), [], Fragment::default()).unwrap();
+        assert_eq!((settings.round_ms, settings.log.as_str(), settings.risk), (4000, "debug", 0.01));
+    }
+
+    #[test]
     fn the_environment_beats_the_file_and_the_flag_beats_both() {
         let mut flags = Fragment::default();
         flags.flag("log", "--log", Some("debug".to_owned()));

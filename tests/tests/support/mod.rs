@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,22 +20,20 @@ use kernel::Ledger;
 /// Longest wait for anything: a deadline of progress, far above what a slow machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The directory of the programs, with all of them built.
+/// The path of a program, built when it is not there.
 pub(crate) fn bin(name: &str) -> PathBuf {
-    static BUILT: Once = Once::new();
-    let directory = Path::new(env!("CARGO_BIN_EXE_e2e-task")).parent().unwrap().to_owned();
-    BUILT.call_once(|| {
-        for (package, program) in
-            [("agent", "trimtab-agent"), ("autoscaler", "trimtab-autoscaler"), ("cli", "trimtab")]
-        {
-            if !directory.join(program).exists() {
-                let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-                let status = Command::new(cargo).args(["build", "--quiet", "--package", package]).status();
-                assert!(status.unwrap().success(), "{package} could not be built");
-            }
-        }
-    });
-    directory.join(name)
+    static BUILT: Mutex<()> = Mutex::new(());
+    let program = Path::new(env!("CARGO_BIN_EXE_e2e-task")).parent().unwrap().join(name);
+    let packages = [("trimtab-agent", "agent"), ("trimtab-autoscaler", "autoscaler"), ("trimtab", "cli")];
+    let _one_at_a_time = BUILT.lock();
+    if let Some((_, package)) = packages.iter().find(|(of, _)| *of == name)
+        && !program.exists()
+    {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let status = Command::new(cargo).args(["build", "--quiet", "--package", package]).status();
+        assert!(status.unwrap().success(), "{package} could not be built");
+    }
+    program
 }
 
 /// What a test can be given; `None` after saying loudly why it is skipped.
