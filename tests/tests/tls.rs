@@ -45,6 +45,13 @@ fn a_node_joins_over_tls_and_works_through_restarts_of_both() {
     let pids = stage.ledger.pids();
     let identity = fs::read(stage.path("agent/identity.pem")).unwrap();
 
+    let output = stage.trimtab(&["node", "join-token", "../n1"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(5) && said.contains("`../n1` cannot be a node's name"), "{said}");
+    let output = stage.trimtab(&["node", "join-token", "n3", "-o", "json"]);
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((made["node"].as_str(), made["autoscaler"].as_str()), (Some("n3"), Some(autoscaler.as_str())));
+
     let (good, said) = stage.join(&autoscaler, "trimtab1_no");
     assert!(!good && said.contains("copy it again"), "{said}");
     let used = stage.join_token("n1");

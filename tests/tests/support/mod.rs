@@ -142,11 +142,15 @@ impl Stage {
         address
     }
 
-    /// Makes a token with the operator's command.
+    /// Runs the operator's command.
+    pub(crate) fn trimtab(&self, arguments: &[&str]) -> std::process::Output {
+        let url = format!("http://{}", self.api);
+        Command::new(bin("trimtab")).args(["--url", &url]).args(arguments).output().unwrap()
+    }
+
+    /// Makes a token with it.
     pub(crate) fn join_token(&self, node: &str) -> String {
-        let mut command = Command::new(bin("trimtab"));
-        command.args(["--url", &format!("http://{}", self.api), "node", "join-token", node]);
-        let output = command.output().unwrap();
+        let output = self.trimtab(&["node", "join-token", node]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.contains("trimtab-agent join"), "{said}");
         String::from_utf8(output.stdout).unwrap()
