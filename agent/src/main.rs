@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent::executor::shim;
 use agent::identity::{self, join};
 use agent::settings::{Address, Faults, Fragment, Settings};
-use agent::{node, record, source};
+use agent::{clock, node, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wire::token::JoinToken;
@@ -224,11 +224,13 @@ fn join(settings: &Settings, cli: &Cli, token: Option<String>, file: Option<&Pat
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let validity = runtime.block_on(join::join(remote, &token, &settings.node, &settings.state))?;
+    let minutes = validity.not_after_s.saturating_sub(clock::wall_ms() / 1000) / 60;
     println!(
-        "node {} has joined {remote}; its certificate is in {} and is renewed by itself (this one lasts until {} s since the epoch)",
+        "node {} has joined {remote}; its certificate is in {}, lasts {} h {} min, and is renewed by itself",
         settings.node,
         settings.state.join(identity::FILE).display(),
-        validity.not_after_s
+        minutes / 60,
+        minutes % 60
     );
     let written = configuration(cli).map(|file| join::configure(&file, remote, &settings.node));
     match &written {
