@@ -118,7 +118,7 @@ pub(super) fn connections(
     metrics: Metrics,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (done, connections) = mpsc::channel(64);
-    tokio::spawn(accept(listener, TlsAcceptor::from(config), metrics, done));
+    tokio::spawn(accept(listener, TlsAcceptor::from(config), metrics, done, AT_ONCE));
     ReceiverStream::new(connections)
 }
 
@@ -127,6 +127,7 @@ async fn accept(
     acceptor: TlsAcceptor,
     metrics: Metrics,
     done: mpsc::Sender<io::Result<Connection>>,
+    at_once: usize,
 ) {
     let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
     let strangers = Arc::new(Semaphore::new(STRANGERS));
@@ -143,10 +144,10 @@ async fn accept(
         };
         // Small messages must not wait for each other; without it they are slower, not wrong.
         let _ = stream.set_nodelay(true);
-        if under_way.len() >= AT_ONCE {
+        if under_way.len() >= at_once {
             under_way.retain(|handshake| !handshake.is_finished());
         }
-        if under_way.len() >= AT_ONCE
+        if under_way.len() >= at_once
             && let Some(oldest) = under_way.pop_front()
         {
             oldest.abort();
@@ -315,6 +316,41 @@ async fn tell(refused: Refused, from: SocketAddr, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Source, TlsSettings};
+    use crate::tls::Tls;
+
+    #[tokio::test]
+    async fn when_too_many_are_under_way_the_oldest_gives_way() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = TlsSettings {
+            names: vec!["127.0.0.1".to_owned()],
+            source: Source::BuiltIn,
+            lifetime_ms: 86_400_000,
+        };
+        let metrics = Metrics::new();
+        let tls = Tls::open(state.path(), settings, metrics.clone()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (done, _connections) = mpsc::channel(4);
+        let accepting =
+            tokio::spawn(accept(listener, TlsAcceptor::from(tls.config()), metrics.clone(), done, 3));
+        let mut silent = Vec::new();
+        for _ in 0..5 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        for stream in &mut silent[..2] {
+            // Closed without a word, long before its time is over.
+            let closed = tokio::time::timeout(PATIENCE / 2, stream.read(&mut [0; 16])).await;
+            assert!(matches!(closed.unwrap(), Ok(0) | Err(_)));
+        }
+        let crowded = metrics.handshakes_failed.get_or_create(&Reason { reason: "crowded" }).get();
+        assert_eq!(crowded, 2);
+        for stream in &silent[2..] {
+            let waiting = stream.try_read(&mut [0; 16]).unwrap_err();
+            assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock, "the younger ones are still waited for");
+        }
+        accepting.abort();
+    }
 
     #[test]
     fn the_words_to_http_2_are_two_frames() {
