@@ -80,8 +80,11 @@ impl Authority {
 /// Everything that a server got to read.
 type Read = Arc<Mutex<Vec<u8>>>;
 
-/// Shows this chain to everybody, and keeps what it is told once the handshake is over.
-async fn server(shown: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)) -> (Remote, Read) {
+/// Shows this chain to everybody, and keeps what it is told once the handshake is over; at most so many bytes.
+async fn server(
+    shown: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    most: usize,
+) -> (Remote, Read) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -100,6 +103,9 @@ async fn server(shown: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)) -
             let mut bytes = [0; 4096];
             while let Ok(n @ 1..) = stream.read(&mut bytes).await {
                 seen.lock().unwrap().extend(&bytes[..n]);
+                if seen.lock().unwrap().len() >= most {
+                    break;
+                }
             }
         }
     });
@@ -148,7 +154,7 @@ async fn the_secret_is_told_to_the_authority_of_the_token_only() {
         (meant.service("127.0.0.1", -3600), "has expired"),
     ];
     for (shown, word) in cases {
-        let (remote, read) = server(shown).await;
+        let (remote, read) = server(shown, usize::MAX).await;
         let why = refused(&remote, &meant.token(), state.path()).await;
         assert!(why.contains(word) && why.contains("token was not sent"), "{why}");
         assert!(read.lock().unwrap().is_empty(), "{word}: {:?}", read.lock().unwrap());
@@ -156,7 +162,7 @@ async fn the_secret_is_told_to_the_authority_of_the_token_only() {
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "nothing is left in the state directory");
 
     // The recording does record: to the right service the secret is told.
-    let (remote, read) = server(meant.service("127.0.0.1", 3600)).await;
+    let (remote, read) = server(meant.service("127.0.0.1", 3600), usize::MAX).await;
     let state = state.path().to_owned();
     let joining =
         tokio::spawn(async move { join(&remote, &meant.token(), &"n1".parse().unwrap(), &state).await });
@@ -166,6 +172,17 @@ async fn the_secret_is_told_to_the_authority_of_the_token_only() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     joining.abort();
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_says_that_the_token_may_be_spent() {
+    let state = tempfile::tempdir().unwrap();
+    let meant = Authority::new();
+    let (remote, read) = server(meant.service("127.0.0.1", 3600), 200).await;
+    let why = refused(&remote, &meant.token(), state.path()).await;
+    assert!(why.contains("may count as used") && !why.contains("not sent"), "{why}");
+    assert!(read.lock().unwrap().len() >= 200);
+    assert!(Identity::open(state.path()).unwrap().is_none());
 }
 
 #[tokio::test]

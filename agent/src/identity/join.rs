@@ -89,11 +89,13 @@ pub async fn join(
     let answer = tokio::time::timeout(PATIENCE, client.join(question))
         .await
         .map_err(|_| JoinError::Answer(format!("{remote} did not answer within {PATIENCE:?}")))?
-        .map_err(|status| match status.code() {
-            tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => {
-                JoinError::Answer(said.or(status.message()))
+        .map_err(|status| {
+            let why = said.or(status.message());
+            // What the other end says has no cause on this side.
+            match std::error::Error::source(&status) {
+                Some(_) => JoinError::Answer(format!("{remote}: {why}")),
+                None => JoinError::Refused(why),
             }
-            _ => JoinError::Refused(said.or(status.message())),
         })?;
     let identity = Identity::given(key, answer.into_inner()).map_err(|e| JoinError::Answer(e.to_string()))?;
     if verify::sha256(identity.authority()) != token.authority {
