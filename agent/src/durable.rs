@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -37,24 +37,83 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
     let io = |error| DurableError::Io { path: path.to_owned(), error };
     let mut bytes = serde_json::to_vec(value).map_err(|e| io(io::Error::other(e)))?;
     bytes.push(b'\n');
-    replace(path, &bytes, 0o644)
+    replace(path, &bytes, 0o666, None).map_err(io)
 }
 
-/// Writes `bytes` with this mode (as the umask allows) so that `path` holds either the old or the new content after a crash at any point.
+/// Writes bytes with this mode (as the umask allows), in the same way.
 ///
 /// # Errors
-/// As [`write()`].
-pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+/// [`DurableError::Io`].
+pub fn write_bytes(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    replace(path, bytes, mode, None).map_err(|error| DurableError::Io { path: path.to_owned(), error })
+}
+
+/// Writes a text for everybody to read, in the same way.
+///
+/// # Errors
+/// [`DurableError::Io`].
+pub fn write_text(path: &Path, text: &str) -> Result<(), DurableError> {
+    write_bytes(path, text.as_bytes(), 0o644)
+}
+
+/// Writes a secret in the same way: mode 0600, and of the directory's owner, also when root writes it for the agent.
+///
+/// # Errors
+/// [`DurableError::Io`].
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let io = |error| DurableError::Io { path: path.to_owned(), error };
-    let beside = path.with_extension("new");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&beside, path).map_err(io)?;
+    let owner = path.parent().map(fs::metadata).transpose().map_err(io)?;
+    replace(path, bytes, 0o600, owner.map(|of| (of.uid(), of.gid()))).map_err(io)
+}
+
+/// Whether a secret of this size could be written now. What is tried is taken away again.
+///
+/// # Errors
+/// [`DurableError::Io`] when it could not.
+pub fn try_secret(path: &Path, bytes: usize) -> Result<(), DurableError> {
+    let io = |error| DurableError::Io { path: path.to_owned(), error };
     if let Some(directory) = path.parent() {
-        File::open(directory).and_then(|d| d.sync_all()).map_err(io)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
     }
-    Ok(())
+    let beside = path.with_extension("trial");
+    let tried = File::create(&beside)
+        .and_then(|mut file| file.write_all(&vec![0; bytes]).and_then(|()| file.sync_all()));
+    let removed = fs::remove_file(&beside);
+    tried.and(removed).map_err(io)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    // Left over from a crash: made anew, so that its mode is known.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    if let Some((uid, gid)) = owner
+        && rustix::process::geteuid().is_root()
+    {
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Reads a file of bytes; `None` when there is none.
+///
+/// # Errors
+/// [`DurableError::Io`] when it cannot be read.
+pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, DurableError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DurableError::Io { path: path.to_owned(), error }),
+    }
 }
 
 /// Reads what [`write`] wrote; `None` when there is no such file.
@@ -62,13 +121,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError>
 /// # Errors
 /// [`DurableError`] when the file cannot be read or is damaged.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DurableError> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| DurableError::Damaged { path: path.to_owned(), why: e.to_string() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DurableError::Io { path: path.to_owned(), error }),
-    }
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| DurableError::Damaged { path: path.to_owned(), why: e.to_string() })
 }
 
 #[cfg(test)]
@@ -85,5 +141,20 @@ mod tests {
         assert_eq!(read::<Vec<u32>>(&path).unwrap(), Some(vec![1, 2]));
         fs::write(&path, "[1, ").unwrap();
         assert!(read::<Vec<u32>>(&path).unwrap_err().to_string().contains("state.json is damaged"));
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_only_and_a_trial_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/identity.pem");
+        try_secret(&path, 4096).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+        fs::write(path.with_extension("new"), "left over").unwrap();
+        write_secret(&path, b"key").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(read_bytes(&path).unwrap().unwrap(), b"key");
+        fs::create_dir(path.with_extension("new")).unwrap();
+        assert!(write_secret(&path, b"other").is_err());
+        assert_eq!(read_bytes(&path).unwrap().unwrap(), b"key", "the one before stays");
     }
 }

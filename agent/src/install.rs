@@ -171,7 +171,7 @@ fn put(path: &Path, content: &[u8], mode: u32, whose: Whose, dry_run: bool) -> R
         found => {
             let directory: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
             fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-            durable::replace(path, content, mode)?;
+            durable::write_bytes(path, content, mode)?;
             println!("{} {shown}", if found.is_ok() { "replaced" } else { "written " });
         }
     }

@@ -8,6 +8,8 @@
 //! | [`sampler`] | when is a round read? |
 //! | [`node`] | who owns the core, and in which order does it act? |
 //! | [`uplink`] | how does the stream to the autoscaler live? |
+//! | [`tls`] | how is an autoscaler on another machine reached, and what went wrong? |
+//! | [`identity`] | who is this node there, and how does it stay so? |
 //! | [`spool`] | where do rounds wait while the autoscaler is away? |
 //! | [`fences`] | what survives on disk so that no command runs twice? |
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
@@ -22,6 +24,7 @@ pub mod durable;
 pub mod executor;
 pub mod fences;
 pub mod http;
+pub mod identity;
 pub mod install;
 pub mod node;
 pub mod record;
@@ -29,4 +32,5 @@ pub mod sampler;
 pub mod settings;
 pub mod source;
 pub mod spool;
+pub mod tls;
 pub mod uplink;

@@ -1,21 +1,23 @@
 //! `trimtab-agent`: measures every task of this host and, where its owner allows it, acts.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::executor::shim;
-use agent::settings::{Faults, Fragment, Settings};
-use agent::{install, node, record, source};
+use agent::identity::{self, join};
+use agent::settings::{Address, Faults, Fragment, Settings};
+use agent::{clock, install, node, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use wire::token::JoinToken;
 
 /// Measures every task of this host exactly and, where its owner allows it, starts, sizes and ends tasks.
 #[derive(Debug, Parser)]
 #[command(name = "trimtab-agent", version)]
 struct Cli {
-    /// Configuration; files in conf.d beside it are read after it. Default: /etc/trimtab/agent.toml when it is there.
+    /// Configuration; files in conf.d and agent.d beside it are read after it. Default: /etc/trimtab/agent.toml when it is there.
     #[arg(long, global = true, env = "TRIMTAB_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -26,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, clap::Args)]
 struct Flags {
-    /// Where the autoscaler listens: http://127.0.0.1:7781 or unix:/path.
+    /// Where the autoscaler listens: https://HOST:PORT, http://127.0.0.1:7781 or unix:/path.
     #[arg(long, global = true)]
     autoscaler: Option<String>,
     /// Directory of this agent's state.
@@ -67,6 +69,18 @@ enum Command {
     Replay {
         /// What `record` wrote.
         file: PathBuf,
+    },
+    /// Get this node's certificate from an autoscaler on another machine: --autoscaler https://HOST:PORT and a join token.
+    ///
+    /// There, `trimtab node join-token NAME` prints the token; it is good once, for 15 minutes, for that name. The autoscaler must
+    /// show the authority that the token names before anything secret is sent. The key is made here and stays here.
+    Join {
+        /// The token. Other users of this host see it in the list of processes while this runs: without it, it is read from
+        /// standard input, or from --token-file.
+        token: Option<String>,
+        /// Read the token from this file; `-` is standard input.
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
     /// Print the settings in force.
     Config {
@@ -137,6 +151,7 @@ fn main() -> ExitCode {
         Command::Replay { file } => std::fs::File::open(&file)
             .with_context(|| format!("opening {}", file.display()))
             .and_then(|input| record::replay(std::io::BufReader::new(input), &mut std::io::stdout().lock())),
+        Command::Join { token, token_file } => join(&settings, &cli, token, token_file.as_deref()),
         Command::Config { origin } => {
             print!("{}", settings.show(origin));
             Ok(())
@@ -159,9 +174,14 @@ fn ended(result: Result<()>, status: u8) -> ExitCode {
     }
 }
 
-fn settings(cli: &Cli) -> Result<Settings, Faults> {
+/// The configuration file, when there is one.
+fn configuration(cli: &Cli) -> Option<PathBuf> {
     let default = PathBuf::from("/etc/trimtab/agent.toml");
-    let file = cli.config.clone().or_else(|| default.exists().then_some(default));
+    cli.config.clone().or_else(|| default.exists().then_some(default))
+}
+
+fn settings(cli: &Cli) -> Result<Settings, Faults> {
+    let file = configuration(cli);
     let flags = Fragment {
         autoscaler: cli.flags.autoscaler.clone(),
         state: cli.flags.state.clone(),
@@ -204,6 +224,48 @@ fn check(settings: &Settings, json: bool) -> Result<()> {
     }
     let acting = if settings.act { "acts on commands" } else { "observes only (act = true lets it act)" };
     println!("this agent {acting}; launchers: {:?}", settings.launchers.keys().collect::<Vec<_>>());
+    Ok(())
+}
+
+fn join(settings: &Settings, cli: &Cli, token: Option<String>, file: Option<&Path>) -> Result<()> {
+    let Some(Address::Remote(remote)) = &settings.autoscaler else {
+        anyhow::bail!("say which autoscaler to join: --autoscaler https://HOST:PORT");
+    };
+    let text = match (token, file) {
+        (Some(token), _) => token,
+        (None, Some(file)) if file != Path::new("-") => {
+            std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
+        }
+        (None, _) => {
+            if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+                eprint!("token: ");
+            }
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).context("reading the token from standard input")?;
+            line
+        }
+    };
+    let token: JoinToken = text.parse()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let validity = runtime.block_on(join::join(remote, &token, &settings.node, &settings.state))?;
+    let minutes = validity.not_after_s.saturating_sub(clock::wall_ms() / 1000) / 60;
+    println!(
+        "node {} has joined {remote}; its certificate is in {}, lasts {} h {} min, and is renewed by itself",
+        settings.node,
+        settings.state.join(identity::FILE).display(),
+        minutes / 60,
+        minutes % 60
+    );
+    let written = configuration(cli).map(|file| join::configure(&file, remote, &settings.node));
+    match &written {
+        Some(Ok(path)) => println!("{} says so; next: systemctl restart trimtab-agent", path.display()),
+        Some(Err(why)) => println!("{why}; next: write this into the configuration and restart the agent"),
+        None => println!("next: write this into the agent's configuration and restart it"),
+    }
+    if !matches!(written, Some(Ok(_))) {
+        print!("{}", join::lines(remote, &settings.node));
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Priority when several things are ready: effects that finished, then messages of the controller, then rounds, then
 //! time. So a command's outcome is never delayed by sampling, and sampling never by a slow disk of the controller.
 
+mod certificate;
 mod commands;
 mod containers;
 mod due;
@@ -21,6 +22,7 @@ use agent_core::table::Table;
 use anyhow::{Context, Result};
 use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::adapter::AdapterReport;
+use model::certificate::Validity;
 use model::id::{AgentEpoch, BootId, CgroupId, TaskName};
 use model::node::{Container, Incarnation, Inventory};
 use tokio::signal::unix::SignalKind;
@@ -54,6 +56,7 @@ enum Done {
     Outcome(Outcome),
     Reports(Vec<AdapterReport>),
     Containers(Runtime, Result<Vec<Container>, String>),
+    Renewed(Result<Validity, String>),
 }
 
 /// One stream that is up.
@@ -134,6 +137,7 @@ struct Node {
     /// When balancers and application servers are read next, boot ms.
     adapt_at_ms: u64,
     why_down: String,
+    certificate: certificate::Certificate,
 }
 
 /// Runs the agent until a signal asks it to end; tasks keep running. `read` reads the configuration anew, for SIGHUP.
@@ -203,6 +207,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         wire_bytes: 0,
         adapt_at_ms: 0,
         why_down: "not connected yet".to_owned(),
+        certificate: certificate::Certificate::default(),
         settings,
     };
     for ended in node.executor.unreported() {
@@ -306,6 +311,7 @@ impl Node {
         match done {
             Done::Outcome(outcome) => self.answer(outcome),
             Done::Containers(runtime, list) => self.runtime_answered(runtime, list),
+            Done::Renewed(outcome) => self.renewed(outcome),
             Done::Reports(reports) => {
                 let Some(up) = &self.up else { return };
                 for report in reports {

@@ -3,6 +3,7 @@
 //! [`Fragment`] is one source with everything optional; merging fragments in order gives the input; [`Settings`] is
 //! checked and complete. A setting remembers where it came from (`config show --origin`).
 
+mod address;
 mod host;
 
 use std::collections::BTreeMap;
@@ -16,13 +17,15 @@ use serde::Deserialize;
 
 use crate::executor::systemd::Systemd;
 
+pub use address::{Address, Remote};
+
 /// One source of settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fragment {
     /// Name of this node; the host name when absent.
     pub node: Option<String>,
-    /// Where the autoscaler listens: `http://127.0.0.1:7781` or `unix:/run/trimtab/agents.sock`.
+    /// Where the autoscaler listens: `https://HOST:PORT`, `http://127.0.0.1:7781` or `unix:/run/trimtab/agents.sock`.
     pub autoscaler: Option<String>,
     /// Directory of this agent's state.
     pub state: Option<PathBuf>,
@@ -157,24 +160,6 @@ pub struct Settings {
     pub origins: Origins,
 }
 
-/// How the autoscaler is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// Plain HTTP/2 on loopback.
-    Loopback(std::net::SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Loopback(address) => write!(f, "http://{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// Rules that Trimtab brings.
 const DEFAULT_RULES: &str = include_str!("../dist/tasks.d/90-default.toml");
 
@@ -184,7 +169,7 @@ const DEFAULT_RULES: &str = include_str!("../dist/tasks.d/90-default.toml");
 pub struct Faults(pub Vec<String>);
 
 impl Settings {
-    /// Reads the configuration: `file` and the `conf.d` beside it, then `environment`, then `flags`.
+    /// Reads the configuration: `file`, the `conf.d` and its own folder beside it, then `environment`, then `flags`.
     ///
     /// # Errors
     /// [`Faults`] with every fault found, each naming its file or variable.
@@ -272,10 +257,18 @@ impl Settings {
     }
 }
 
-/// The file and its `conf.d/*.toml`, in order of their names.
+/// The file, then `conf.d/*.toml` beside it, then those of its own folder, each in order of their names.
 fn files(file: &Path) -> Vec<PathBuf> {
-    let directory = file.parent().map(|p| p.join("conf.d")).unwrap_or_default();
-    std::iter::once(file.to_owned()).chain(toml_files(&directory)).collect()
+    let shared = file.parent().map(|p| p.join("conf.d")).unwrap_or_default();
+    let more = [shared, own_folder(file)].into_iter().flat_map(|directory| toml_files(&directory));
+    std::iter::once(file.to_owned()).chain(more).collect()
+}
+
+/// The folder of this daemon alone: `agent.d` beside `agent.toml`. An autoscaler on the same host reads `conf.d`, too, and
+/// refuses keys that are not its own.
+#[must_use]
+pub fn own_folder(file: &Path) -> PathBuf {
+    file.with_extension("d")
 }
 
 fn toml_files(directory: &Path) -> Vec<PathBuf> {
@@ -364,8 +357,10 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
 
     let node = input.node.clone().unwrap_or_else(host::name);
     let node = node.parse::<NodeId>().map_err(|e| fault("node", e.to_string())).ok();
-    let autoscaler =
-        input.autoscaler.as_deref().and_then(|a| address(a).map_err(|why| fault("autoscaler", why)).ok());
+    let autoscaler = input
+        .autoscaler
+        .as_deref()
+        .and_then(|a| a.parse::<Address>().map_err(|why| fault("autoscaler", why)).ok());
     let http = input.http.as_deref().and_then(|text| match text.parse::<std::net::SocketAddr>() {
         Ok(a) if a.ip().is_loopback() => Some(a),
         Ok(a) => {
@@ -467,21 +462,6 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             origins,
         }),
         _ => Err(Faults(faults)),
-    }
-}
-
-/// Parses an autoscaler's address; anything off loopback needs TLS, which this version does not speak.
-fn address(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(Address::Unix(PathBuf::from(path)));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(format!("{text:?}: write http://127.0.0.1:7781 or unix:/run/trimtab/agents.sock"));
-    };
-    match rest.trim_end_matches('/').parse::<std::net::SocketAddr>() {
-        Ok(a) if a.ip().is_loopback() => Ok(Address::Loopback(a)),
-        Ok(a) => Err(format!("{a} is not on loopback: it needs TLS, which this version does not have yet")),
-        Err(e) => Err(format!("{rest:?}: {e}")),
     }
 }
 

@@ -6,11 +6,13 @@ mod fragment;
 mod input;
 mod keys;
 mod settings;
+mod tls;
 
 pub use address::Address;
 pub use fragment::Fragment;
 pub use input::{Input, load};
 pub use settings::{HistorySettings, LimitSettings, Settings};
+pub use tls::{Source, TlsSettings};
 
 use std::fmt;
 

@@ -11,12 +11,14 @@ mod ingest;
 mod live;
 mod peers;
 mod start;
+mod tokens;
 mod writes;
 
 pub use durable::Frozen;
 pub use handle::{Handle, Health, Unreachable};
 pub use live::{Live, Subscription};
 pub use peers::{Admission, Outbox, Said, SessionId, ToAgent, Welcome};
+pub use tokens::{TokenMade, TokenRefused};
 pub use writes::{Expect, Write, WriteError, Written};
 
 use std::sync::Arc;

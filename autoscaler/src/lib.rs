@@ -5,9 +5,11 @@
 //! | [`service`] | what runs, in which order it starts and stops |
 //! | [`control`] | the one loop that owns the brain, the fleet and the journal |
 //! | [`listen`] | agents' streams |
+//! | [`tls`] | who this service is, who an agent is, and how certificates are made |
 //! | [`ingest`] | from a batch to the fleet, also without sockets |
 //! | [`rest`], [`api`] | the REST interface, and the types it speaks |
 //! | [`store`], [`replay`] | what is durable, and how it becomes a brain again |
+//! | [`durable`] | small secret files |
 //! | [`history`] | use over time |
 //! | [`config`], [`clock`], [`metrics`] | settings, controller time, what the service says of itself |
 
@@ -18,6 +20,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "service")]
 pub mod control;
+#[cfg(feature = "service")]
+pub mod durable;
 #[cfg(feature = "service")]
 pub mod history;
 #[cfg(feature = "service")]
@@ -33,3 +37,5 @@ pub mod rest;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;
+#[cfg(feature = "service")]
+pub mod tls;

@@ -6,25 +6,33 @@
 //! then it takes many agents' messages in one turn (docs/decisions/0016). Each stream has its own task that decodes and
 //! waits for the control loop, so that a full loop slows agents by their credit and never by a growing queue; what waits
 //! for an agent is bounded, and an agent that does not read is disconnected. HTTP/2 pings find a dead peer within ten
-//! seconds of its last byte. Everything that arrives passes `wire`'s parsers; a violation closes the stream with its
+//! seconds of its last byte. On `https://` listeners a stream speaks for the node that its certificate names, and for no
+//! other ([`identity`], [`handshake`]). Everything that arrives passes `wire`'s parsers; a violation closes the stream with its
 //! reason.
 
+mod handshake;
+mod identity;
 mod session;
 mod sockets;
 
 pub use sockets::{Bound, ListenError, bind};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ServerConfig;
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use wire::pb::identity_server::IdentityServer;
 use wire::pb::session_server::SessionServer;
 
 use crate::config::LimitSettings;
 use crate::control;
 use crate::metrics::Metrics;
+use crate::tls::{Enrolment, Tls};
+use identity::Enroller;
 use session::Sessions;
 
 /// Connections that may wait to be accepted: all agents of a large fleet at once.
@@ -45,6 +53,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Listen {
     bound: Vec<Bound>,
     sessions: Sessions,
+    control: control::Handle,
+    metrics: Metrics,
+    tls: Option<(Arc<ServerConfig>, Enrolment)>,
 }
 
 impl Listen {
@@ -55,8 +66,11 @@ impl Listen {
         control: control::Handle,
         limits: &LimitSettings,
         metrics: Metrics,
+        tls: Option<&Tls>,
     ) -> Self {
-        Self { bound, sessions: Sessions::new(control, limits.agent_queue, metrics) }
+        let sessions = Sessions::new(control.clone(), limits.agent_queue, metrics.clone());
+        let tls = tls.map(|tls| (tls.config(), tls.enrolment()));
+        Self { bound, sessions, control, metrics, tls }
     }
 
     /// Serves until shutdown, on a thread of its own.
@@ -99,7 +113,7 @@ impl Listen {
     async fn serve(self, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut serving = tokio::task::JoinSet::new();
         for listener in self.bound {
-            let router = router(self.sessions.clone().until(shutdown.clone()));
+            let sessions = self.sessions.clone().until(shutdown.clone());
             let mut stop = shutdown.clone();
             let stopped = async move {
                 // An error means that the sender is gone, which is a shutdown, too.
@@ -108,11 +122,23 @@ impl Listen {
             match listener {
                 Bound::Tcp(listener) => {
                     let incoming = sockets::tcp(tokio::net::TcpListener::from_std(listener)?);
+                    serving.spawn(router(sessions).serve_with_incoming_shutdown(incoming, stopped));
+                }
+                Bound::Tls(listener) => {
+                    let (config, enrolment) =
+                        self.tls.clone().context("a listener with TLS has no certificate")?;
+                    let listener = tokio::net::TcpListener::from_std(listener)?;
+                    let incoming = handshake::connections(listener, config, self.metrics.clone());
+                    let enroller = Enroller::new(enrolment, self.control.clone(), self.metrics.clone());
+                    let service = IdentityServer::new(enroller)
+                        .max_decoding_message_size(wire::IDENTITY_LIMIT)
+                        .max_encoding_message_size(wire::IDENTITY_LIMIT);
+                    let router = router(sessions.with_certificates()).add_service(service);
                     serving.spawn(router.serve_with_incoming_shutdown(incoming, stopped));
                 }
                 Bound::Unix(listener, _) => {
                     let incoming = sockets::unix(tokio::net::UnixListener::from_std(listener)?);
-                    serving.spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+                    serving.spawn(router(sessions).serve_with_incoming_shutdown(incoming, stopped));
                 }
             }
         }

@@ -23,7 +23,7 @@ const CONFIG: &str = "/etc/trimtab/autoscaler.toml";
     TRIMTAB_<SECTION>__<KEY>; `config show` lists all of them. Exit codes: 0 ok, 1 error, 2 usage, 5 bad configuration."
 )]
 struct Arguments {
-    /// Configuration file; `conf.d/*.toml` beside it is read, too [default: /etc/trimtab/autoscaler.toml if it exists].
+    /// Configuration file; `conf.d/*.toml` and `autoscaler.d/*.toml` beside it are read, too [default: /etc/trimtab/autoscaler.toml if it exists].
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Directory of the store.

@@ -60,6 +60,14 @@ pub struct Metrics {
     pub samples: Counter,
     /// Messages refused, by reason.
     pub refused: Family<Reason, Counter>,
+    /// TLS handshakes that failed, by reason.
+    pub handshakes_failed: Family<Reason, Counter>,
+    /// Certificates given to nodes, by reason: `join` or `renew`.
+    pub certificates: Family<Reason, Counter>,
+    /// Requests for a certificate that were refused, by reason.
+    pub certificates_refused: Family<Reason, Counter>,
+    /// When this service's certificate expires, seconds since the Unix epoch; 0 without TLS.
+    pub certificate_expiry: Gauge,
     /// Commands sent.
     pub commands: Counter,
     /// Commands that could not be sent, by reason.
@@ -122,6 +130,16 @@ impl Metrics {
             batches: add!("batches", "Batches of samples taken"),
             samples: add!("samples", "Samples of tasks taken"),
             refused: add!("messages_refused", "Messages of agents that were refused"),
+            handshakes_failed: add!("tls_handshakes_failed", "TLS handshakes that failed"),
+            certificates: add!("certificates_given", "Certificates given to nodes"),
+            certificates_refused: add!(
+                "certificates_refused",
+                "Requests for a certificate that were refused"
+            ),
+            certificate_expiry: add!(
+                "certificate_expiry_seconds",
+                "When this service's certificate expires, seconds since the Unix epoch"
+            ),
             commands: add!("commands", "Commands sent to agents"),
             commands_unsent: add!("commands_unsent", "Commands that could not be sent"),
             decisions: add!("decisions", "Decisions, acts and non-acts"),

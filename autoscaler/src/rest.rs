@@ -6,6 +6,7 @@
 mod changes;
 mod fleet;
 mod guard;
+mod join;
 mod live;
 mod openapi;
 mod past;
@@ -29,6 +30,7 @@ use crate::history;
 use crate::listen::Bound;
 use crate::metrics::Metrics;
 use crate::store::{Reader, StoreError};
+use crate::tls::Enrolment;
 use problem::Failure;
 
 /// What every handler may use.
@@ -40,6 +42,7 @@ struct App {
     metrics: Metrics,
     streams: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
+    joining: Option<Joining>,
 }
 
 impl App {
@@ -63,6 +66,16 @@ pub struct Rest {
     reader: Reader,
     metrics: Metrics,
     limits: LimitSettings,
+    joining: Option<Joining>,
+}
+
+/// Whom join tokens lead to: the first listener with TLS.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// Who signs; how agents write this service.
+    pub enrolment: Enrolment,
+    /// The listener's port.
+    pub port: u16,
 }
 
 impl Rest {
@@ -76,7 +89,14 @@ impl Rest {
         metrics: Metrics,
         limits: LimitSettings,
     ) -> Self {
-        Self { bound, control, history, reader, metrics, limits }
+        Self { bound, control, history, reader, metrics, limits, joining: None }
+    }
+
+    /// Nodes may join.
+    #[must_use]
+    pub fn with_joining(mut self, joining: Option<Joining>) -> Self {
+        self.joining = joining;
+        self
     }
 
     /// Serves until shutdown.
@@ -91,6 +111,7 @@ impl Rest {
             metrics: self.metrics,
             streams: Arc::new(Semaphore::new(self.limits.streams)),
             shutdown: shutdown.clone(),
+            joining: self.joining,
         };
         let router = router(app, self.limits.api_body);
         let mut serving = tokio::task::JoinSet::new();
@@ -108,6 +129,7 @@ impl Rest {
                         axum::serve(listener, router).with_graceful_shutdown(stopped).await
                     });
                 }
+                Bound::Tls(_) => anyhow::bail!("the REST interface has no TLS: the configuration refuses it"),
                 Bound::Unix(listener, _) => {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
                     serving.spawn(async move {
@@ -128,6 +150,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/status", get(probes::status))
         .route("/nodes", get(fleet::nodes))
         .route("/nodes/{id}", get(fleet::node))
+        .route("/nodes/{id}/join-token", post(join::token))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))
         .route("/workloads", get(workloads::list))

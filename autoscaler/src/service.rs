@@ -13,8 +13,9 @@ use crate::control::Control;
 use crate::history::History;
 use crate::listen::{Bound, Listen, bind};
 use crate::metrics::Metrics;
-use crate::rest::Rest;
+use crate::rest::{Joining, Rest};
 use crate::store::Store;
+use crate::tls::Tls;
 
 /// The addresses in force, in the state directory: what tools read when ports are chosen by the kernel.
 pub const ENDPOINTS: &str = "endpoints.json";
@@ -43,6 +44,8 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
     let (control, handle) =
         Control::new(settings.clone(), clock, store, history_handle.clone(), metrics.clone())?;
 
+    let tls = settings.tls.clone().map(|tls| Tls::open(&settings.state, tls, metrics.clone())).transpose();
+    let tls = tls.context("cannot start TLS for agents")?;
     let agents = all(&settings.listen)?;
     let api = all(&settings.api)?;
     let endpoints = announce(&settings.state, &agents, &api)?;
@@ -51,9 +54,16 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
     let (stop_inner, inner) = watch::channel(false);
     let mut outer = JoinSet::new();
     let mut core = JoinSet::new();
-    outer.spawn(Listen::new(agents, handle.clone(), &settings.limits, metrics.clone()).run(shutdown.clone()));
+    let joining =
+        tls.as_ref().zip(tls_port(&agents)).map(|(tls, port)| Joining { enrolment: tls.enrolment(), port });
+    let listen = Listen::new(agents, handle.clone(), &settings.limits, metrics.clone(), tls.as_ref());
+    outer.spawn(listen.run(shutdown.clone()));
+    if let Some(tls) = tls {
+        outer.spawn(tls.run(shutdown.clone()));
+    }
     outer.spawn(
         Rest::new(api, handle.clone(), history_handle, reader, metrics, settings.limits)
+            .with_joining(joining)
             .run(shutdown.clone()),
     );
     core.spawn(control.run(inner.clone()));
@@ -105,6 +115,14 @@ async fn watchdog(control: crate::control::Handle) {
 
 fn all(addresses: &[Address]) -> anyhow::Result<Vec<Bound>> {
     Ok(addresses.iter().map(bind).collect::<Result<_, _>>()?)
+}
+
+/// The port of the first listener with TLS.
+fn tls_port(bound: &[Bound]) -> Option<u16> {
+    bound.iter().find_map(|one| match one.address() {
+        Ok(Address::Tls(address)) => Some(address.port()),
+        _ => None,
+    })
 }
 
 /// Says where it listens: on standard error, and in a file for tools.

@@ -12,6 +12,7 @@ mod project;
 mod queries;
 mod retention;
 mod schema;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod tests;
 pub use journal::{Base, BrainConfig, Entry, Record};
 pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, SpecRow, StoredReply};
 pub use retention::JournalSettings;
+pub use tokens::{Spent, TokenRow};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

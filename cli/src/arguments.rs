@@ -58,6 +58,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Deletable,
     },
+    /// Let nodes in.
+    Node {
+        #[command(subcommand)]
+        what: NodeCommand,
+    },
     /// Stop all acting, or that on one workload; measuring goes on.
     Pause {
         /// One workload; without it all.
@@ -246,6 +251,21 @@ pub(crate) struct Target {
     /// Show what would change, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Make a token with which the agent of a node joins: good once, for 15 minutes, for this name only.
+    ///
+    /// The token goes to standard output, the command for the node to standard error. An unused token for the same name is
+    /// replaced. Whoever has the token can join as that node: send it as you would a password.
+    JoinToken {
+        /// The node's name: its host name, or `node` in its agent.toml.
+        name: String,
+        /// How to print it: table (the token alone) or json.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Subcommand)]

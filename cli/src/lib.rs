@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod generate;
 mod get;
+mod node;
 mod output;
 mod replay;
 pub mod simulate;
@@ -54,6 +55,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Delete { what: arguments::Deletable::Workload { name, yes } } => {
             change::delete(&client()?, &name, yes).map(done)
+        }
+        Command::Node { what: arguments::NodeCommand::JoinToken { name, output } } => {
+            node::join_token(&client()?, &name, output).map(done)
         }
         Command::Pause { workload, for_, reason } => {
             change::pause(&client()?, workload, for_, reason).map(done)

@@ -40,6 +40,7 @@ fn help_is_as_promised() {
     for command in ["get", "explain", "top", "validate", "plan", "apply", "pause", "replay", "doctor"] {
         insta::assert_snapshot!(format!("help-{command}"), shown(&run(&[command, "--help"])));
     }
+    insta::assert_snapshot!("help-node-join-token", shown(&run(&["node", "join-token", "--help"])));
     insta::assert_snapshot!("help-set-target", shown(&run(&["set", "target", "--help"])));
 }
 

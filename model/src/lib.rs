@@ -11,6 +11,7 @@
 //! | [`histogram`] | the one layout of delays, shared with the kernel |
 //! | [`gap`] | why a number is missing: stale, lost, restarted, partial, clock-stepped |
 //! | [`node`] | what a node is, and which tier of measurement it gives |
+//! | [`certificate`] | until when a certificate is valid, and when the next one is asked for |
 //! | [`adapter`] | what an agent reads from a balancer or an application server |
 //! | [`action`] | the closed set of verbs, commands with their fence, outcomes |
 //! | [`workload`] | what an owner asks for |
@@ -19,6 +20,7 @@
 
 pub mod action;
 pub mod adapter;
+pub mod certificate;
 pub mod decision;
 pub mod gap;
 pub mod histogram;

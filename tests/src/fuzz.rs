@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
 
+mod identity;
 mod ingest;
 
 use agent_core::{haproxy, parse, puma};
@@ -16,6 +17,7 @@ use prost::Message;
 use wire::batch::Decoder;
 use wire::pb;
 
+pub use identity::identities;
 pub use ingest::batches;
 
 /// What is fuzzed.
@@ -32,12 +34,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "kernel_files", run: kernel_files, seeds: kernel_file_seeds, words: &KERNEL_WORDS },
     Target { name: "answers", run: answers, seeds: answer_seeds, words: &ANSWER_WORDS },
     Target { name: "specifications", run: specifications, seeds: specification_seeds, words: &SPEC_WORDS },
     Target { name: "units", run: units, seeds: unit_seeds, words: &UNIT_WORDS },
     Target { name: "batches", run: batches, seeds: ingest::seeds, words: &["\u{ff}\u{ff}", "task"] },
+    Target { name: "identities", run: identities, seeds: identity::seeds, words: &identity::WORDS },
     Target { name: "messages", run: messages, seeds: message_seeds, words: &["web-", "/../", "\u{0}"] },
 ];
 

@@ -70,3 +70,8 @@ fn bodies_of_batches_into_the_fleet() {
 fn messages_of_agents() {
     fuzz("messages");
 }
+
+#[test]
+fn identities() {
+    fuzz("identities");
+}

@@ -1,4 +1,4 @@
-//! The agent's unit, its drop-in for acting, its accounts and its default configuration are good.
+//! The agent's unit, its drop-ins for acting and for the network, its accounts and its default configuration are good.
 
 #![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
 
@@ -30,26 +30,28 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The unit in a directory of its own, with the drop-in when asked. Its program is not installed where tests run.
-fn unit(directory: &Path, acting: bool) -> String {
+/// The unit in a directory of its own, with these drop-ins. Its program is not installed where tests run.
+fn unit(directory: &Path, drop_ins: &[&str]) -> String {
     let unit = fs::read_to_string(dist("trimtab-agent.service")).unwrap();
     let unit =
         unit.replace("/usr/bin/trimtab-agent", "/bin/true").replace("Documentation=man:trimtab(1)\n", "");
     let path = directory.join("trimtab-agent.service");
     fs::write(&path, unit).unwrap();
-    if acting {
-        let drop_in = directory.join("trimtab-agent.service.d");
-        fs::create_dir(&drop_in).unwrap();
-        fs::copy(dist("acting.conf"), drop_in.join("acting.conf")).unwrap();
+    let folder = directory.join("trimtab-agent.service.d");
+    fs::create_dir(&folder).unwrap();
+    for drop_in in drop_ins {
+        fs::copy(dist(drop_in), folder.join(drop_in)).unwrap();
     }
     path.display().to_string()
 }
 
 #[test]
-fn the_unit_is_hardened_and_the_drop_in_keeps_most_of_it() {
-    for (acting, threshold) in [(false, OBSERVING), (true, ACTING)] {
+fn the_unit_is_hardened_and_the_drop_ins_keep_most_of_it() {
+    let cases: [(&[&str], &str); 3] =
+        [(&[], OBSERVING), (&["network.conf"], OBSERVING), (&["acting.conf", "network.conf"], ACTING)];
+    for (drop_ins, threshold) in cases {
         let dir = tempfile::tempdir().unwrap();
-        let unit = unit(dir.path(), acting);
+        let unit = unit(dir.path(), drop_ins);
         let arguments = ["security", "--offline=yes", "--no-pager", threshold, &unit];
         let Some(output) = run("systemd-analyze", &arguments) else { return };
         assert!(output.status.success(), "{}", text(&output));
@@ -57,10 +59,11 @@ fn the_unit_is_hardened_and_the_drop_in_keeps_most_of_it() {
 }
 
 #[test]
-fn the_unit_is_understood_with_and_without_the_drop_in() {
-    for acting in [false, true] {
+fn the_unit_is_understood_with_and_without_the_drop_ins() {
+    let cases: [&[&str]; 3] = [&[], &["acting.conf"], &["network.conf"]];
+    for drop_ins in cases {
         let dir = tempfile::tempdir().unwrap();
-        let unit = unit(dir.path(), acting);
+        let unit = unit(dir.path(), drop_ins);
         let Some(output) = run("systemd-analyze", &["verify", "--man=no", &unit]) else { return };
         let said = text(&output);
         let about_it: Vec<&str> = said.lines().filter(|line| line.contains("trimtab")).collect();

@@ -60,8 +60,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
 #[cfg(feature = "codegen")]
 fn generate(root: &Path) -> Result<String> {
     let protos = root.join("wire/proto");
-    let descriptors =
-        protox::compile(["trimtab/v1/session.proto"], [&protos]).context("reading wire/proto")?;
+    let descriptors = protox::compile(["trimtab/v1/session.proto", "trimtab/v1/identity.proto"], [&protos])
+        .context("reading wire/proto")?;
     let out = std::env::temp_dir().join(format!("trimtab-codegen-{}", std::process::id()));
     std::fs::create_dir_all(&out)?;
     let result = tonic_prost_build::configure()

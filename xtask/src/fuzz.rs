@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 /// Options of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to fuzz: `kernel_files`, `answers`, `specifications`, `units`, `batches`, `messages`.
+    /// What to fuzz: `kernel_files`, `answers`, `specifications`, `units`, `batches`, `identities`, `messages`.
     target: String,
     /// For how long, seconds.
     #[arg(long, default_value_t = 60)]

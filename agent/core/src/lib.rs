@@ -13,12 +13,14 @@
 //! | [`session`] | what is sent now, what waits, what is spooled? |
 //! | [`backlog`] | which spooled round is sent next? |
 //! | [`guard`] | may this command run? |
+//! | [`certificate`] | until when may this node speak? |
 //! | [`launcher`] | which process does a start mean? |
 //! | [`lifecycle`] | what happens next with this task? |
 //! | [`unit`] | which systemd unit is a task? |
 //! | [`haproxy`], [`puma`] | what do their answers say? |
 
 pub mod backlog;
+pub mod certificate;
 pub mod classify;
 pub mod container;
 pub mod guard;

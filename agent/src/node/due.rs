@@ -7,6 +7,7 @@
 //! | dialing | when the session's wait is over |
 //! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
 //! | a container runtime's list | while a container has no name ([`agent_core::container`]) |
+//! | the next certificate | as [`model::certificate::Renewal`] says, with an autoscaler on another machine |
 //! | balancers and application servers | each second, where there are some |
 
 use std::time::Duration;
@@ -34,7 +35,8 @@ impl Node {
         let dial = self.settings.autoscaler.as_ref().and_then(|_| self.session.retry_at_ms());
         let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
-        [self.executor.due_ms(), dial, backlog, adapt, self.containers.due_ms()].into_iter().flatten().min()
+        let (certificate, containers) = (self.certificate.due_ms(), self.containers.due_ms());
+        [self.executor.due_ms(), dial, backlog, adapt, certificate, containers].into_iter().flatten().min()
     }
 
     /// Does everything that is due.
@@ -52,11 +54,16 @@ impl Node {
             self.adapt();
         }
         self.ask_runtimes(now_ms);
+        if self.certificate.due_ms().is_some_and(|due| due <= now_ms) {
+            self.renew();
+        }
         let Some(address) = self.settings.autoscaler.clone() else { return };
         if self.session.dial(now_ms) {
+            self.look_at_certificate();
             self.streams += 1;
             let hello = wire::convert::hello_to_pb(self.hello());
-            let stream = uplink::dial(address, self.streams, hello, self.heard.clone());
+            let stream =
+                uplink::dial(address, self.settings.state.clone(), self.streams, hello, self.heard.clone());
             self.dialed = Some((self.streams, stream));
         }
     }

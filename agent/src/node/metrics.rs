@@ -72,6 +72,17 @@ impl Node {
             "Events dropped because their queue was full.",
             one(events_dropped),
         );
+        if let Some(validity) = self.certificate.validity() {
+            let help = "When this node's certificate expires, seconds since the Unix epoch.";
+            add("certificate_expiry_seconds", "gauge", help, one(validity.not_after_s as f64));
+            let help = "Attempts to renew this node's certificate that failed.";
+            add(
+                "certificate_renewals_failed_total",
+                "counter",
+                help,
+                one(self.certificate.failures() as f64),
+            );
+        }
         if let Some(receipt) = &self.receipt {
             if let Some(error) = receipt.error_ratio() {
                 let help = "Difference between the kernel's ledger and the switch ledger, as a share of the kernel's.";

@@ -20,12 +20,18 @@ fn tree() -> tempfile::TempDir {
 fn later_sources_win_and_each_setting_knows_its_origin() {
     let dir = tree();
     std::fs::write(dir.path().join("conf.d/10.toml"), "interval_ms = 2000\nact = true\n").unwrap();
+    std::fs::create_dir(dir.path().join("agent.d")).unwrap();
+    std::fs::write(dir.path().join("agent.d/10.toml"), "max_tasks = 7\n").unwrap();
+    std::fs::write(dir.path().join("conf.d/99.toml"), "max_tasks = 8\n").unwrap();
     let s = read(&dir.path().join("agent.toml"), &[("TRIMTAB_ACT", "false"), ("TRIMTAB_UNRELATED", "x")])
         .unwrap();
     assert_eq!((s.interval_ms, s.act, s.node.as_str()), (2000, false, "n1"));
     let shown = s.show(true);
     assert!(shown.contains("10.toml") && shown.contains("act = false    # environment"), "{shown}");
-    assert!(shown.contains("max_tasks = 500    # default"), "{shown}");
+    assert!(
+        shown.contains("max_tasks = 7    # ") && shown.contains("slice = trimtab.slice    # default"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -99,6 +99,28 @@ impl From<NodeView> for Node {
     }
 }
 
+/// A token that lets one node join, once.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinToken {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// The node's name.
+    pub node: String,
+    /// The token: a secret.
+    pub token: String,
+    /// Until when it is good.
+    pub expires_ms: u64,
+    /// Where the node's agent connects.
+    pub autoscaler: String,
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinToken").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
 /// Live tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! Where to listen: a socket address, or a unix socket.
+//! Where to listen: a socket address, one with TLS, or a unix socket.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,6 +10,8 @@ use std::str::FromStr;
 pub enum Address {
     /// TCP; port 0 lets the kernel choose.
     Tcp(SocketAddr),
+    /// TCP with TLS: both ends show certificates.
+    Tls(SocketAddr),
     /// A unix socket, by its absolute path.
     Unix(PathBuf),
 }
@@ -19,7 +21,7 @@ impl Address {
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Address::Tcp(address) | Address::Tls(address) => address.ip().to_canonical().is_loopback(),
             Address::Unix(_) => true,
         }
     }
@@ -38,9 +40,16 @@ impl FromStr for Address {
                 Err(format!("{text:?}: a unix socket needs an absolute path of at most 107 bytes"))
             };
         }
-        text.parse().map(Self::Tcp).map_err(|_| {
-            format!("{text:?} is not an address: write for example 127.0.0.1:7781 or unix:/run/trimtab/agents.sock")
-        })
+        let wrong = |_| {
+            format!(
+                "{text:?} is not an address: write for example 127.0.0.1:7781, https://0.0.0.0:7783 or \
+                 unix:/run/trimtab/agents.sock"
+            )
+        };
+        match text.strip_prefix("https://") {
+            Some(rest) => rest.trim_end_matches('/').parse().map(Self::Tls).map_err(wrong),
+            None => text.parse().map(Self::Tcp).map_err(wrong),
+        }
     }
 }
 
@@ -48,6 +57,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Tcp(address) => write!(f, "{address}"),
+            Address::Tls(address) => write!(f, "https://{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -65,7 +75,11 @@ mod tests {
         for open in ["0.0.0.0:0", "[::]:1", "192.168.1.1:1", "[::ffff:10.0.0.1]:1"] {
             assert!(!open.parse::<Address>().unwrap().is_local(), "{open}");
         }
-        for bad in ["", "localhost:1", "127.0.0.1", "unix:relative", "unix:", ":80"] {
+        let tls: Address = "https://[::]:7783/".parse().unwrap();
+        assert!(!tls.is_local() && tls.to_string() == "https://[::]:7783");
+        for bad in
+            ["", "localhost:1", "127.0.0.1", "unix:relative", "unix:", ":80", "https://", "https://host:1"]
+        {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }

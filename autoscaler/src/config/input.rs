@@ -1,8 +1,9 @@
-//! All sources merged: file, `conf.d/*.toml` beside it, environment, flags. The later one wins.
+//! All sources merged: file, `conf.d/*.toml` and its own `autoscaler.d/*.toml` beside it, environment, flags. The later one
+//! wins. `conf.d` is read by an agent on the same host, too, which refuses keys that are not its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::keys::KEYS;
 use super::{ConfigFault, ConfigFaults, Fragment, Origin, Settings};
@@ -57,7 +58,7 @@ impl Input {
     }
 }
 
-/// Reads the file (when there is one) with its `conf.d`, then the environment, then the flags.
+/// Reads the file (when there is one) with its `conf.d` and its own folder, then the environment, then the flags.
 ///
 /// # Errors
 /// Every fault of every source.
@@ -71,16 +72,10 @@ pub fn load(
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     if let Some(file) = file {
         read(file, &mut fragments, &mut faults);
-        let beside = file.parent().map(|parent| parent.join("conf.d")).filter(|dir| dir.is_dir());
-        let entries = beside.and_then(|dir| std::fs::read_dir(dir).ok());
-        let mut more: Vec<_> = entries
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
-            .collect();
-        more.sort();
-        more.iter().for_each(|path| read(path, &mut fragments, &mut faults));
+        let shared = file.parent().map(|parent| parent.join("conf.d"));
+        for folder in shared.into_iter().chain([file.with_extension("d")]) {
+            folder_files(&folder).iter().for_each(|path| read(path, &mut fragments, &mut faults));
+        }
     }
     let default_state = default_state(&environment);
     fragments.push(Fragment::from_environment(environment));
@@ -96,6 +91,16 @@ pub fn load(
         Some(settings) if faults.is_empty() => Ok((input, settings)),
         _ => Err(ConfigFaults(faults)),
     }
+}
+
+/// Its `*.toml`, in order of their names; none when there is no such folder.
+fn folder_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    files.sort();
+    files
 }
 
 fn read(path: &Path, fragments: &mut Vec<Fragment>, faults: &mut Vec<ConfigFault>) {

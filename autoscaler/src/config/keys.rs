@@ -17,8 +17,12 @@ const fn key(name: &'static str, default: &'static str, help: &'static str) -> K
 /// All keys, in the order in which they are shown.
 pub(super) const KEYS: &[Key] = &[
     key("state", "", "directory of the store; default $STATE_DIRECTORY, then $XDG_STATE_HOME/trimtab"),
-    key("listen", "127.0.0.1:7781", "where agents connect: addresses or unix:PATH, separated by commas"),
-    key("api", "127.0.0.1:7780", "where the REST interface listens, in the same form"),
+    key(
+        "listen",
+        "127.0.0.1:7781",
+        "where agents connect: addresses, https://ADDRESS or unix:PATH, separated by commas",
+    ),
+    key("api", "127.0.0.1:7780", "where the REST interface listens: addresses or unix:PATH, this host only"),
     key("log", "info", "log filter: a level, or target=level, separated by commas"),
     key("round", "1s", "distance of rounds: usage is reduced and decisions are taken once in it"),
     key("node_dead_after", "10s", "an agent that sent nothing for this long counts as lost"),
@@ -51,9 +55,23 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("limits.api_body", "1Mi", "largest body of a request"),
     key("limits.streams", "256", "live streams (Server-Sent Events) at once"),
-    key("tls.certificate", "", "certificate of this service (mutual TLS comes with a later version)"),
-    key("tls.key", "", "its private key"),
-    key("tls.agents_ca", "", "authority that signs agents' certificates"),
+    key(
+        "tls.names",
+        "",
+        "names and addresses by which agents reach https:// listeners; default this host's name and the listeners' addresses",
+    ),
+    key(
+        "tls.lifetime",
+        "1d",
+        "certificates of the built-in authority last this long; renewed after two thirds of it",
+    ),
+    key(
+        "tls.certificate",
+        "",
+        "certificate chain of this service (PEM), instead of the built-in authority's",
+    ),
+    key("tls.key", "", "its private key (PEM)"),
+    key("tls.agents_ca", "", "authority that signs agents' certificates (PEM), with tls.certificate"),
 ];
 
 /// The names of all keys.

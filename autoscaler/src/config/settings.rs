@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use model::units::{Bytes, Millis, Share};
 
+use super::tls::TlsSettings;
 use super::{Address, ConfigFault, Input};
 use crate::store::JournalSettings;
 
@@ -17,6 +18,8 @@ pub struct Settings {
     pub listen: Vec<Address>,
     /// Where the REST interface listens.
     pub api: Vec<Address>,
+    /// How `https://` listeners show who they are; `None` when there is none of them.
+    pub tls: Option<TlsSettings>,
     /// Log filter.
     pub log: String,
     /// Distance of rounds, ms.
@@ -66,7 +69,7 @@ impl Settings {
         let state = check.state();
         let listen = check.addresses("listen");
         let api = check.addresses("api");
-        check.transport();
+        let tls = check.tls(listen.as_deref().unwrap_or_default());
         let log = check.log();
         let round = check.millis("round", 100, 60_000);
         let dead = check.millis("node_dead_after", 1000, 600_000);
@@ -79,6 +82,7 @@ impl Settings {
             state: state?,
             listen: listen?,
             api: api?,
+            tls: tls?,
             log: log?,
             round_ms: round?,
             node_dead_after_ms: dead?,
@@ -91,13 +95,13 @@ impl Settings {
     }
 }
 
-struct Check<'a> {
-    input: &'a Input,
+pub(super) struct Check<'a> {
+    pub(super) input: &'a Input,
     faults: &'a mut Vec<ConfigFault>,
 }
 
 impl Check<'_> {
-    fn fault(&mut self, name: &str, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, name: &str, message: impl Into<String>) {
         let origin = self.input.get(name).1.clone();
         self.faults.push(ConfigFault { origin, message: format!("`{name}`: {}", message.into()) });
     }
@@ -112,7 +116,7 @@ impl Check<'_> {
         }
     }
 
-    fn millis(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+    pub(super) fn millis(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
         let value = self.parsed::<Millis>(name)?.0;
         if (least..=most).contains(&value) {
             return Some(value);
@@ -156,13 +160,27 @@ impl Check<'_> {
         let mut list = Vec::new();
         for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
             match one.parse::<Address>() {
+                Ok(address @ Address::Tls(_)) if name == "api" => self.fault(
+                    name,
+                    format!(
+                        "{address}: the REST interface has no TLS and no log-in yet: listen on 127.0.0.1, [::1] or \
+                         unix:PATH, and bring remote operators in through a tunnel"
+                    ),
+                ),
+                Ok(address @ Address::Tls(_)) => list.push(address),
                 Ok(address) if address.is_local() => list.push(address),
+                Ok(address) if name == "api" => self.fault(
+                    name,
+                    format!(
+                        "{address} can be reached from other hosts, and the REST interface has no TLS and no log-in yet: \
+                         listen on 127.0.0.1, [::1] or unix:PATH, and bring remote operators in through a tunnel"
+                    ),
+                ),
                 Ok(address) => self.fault(
                     name,
                     format!(
-                        "{address} can be reached from other hosts, and there is no TLS: a listener outside of loopback \
-                         needs a [tls] section with certificate, key and agents_ca. This version has no TLS yet: listen \
-                         on 127.0.0.1, [::1] or unix:PATH, and bring remote agents in through a tunnel"
+                        "{address} can be reached from other hosts, and there is no TLS on it: write https://{address}, or \
+                         listen on 127.0.0.1, [::1] or unix:PATH"
                     ),
                 ),
                 Err(message) => self.fault(name, message),
@@ -172,15 +190,6 @@ impl Check<'_> {
             self.fault(name, "at least one address is needed");
         }
         (!list.is_empty()).then_some(list)
-    }
-
-    /// Mutual TLS is planned; a section that would be ignored must not look like protection.
-    fn transport(&mut self) {
-        for name in ["tls.certificate", "tls.key", "tls.agents_ca"] {
-            if !self.input.get(name).0.is_empty() {
-                self.fault(name, "this version has no TLS yet: remove the [tls] section and listen on loopback or a unix socket");
-            }
-        }
     }
 
     fn log(&mut self) -> Option<String> {
@@ -262,7 +271,6 @@ mod tests {
         assert!(faults[0].starts_with("a.toml:1:1: `listen`: 0.0.0.0:0"), "{faults:?}");
         assert!(faults[0].contains("TLS") && faults[0].contains("unix:PATH"), "{faults:?}");
         assert!(checked("api = [\"127.0.0.1:0\", \"[::]:80\"]").unwrap_err()[0].contains("TLS"));
-        assert!(checked("[tls]\nkey = \"/a\"").unwrap_err()[0].contains("a.toml:2:1"));
     }
 
     #[test]
@@ -287,6 +295,24 @@ mod tests {
         assert_eq!(faults.len(), expect.len());
         assert!(checked("a = [").unwrap_err()[0].contains("not valid TOML"));
         assert!(checked("limits.agents = 0").is_err());
+    }
+
+    #[test]
+    fn files_beside_are_read_after_it_and_its_own_folder_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("conf.d")).unwrap();
+        std::fs::create_dir(path("autoscaler.d")).unwrap();
+        for (name, text) in [
+            ("autoscaler.toml", "state = \"/s\"\nround = \"2s\"\nlog = \"warn\"\nrisk = \"1%\"\n"),
+            ("conf.d/20.toml", "round = \"3s\"\nlog = \"debug\"\n"),
+            ("autoscaler.d/10.toml", "round = \"4s\"\n"),
+            ("autoscaler.d/note.txt", "no = toml"),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let (_, settings) = load(Some(&path("autoscaler.toml")), [], Fragment::default()).unwrap();
+        assert_eq!((settings.round_ms, settings.log.as_str(), settings.risk), (4000, "debug", 0.01));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Control, Time) -> T + Send + 'static,
     ) -> Result<T, Unreachable> {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use model::id::NodeId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
@@ -14,9 +15,11 @@ use wire::pb::agent_message::Body;
 use wire::pb::controller_message as down;
 use wire::{CREDIT, MESSAGE_LIMIT, WireError, convert, pb};
 
+use super::identity;
 use crate::control::{self, Admission, Outbox, Said, SessionId, ToAgent};
 use crate::ingest::Batch;
 use crate::metrics::{Metrics, Reason};
+use crate::tls::peer::Peer;
 
 /// An agent must introduce itself within this time.
 const HELLO: Duration = Duration::from_secs(5);
@@ -32,11 +35,19 @@ pub(super) struct Sessions {
     queue: usize,
     metrics: Metrics,
     shutdown: Option<watch::Receiver<bool>>,
+    /// The peer's certificate says who it is; without it, its Hello does.
+    certificates: bool,
 }
 
 impl Sessions {
     pub(super) fn new(control: control::Handle, queue: usize, metrics: Metrics) -> Self {
-        Self { control, queue, metrics, shutdown: None }
+        Self { control, queue, metrics, shutdown: None, certificates: false }
+    }
+
+    /// Peers show certificates: a stream speaks for the node that is named there.
+    pub(super) fn with_certificates(mut self) -> Self {
+        self.certificates = true;
+        self
     }
 
     /// Streams end at shutdown.
@@ -82,14 +93,21 @@ impl pb::session_server::Session for Sessions {
         &self,
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
+        let identity = match self.certificates.then(|| identity::node_of(request.extensions().get::<Peer>()))
+        {
+            Some(Err(status)) => {
+                self.close(&End { code: "no_certificate", why: Some(status.message().to_owned()) });
+                return Err(status);
+            }
+            Some(Ok(node)) => Some(node),
+            None => None,
+        };
         let (outbox, waiting) = Outbox::new(self.queue);
         let sessions = self.clone();
         tokio::spawn(async move {
-            let end = sessions.serve(request.into_inner(), &outbox).await;
-            sessions.metrics.streams_closed.get_or_create(&Reason { reason: end.code }).inc();
+            let end = sessions.serve(request.into_inner(), identity, &outbox).await;
+            sessions.close(&end);
             if let Some(why) = end.why {
-                tracing::warn!(reason = end.code, %why, "stream closed");
-                sessions.metrics.refused.get_or_create(&Reason { reason: end.code }).inc();
                 // The agent may be gone already, or it does not read.
                 let _ = outbox.put(ToAgent::Refusal(why));
             }
@@ -100,7 +118,22 @@ impl pb::session_server::Session for Sessions {
 }
 
 impl Sessions {
-    async fn serve(&self, mut up: Streaming<pb::AgentMessage>, outbox: &Outbox) -> End {
+    /// Counts and logs the end of a stream.
+    fn close(&self, end: &End) {
+        self.metrics.streams_closed.get_or_create(&Reason { reason: end.code }).inc();
+        if let Some(why) = &end.why {
+            tracing::warn!(reason = end.code, %why, "stream closed");
+            self.metrics.refused.get_or_create(&Reason { reason: end.code }).inc();
+        }
+    }
+
+    /// `identity` is the node of the peer's certificate, where certificates are shown.
+    async fn serve(
+        &self,
+        mut up: Streaming<pb::AgentMessage>,
+        identity: Option<NodeId>,
+        outbox: &Outbox,
+    ) -> End {
         let hello = match tokio::time::timeout(HELLO, up.message()).await {
             Err(_) => return End { code: "hello", why: Some("no Hello within 5 s".to_owned()) },
             Ok(Err(_) | Ok(None)) => return "transport".into(),
@@ -112,6 +145,13 @@ impl Sessions {
                 _ => return End { code: "hello", why: Some("the first message must be Hello".to_owned()) },
             },
         };
+        if let Some(identity) = identity.filter(|identity| *identity != hello.node) {
+            let why = format!(
+                "the agent calls its node `{}` but its certificate is for `{identity}`: set node = \"{identity}\" there, or join anew",
+                hello.node
+            );
+            return End { code: "identity", why: Some(why) };
+        }
         let admission = match self.control.connected(hello, outbox.clone()).await {
             Ok(admission) => admission,
             Err(code) => return End { code, why: Some(format!("not admitted: {code}")) },

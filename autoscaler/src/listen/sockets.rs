@@ -18,6 +18,8 @@ use crate::config::Address;
 pub enum Bound {
     /// TCP.
     Tcp(TcpListener),
+    /// TCP, for TLS.
+    Tls(TcpListener),
     /// A unix socket, and its path.
     Unix(UnixListener, PathBuf),
 }
@@ -40,6 +42,7 @@ impl Bound {
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Bound::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Bound::Tls(listener) => listener.local_addr().map(Address::Tls),
             Bound::Unix(_, path) => Ok(Address::Unix(path.clone())),
         }
     }
@@ -52,6 +55,7 @@ impl Bound {
 pub fn bind(address: &Address) -> Result<Bound, ListenError> {
     let bound = match address {
         Address::Tcp(socket) => tcp_listener(*socket).map(Bound::Tcp),
+        Address::Tls(socket) => tcp_listener(*socket).map(Bound::Tls),
         Address::Unix(path) => unix_listener(path).map(|listener| Bound::Unix(listener, path.clone())),
     };
     bound.map_err(|error| ListenError { address: address.clone(), error })

@@ -4,7 +4,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{changes, fleet, live, past, probes, workloads};
+use super::{changes, fleet, join, live, past, probes, workloads};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,6 +18,7 @@ use super::{changes, fleet, live, past, probes, workloads};
         probes::status,
         fleet::nodes,
         fleet::node,
+        join::token,
         fleet::tasks,
         fleet::containers,
         workloads::list,

@@ -22,6 +22,8 @@ pub struct JournalSettings {
 
 /// Answers to requests are remembered for a day, as HTTP interfaces with idempotency keys usually do.
 const REPLIES_MS: u64 = 86_400_000;
+/// Expired and used join tokens are told apart from unknown ones for a day.
+const TOKENS_MS: u64 = 86_400_000;
 /// Rows deleted in one transaction: a bound on how long a round waits.
 const AT_ONCE: i64 = 20_000;
 
@@ -32,6 +34,7 @@ pub(super) fn retain(db: &Connection, settings: &JournalSettings, now: Time) -> 
         ("idle", "row", "at_ms", before(settings.decisions_retain_ms)),
         ("tasks", "row", "ended_ms", before(settings.tasks_retain_ms)),
         ("replies", "key", "at_ms", before(REPLIES_MS)),
+        ("join_tokens", "hash", "expires_ms", before(TOKENS_MS)),
     ];
     for (table, key, column, limit) in old {
         let sql = format!(

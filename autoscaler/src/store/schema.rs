@@ -54,6 +54,12 @@ const STEPS: &[&str] = &["
     CREATE TABLE replies (
         key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+", "
+    -- Join tokens by the SHA-256 of their secret. A used one stays for a while, so that a replay is told as such.
+    CREATE TABLE join_tokens (
+        hash BLOB PRIMARY KEY, node TEXT NOT NULL, expires_ms INTEGER NOT NULL, used_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX join_tokens_of_node ON join_tokens (node);
 "];
 
 /// Marks the file as ours: 'trim'.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod agent;
+pub(crate) mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -50,7 +51,10 @@ impl Service {
 
     fn spawn(mut command: Command, state: &Path, more: &[&str]) -> Self {
         let state_text = state.display().to_string();
-        command.args(["--state", &state_text, "--listen", "127.0.0.1:0"]);
+        command.args(["--state", &state_text]);
+        if !more.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         if !more.contains(&"--api") {
             command.args(["--api", "127.0.0.1:0"]);
         }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,20 +20,20 @@ use kernel::Ledger;
 /// Longest wait for anything: a deadline of progress, far above what a slow machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The directory of the programs, with all of them built.
+/// The path of a program, built when it is not there.
 pub(crate) fn bin(name: &str) -> PathBuf {
-    static BUILT: Once = Once::new();
-    let directory = Path::new(env!("CARGO_BIN_EXE_e2e-task")).parent().unwrap().to_owned();
-    BUILT.call_once(|| {
-        for (package, program) in [("agent", "trimtab-agent"), ("autoscaler", "trimtab-autoscaler")] {
-            if !directory.join(program).exists() {
-                let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-                let status = Command::new(cargo).args(["build", "--quiet", "--package", package]).status();
-                assert!(status.unwrap().success(), "{package} could not be built");
-            }
-        }
-    });
-    directory.join(name)
+    static BUILT: Mutex<()> = Mutex::new(());
+    let program = Path::new(env!("CARGO_BIN_EXE_e2e-task")).parent().unwrap().join(name);
+    let packages = [("trimtab-agent", "agent"), ("trimtab-autoscaler", "autoscaler"), ("trimtab", "cli")];
+    let _one_at_a_time = BUILT.lock();
+    if let Some((_, package)) = packages.iter().find(|(of, _)| *of == name)
+        && !program.exists()
+    {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let status = Command::new(cargo).args(["build", "--quiet", "--package", package]).status();
+        assert!(status.unwrap().success(), "{package} could not be built");
+    }
+    program
 }
 
 /// What a test can be given; `None` after saying loudly why it is skipped.
@@ -61,6 +61,8 @@ pub(crate) struct Stage {
     others: Vec<Child>,
     /// More lines for the agent's configuration.
     agent_more: String,
+    /// Where the autoscaler listens, beside the unix socket.
+    listen_more: String,
     prefix: Vec<String>,
     /// The agent's state directory as this process sees it, when it is another than it was told.
     pub(crate) agent_state: Option<PathBuf>,
@@ -109,6 +111,7 @@ impl Stage {
             autoscaler: None,
             others: Vec::new(),
             agent_more: agent.to_owned(),
+            listen_more: String::new(),
             prefix: Vec::new(),
             agent_state: None,
             api: String::new(),
@@ -129,7 +132,44 @@ impl Stage {
         self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
     }
 
-    pub(crate) fn start_agent(&mut self) {
+    /// The autoscaler listens with TLS, too, at the next start; `more` is its configuration. Where.
+    pub(crate) fn listen_with_tls(&mut self, more: &str) -> String {
+        // The port outlives restarts; nobody else takes it in the moment between.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(self.path("autoscaler.toml"), more).unwrap();
+        let address = format!("https://127.0.0.1:{port}");
+        self.listen_more = format!(",{address}");
+        address
+    }
+
+    /// Runs the operator's command.
+    pub(crate) fn trimtab(&self, arguments: &[&str]) -> std::process::Output {
+        let url = format!("http://{}", self.api);
+        Command::new(bin("trimtab")).args(["--url", &url]).args(arguments).output().unwrap()
+    }
+
+    /// Makes a token with it.
+    pub(crate) fn join_token(&self, node: &str) -> String {
+        let output = self.trimtab(&["node", "join-token", node]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("trimtab-agent join"), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `trimtab-agent join` with a token on its standard input: success, and what it said.
+    pub(crate) fn join(&self, autoscaler: &str, token: &str) -> (bool, String) {
+        self.write_agent_configuration();
+        let mut command = Command::new(bin("trimtab-agent"));
+        command.arg("join").arg("--config").arg(self.path("agent.toml")).args(["--autoscaler", autoscaler]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), token.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn write_agent_configuration(&self) {
         let (d, slice) = (self.dir.path().display(), self.slice.file_name().unwrap().to_string_lossy());
         let text = format!(
             "node = \"n1\"\nautoscaler = \"unix:{d}/agents.sock\"\nstate = \"{d}/agent\"\n\
@@ -137,8 +177,12 @@ impl Stage {
              slice = \"{slice}\"\nexecutor = \"direct\"\nact = true\n{}",
             self.agent_more
         );
+        fs::write(self.path("agent.toml"), text).unwrap();
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        self.write_agent_configuration();
         let config = self.path("agent.toml");
-        fs::write(&config, text).unwrap();
         let _ = fs::remove_file(self.path("agent/http.address"));
         let program = bin("trimtab-agent");
         let mut command = match self.prefix.split_first() {
@@ -156,10 +200,13 @@ impl Stage {
     pub(crate) fn start_autoscaler(&mut self) {
         let endpoints = self.path("autoscaler/endpoints.json");
         let _ = fs::remove_file(&endpoints);
-        let listen = format!("unix:{}", self.path("agents.sock").display());
+        let listen = format!("unix:{}{}", self.path("agents.sock").display(), self.listen_more);
         let mut command = Command::new(bin("trimtab-autoscaler"));
         command.arg("--state").arg(self.path("autoscaler"));
         command.args(["--listen", &listen, "--api", "127.0.0.1:0"]);
+        if self.path("autoscaler.toml").exists() {
+            command.arg("--config").arg(self.path("autoscaler.toml"));
+        }
         self.autoscaler = Some(self.spawn("autoscaler", &mut command));
         self.api = self.until("the REST interface", |s| {
             assert!(s.lives("autoscaler"), "the autoscaler ended at its start:\n{}", s.log("autoscaler"));
@@ -220,6 +267,14 @@ impl Stage {
         let text = ureq::get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string();
         let text = text.ok()?;
         let name = format!("trimtab_agent_{name} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
+    }
+
+    /// What the autoscaler says of itself: the value of a metric with its labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let url = format!("http://{}/metrics", self.api);
+        let text = ureq::get(url).call().ok()?.body_mut().read_to_string().ok()?;
+        let name = format!("trimtab_{name} ");
         text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
     }
 

@@ -52,6 +52,7 @@ pub(super) const PACKAGES: [Package; 3] = [
             // Not in usr/share/doc, which minimal systems leave out.
             Source("agent/dist/launch.d/example.toml.disabled", "usr/share/trimtab-agent/launcher.toml"),
             Source("agent/dist/acting.conf", "usr/share/trimtab-agent/acting.conf"),
+            Source("agent/dist/network.conf", "usr/share/trimtab-agent/network.conf"),
             Source("agent/dist/tasks.d/90-default.toml", "usr/share/trimtab-agent/tasks.toml"),
             Source("LICENSE", "usr/share/doc/trimtab-agent/copyright"),
         ],
@@ -71,6 +72,7 @@ pub(super) const PACKAGES: [Package; 3] = [
             Source("autoscaler/dist/sysusers.conf", "usr/lib/sysusers.d/trimtab-autoscaler.conf"),
             Source("autoscaler/dist/tmpfiles.conf", "usr/lib/tmpfiles.d/trimtab-autoscaler.conf"),
             Configuration("autoscaler/dist/autoscaler.toml", "etc/trimtab/autoscaler.toml"),
+            Source("autoscaler/dist/network.conf", "usr/share/trimtab-autoscaler/network.conf"),
             Source("LICENSE", "usr/share/doc/trimtab-autoscaler/copyright"),
         ],
         scripts: Some("autoscaler/dist/deb"),
