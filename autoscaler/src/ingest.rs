@@ -154,6 +154,9 @@ pub(crate) fn into_fleet(fleet: &mut Fleet, node: &NodeId, slots: &mut Slots, ba
             table.task_appeared(*slot, info.clone(), now);
         }
     }
+    if batch.snapshot {
+        table.all_are_named();
+    }
     let boot_ns = batch.header.boot_ns;
     for (slot, _, values) in &batch.changed {
         table.sample(*slot, boot_ns, values, now);

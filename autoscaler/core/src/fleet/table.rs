@@ -101,6 +101,8 @@ pub struct NodeTable {
     in_use: Option<InUse>,
     live: u32,
     last_sample: Option<Time>,
+    /// Tasks of the stream before, until this one has named all that live: what they had used when they were read last.
+    earlier: Vec<(TaskInfo, Option<Reading>)>,
     ended: VecDeque<EndedTask>,
     /// CPU of tasks that ended on this stream, µs: with the live totals it is all CPU ever accounted.
     ended_cpu_us: u64,
@@ -122,6 +124,7 @@ impl NodeTable {
             in_use: None,
             live: 0,
             last_sample: None,
+            earlier: Vec::new(),
             ended: VecDeque::new(),
             ended_cpu_us: 0,
             ended_dropped: 0,
@@ -171,13 +174,30 @@ impl NodeTable {
         self.ours.remove(&slot);
         let end = last.map(|(boot_ns, values)| Reading { boot_ns, values: *values }).or(row.newest);
         self.ended_cpu_us += end.and_then(|e| e.values.get(Metric::CpuTime)).unwrap_or(0);
+        self.end(row.info, end);
+    }
+
+    /// The stream has named every task that lives: those of the stream before that it has not named ended in between, unseen.
+    pub fn all_are_named(&mut self) {
+        if self.earlier.is_empty() {
+            return;
+        }
+        let live: BTreeSet<_> = self.rows.iter().flatten().map(|row| row.info.cgroup).collect();
+        for (info, newest) in std::mem::take(&mut self.earlier) {
+            if !live.contains(&info.cgroup) {
+                self.end(info, newest);
+            }
+        }
+    }
+
+    fn end(&mut self, info: TaskInfo, end: Option<Reading>) {
         if self.ended.len() >= ENDED_LIMIT {
             self.ended.pop_front();
             self.ended_dropped += 1;
         }
         self.ended.push_back(EndedTask {
-            key: TaskKey { boot: self.incarnation.boot, cgroup: row.info.cgroup },
-            info: row.info,
+            key: TaskKey { boot: self.incarnation.boot, cgroup: info.cgroup },
+            info,
             totals: end.map(|e| e.values),
             boot_ns: end.map(|e| e.boot_ns),
         });
@@ -271,13 +291,17 @@ impl NodeTable {
         self.connected = false;
     }
 
-    /// Takes over from the stream before: ended tasks that nobody took yet, and, when the node booted in between, all
-    /// its tasks, which ended with that boot.
+    /// Takes over from the stream before: ended tasks that nobody took yet, its tasks until this stream has named those that
+    /// live, and, when the node booted in between, all its tasks as ended with that boot.
     pub(super) fn succeed(&mut self, mut before: NodeTable) {
-        if before.incarnation.boot != self.incarnation.boot {
+        if before.incarnation.boot == self.incarnation.boot {
+            self.earlier = std::mem::take(&mut before.earlier);
+            self.earlier.extend(before.rows.drain(..).flatten().map(|row| (row.info, row.newest)));
+        } else {
             for slot in 0..before.rows.len() {
                 before.task_gone(u32::try_from(slot).unwrap_or(u32::MAX), None);
             }
+            before.all_are_named();
         }
         self.ended = before.ended;
         self.ended_dropped = before.ended_dropped;

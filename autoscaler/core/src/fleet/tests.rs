@@ -148,6 +148,31 @@ fn the_totals_of_an_ended_task_are_those_read_after_its_end() {
 }
 
 #[test]
+fn what_ended_while_no_agent_looked_has_its_last_totals() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, 1);
+    let table = fleet.node(&node()).unwrap();
+    for (slot, cgroup) in [(0, 9), (1, 10)] {
+        table.task_appeared(slot, info(cgroup, None), Time(0));
+        table.sample(slot, SECOND, &values(1_000 * cgroup, 7), Time(1_000));
+    }
+    up(&mut fleet, 1);
+    // A stream that breaks before it has named anything changes nothing of it.
+    up(&mut fleet, 1);
+    assert!(fleet.take_ended().is_empty(), "nobody knows yet");
+    let table = fleet.node(&node()).unwrap();
+    table.task_appeared(5, info(10, None), Time(2_000));
+    table.all_are_named();
+    table.all_are_named();
+    let ended = fleet.take_ended();
+    assert_eq!(ended.len(), 1, "the other one lives");
+    assert_eq!(
+        (ended[0].1.key.cgroup, ended[0].1.totals.unwrap().get(Metric::CpuTime)),
+        (CgroupId(9), Some(9_000))
+    );
+}
+
+#[test]
 fn a_boot_ends_all_tasks_of_the_one_before() {
     let mut fleet = Fleet::new();
     up(&mut fleet, 1);

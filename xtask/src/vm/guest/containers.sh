@@ -76,7 +76,11 @@ within_us() { d=$(( $(ours_us night) - $(kernel_us) )); echo "difference: $d us"
 check "podman's used what the kernel says, both its cgroups together" until_true within_us
 
 # The agent dies: names and totals are there again.
+first=$(systemctl show -P MainPID trimtab-agent)
 systemctl kill -s KILL trimtab-agent
+# What is known of a node that is away stays: the new agent is waited for.
+another() { test "$(systemctl show -P MainPID trimtab-agent)" != "$first" && systemctl is-active trimtab-agent && trimtab get nodes -o json | jq -e '.items[0].connected'; }
+check "systemd starts the agent again" until_true another
 check "after a kill of the agent names are there again" until_true one shop-1 '.image == "shop:1"'
 check "and the total is the same" until_true same shop-1 'echo '"$last"
 
@@ -86,8 +90,14 @@ ended() { trimtab get tasks --ended -o json | tee /tmp/ended | jq -c '.items[] |
 gone() { ! trimtab get containers shop-1; }
 check "a container that ended is gone" until_true gone
 check "its total is kept under its name" until_true ended
-podman rm -f -t 0 night > /dev/null
+
+# One more ends while no agent looks: it has the total that was read last.
+systemctl stop trimtab-agent
 docker rm -f shop-2 > /dev/null
+systemctl start trimtab-agent
+unseen() { trimtab get tasks --ended -o json | tee /tmp/ended | jq -c '.items[] | [.kind, .name, .cpuTotalUs]' >&2; jq -e < /tmp/ended '.items[] | select(.name == "shop-2") | .cpuTotalUs > 0'; }
+check "one that ended while no agent looked is kept, too" until_true unseen
+podman rm -f -t 0 night > /dev/null
 quiet() { test "$(journalctl --no-pager -u trimtab-agent | grep -c panicked)" = 0; }
 check "the agent did not panic" quiet
 finish
