@@ -157,4 +157,17 @@ mod tests {
         assert!(write_secret(&path, b"other").is_err());
         assert_eq!(read_bytes(&path).unwrap().unwrap(), b"key", "the one before stays");
     }
+
+    #[test]
+    fn what_root_writes_for_the_agent_is_the_agents() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIP: only root can give a directory away");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(61_234), Some(61_235)).unwrap();
+        write_secret(&dir.path().join("identity.pem"), b"key").unwrap();
+        let found = fs::metadata(dir.path().join("identity.pem")).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (61_234, 61_235, 0o600));
+    }
 }

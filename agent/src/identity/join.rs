@@ -19,7 +19,7 @@ use crate::tls;
 
 /// Longest wait for the autoscaler's answer: it makes durable that the token was used.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// An identity takes about 1,700 bytes.
+/// An identity takes about 1,500 bytes; an owner's own may be longer.
 const TRIAL: usize = 4096;
 /// The file in the agent's own folder beside the configuration that says where the autoscaler is.
 const CONFIG: &str = "joined.toml";

@@ -30,7 +30,7 @@ use crate::tls::peer::Peer;
 
 /// Longest handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most handshakes at once; each takes some 40 KiB.
+/// Most handshakes at once. A silent peer holds a socket and a task here, and nothing of TLS before its first byte.
 const AT_ONCE: usize = 2048;
 /// Longest connection of a peer without a certificate: it only has to join.
 const STRANGER: Duration = Duration::from_secs(20);

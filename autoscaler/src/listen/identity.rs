@@ -17,6 +17,10 @@ use crate::tls::{Enrolment, sha256};
 /// Longest wait for the control loop, which makes it durable that a token was used.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A refusal waits this long before it is told: a peer that asks again and again takes as little of the agents' thread as one
+/// that connects again and again.
+const SLOWLY: Duration = Duration::from_millis(500);
+
 /// Serves the `Identity` service.
 #[derive(Debug, Clone)]
 pub(super) struct Enroller {
@@ -139,7 +143,11 @@ pub(super) fn node_of(peer: Option<&Peer>) -> Result<NodeId, Status> {
 impl pb::identity_server::Identity for Enroller {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::Certificate>, Status> {
         let outcome = self.joined(request.into_inner()).await;
-        self.answer("join", outcome)
+        let answer = self.answer("join", outcome);
+        if answer.is_err() {
+            tokio::time::sleep(SLOWLY).await;
+        }
+        answer
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::Certificate>, Status> {
