@@ -8,6 +8,7 @@ mod file;
 pub mod health;
 mod runner;
 pub mod shim;
+pub mod standing;
 pub mod systemd;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use agent_core::launcher::Launch;
 use agent_core::lifecycle::{Effect, Event, State};
 use model::action::{Size, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
+use model::workload::Class;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -157,6 +159,7 @@ impl Executor {
         workload: &WorkloadName,
         generation: Generation,
         launch: Launch,
+        class: Class,
     ) -> Result<(), ExecutorError> {
         if self.tasks.contains_key(task) {
             return Ok(());
@@ -177,10 +180,17 @@ impl Executor {
             path: String::new(),
             size: launch.size,
             startup_cpu_millis: launch.startup_cpu_millis,
+            class,
+            capped_cpu_millis: None,
+            frozen: false,
             health: launch.health,
             puma: launch.puma,
         };
         self.runner.prepare(&self.cgroups, &mut file)?;
+        if class != Class::Standard && matches!(self.runner, Runner::Shim) {
+            let stood = self.cgroups.stand_all(&self.order(&file))?;
+            tracing::info!(%task, %class, in_force = ?stood.back, missing = ?stood.gaps, "class");
+        }
         durable::write(&directory.join("task.json"), &file)?;
         if let Err(error) = self.runner.start(&directory) {
             self.runner.remove(&self.cgroups, &file);
@@ -213,6 +223,7 @@ impl Executor {
         if let Event::Started { pid, .. } | Event::Found { pid, .. } = &event {
             entry.pid = Some(*pid);
             self.has_cgroup(task);
+            self.stand_above(task);
         }
         let Some(entry) = self.tasks.get_mut(task) else { return Vec::new() };
         if let Event::NotStarted { why } = &event {
@@ -390,22 +401,27 @@ impl Executor {
         let file = self.entry(task)?.file.clone();
         let (runner, cgroups, sender) = (self.runner.clone(), self.cgroups.clone(), self.happened.clone());
         Ok(async move {
-            let back = runner.resize(&cgroups, &file, &size).await;
+            let back = runner.resize(&cgroups, &file, &file.in_kernel(&size)).await;
             let result = back.as_ref().map(drop).map_err(ToString::to_string);
             let _ = sender.send(Happened { task: file.task, what: What::Resized(size, result) }).await;
             back
         })
     }
 
-    /// Freezes or thaws; reads back.
+    /// Freezes or thaws because a command says so; reads back. The isolation loop does not thaw what a command froze.
     ///
     /// # Errors
     /// [`ExecutorError`] for an unknown task; the future's, when it is refused.
     pub fn freeze(
-        &self,
+        &mut self,
         task: &TaskName,
         frozen: bool,
     ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
+        self.entry(task)?;
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.file.frozen = frozen;
+        }
+        self.keep(task);
         let (runner, cgroups, file) =
             (self.runner.clone(), self.cgroups.clone(), self.entry(task)?.file.clone());
         Ok(async move { runner.freeze(&cgroups, &file, frozen).await })

@@ -24,7 +24,7 @@ use model::node::{Incarnation, Inventory};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use wire::batch::Encoder;
-use wire::convert::Hello;
+use wire::convert::{Hello, RunsHere};
 use wire::pb::agent_message::Body;
 use wire::pb::controller_message;
 
@@ -308,8 +308,13 @@ impl Node {
     }
 
     fn hello(&self) -> Hello {
-        let tasks = self.executor.running().map(|(file, _, healthy)| {
-            (file.task.clone(), file.workload.clone(), CgroupId(file.cgroup), file.generation, healthy)
+        let tasks = self.executor.running().map(|(file, _, healthy)| RunsHere {
+            task: file.task.clone(),
+            workload: file.workload.clone(),
+            cgroup: CgroupId(file.cgroup),
+            generation: file.generation,
+            healthy,
+            class: Some(file.class),
         });
         Hello {
             node: self.settings.node.clone(),

@@ -7,7 +7,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-pub use node::{Hello, hello, hello_to_pb, task_info};
+pub use node::{Hello, RunsHere, hello, hello_to_pb, task_info};
 
 use crate::{TEXT_LIMIT, WireError};
 

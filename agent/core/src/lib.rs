@@ -14,6 +14,7 @@
 //! | [`guard`] | may this command run? |
 //! | [`launcher`] | which process does a start mean? |
 //! | [`lifecycle`] | what happens next with this task? |
+//! | [`qos`] | what may best-effort work use beside latency-critical work? |
 //! | [`unit`] | which systemd unit is a task? |
 //! | [`haproxy`], [`puma`] | what do their answers say? |
 
@@ -25,6 +26,7 @@ pub mod launcher;
 pub mod lifecycle;
 pub mod parse;
 pub mod puma;
+pub mod qos;
 pub mod raw;
 pub mod receipt;
 pub mod session;

@@ -116,7 +116,17 @@ impl Cgroups {
         Ok(back)
     }
 
-    fn below_v1(&self, path: &str) -> String {
+    /// Whether a controller is on a v1 hierarchy of this host.
+    pub(super) fn has_v1(&self, controller: &str) -> bool {
+        self.v1.iter().any(|c| c == controller)
+    }
+
+    /// Whether a controller is on the unified hierarchy.
+    pub(super) fn has_unified(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    pub(super) fn below_v1(&self, path: &str) -> String {
         format!("{}/{path}", self.slice)
     }
 
@@ -184,15 +194,7 @@ impl Cgroups {
             }
         }
         if let Some(millis) = size.cpu_max_millis {
-            let quota = u64::from(millis) * PERIOD_US / 1000;
-            match v1.as_ref().and_then(|c| c.controller_of::<CpuController>()) {
-                Some(cpu) => {
-                    cpu.set_cfs_quota_and_period(Some(quota.cast_signed()), Some(PERIOD_US))
-                        .map_err(failed)?;
-                    back.insert("cpu.cfs_quota_us".to_owned(), cpu.cfs_quota().map_err(failed)?.to_string());
-                }
-                None => self.write(path, "cpu.max", &format!("{quota} {PERIOD_US}"), &mut back)?,
-            }
+            back.extend(self.quota(path, Some(millis))?);
         }
         if let Some(bytes) = size.memory_max_bytes {
             match v1.as_ref().and_then(|c| c.controller_of::<MemController>()) {
@@ -217,7 +219,33 @@ impl Cgroups {
         Ok(back)
     }
 
-    fn write(
+    /// Sets the CPU quota, thousandths of a core, or that there is none; reads it back.
+    pub(super) fn quota(
+        &self,
+        path: &str,
+        millis: Option<u32>,
+    ) -> Result<BTreeMap<String, String>, CgroupError> {
+        let mut back = BTreeMap::new();
+        let quota = millis.map(|millis| u64::from(millis) * PERIOD_US / 1000);
+        match self.v1_cgroup(path).as_ref().and_then(|c| c.controller_of::<CpuController>()) {
+            Some(cpu) => {
+                let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
+                    path: self.below_v1(path),
+                    why: e.to_string(),
+                };
+                let quota = quota.map_or(-1, u64::cast_signed);
+                cpu.set_cfs_quota_and_period(Some(quota), Some(PERIOD_US)).map_err(failed)?;
+                back.insert("cpu.cfs_quota_us".to_owned(), cpu.cfs_quota().map_err(failed)?.to_string());
+            }
+            None => {
+                let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
+                self.write(path, "cpu.max", &format!("{quota} {PERIOD_US}"), &mut back)?;
+            }
+        }
+        Ok(back)
+    }
+
+    pub(super) fn write(
         &self,
         path: &str,
         file: &'static str,
@@ -233,7 +261,7 @@ impl Cgroups {
         self.read(path, file, back)
     }
 
-    fn read(
+    pub(super) fn read(
         &self,
         path: &str,
         file: &'static str,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use agent_core::launcher::{Health, PumaControl};
 use model::action::Size;
 use model::id::{Generation, TaskName, WorkloadName};
+use model::workload::Class;
 use serde::{Deserialize, Serialize};
 
 /// What was asked, on disk before anything happens.
@@ -35,6 +36,15 @@ pub struct TaskFile {
     pub size: Size,
     /// It has this CPU quota until then, thousandths of a core.
     pub startup_cpu_millis: Option<u32>,
+    /// How it stands to other tasks of the node.
+    #[serde(default)]
+    pub class: Class,
+    /// While it is best-effort: what the isolation loop leaves it, thousandths of a core.
+    #[serde(default)]
+    pub capped_cpu_millis: Option<u32>,
+    /// A command froze it: it is not for the isolation loop to thaw.
+    #[serde(default)]
+    pub frozen: bool,
     /// How its health is found.
     pub health: Option<Health>,
     /// Puma's control server.
@@ -44,7 +54,23 @@ pub struct TaskFile {
 impl TaskFile {
     /// The limits in force now.
     pub(super) fn size_now(&self) -> Size {
-        Size { cpu_max_millis: self.startup_cpu_millis.or(self.size.cpu_max_millis), ..self.size }
+        let cpu_max_millis = self.startup_cpu_millis.or(self.size.cpu_max_millis);
+        self.in_kernel(&Size { cpu_max_millis, ..self.size })
+    }
+
+    /// Its own CPU quota, or no quota: what is in force when the isolation loop leaves it alone.
+    pub(super) fn own_cpu_millis(&self) -> Option<u32> {
+        self.startup_cpu_millis.or(self.size.cpu_max_millis)
+    }
+
+    /// Limits as the kernel takes them: an idle group has no weight, and a quota is what is left to it.
+    pub(super) fn in_kernel(&self, size: &Size) -> Size {
+        if self.class != Class::BestEffort {
+            return *size;
+        }
+        let cpu_max_millis =
+            size.cpu_max_millis.map(|own| self.capped_cpu_millis.map_or(own, |cap| own.min(cap)));
+        Size { cpu_weight: None, cpu_max_millis, ..*size }
     }
 
     /// Takes over limits that are in force now.

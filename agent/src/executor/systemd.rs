@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::lifecycle::Event;
+use agent_core::qos::standing;
 use agent_core::unit;
 use model::action::Size;
+use model::workload::Class;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::sync::{Mutex, mpsc};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
 
+use super::standing::{Order, Stood};
 use super::{Happened, TaskFile, What, shim};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
@@ -173,7 +176,75 @@ impl Systemd {
             properties.push(("WorkingDirectory", Value::from(directory.clone())));
         }
         properties.extend(limits(&file.size_now()));
+        if file.class != Class::Standard {
+            // Its last word on memory.high and weight, which the limits may name too.
+            let standing = standing::task(file.class, &file.size);
+            properties.retain(|(name, _)| !matches!(*name, "MemoryHigh" | "CPUWeight"));
+            let weight = file.size.cpu_weight.filter(|_| !standing.idle).map(u64::from);
+            properties.extend(unit::properties(&standing).map(|(name, value)| match (name, weight) {
+                ("CPUWeight", Some(weight)) => (name, Value::from(weight)),
+                _ => (name, Value::from(value)),
+            }));
+        }
         properties
+    }
+
+    /// Tells a task's service, its workload's slice and the top how they stand to others.
+    pub(super) async fn stand(&self, order: &Order) -> Result<Stood, SystemdError> {
+        let mut stood = Stood::default();
+        self.protect(&self.top, order.top.memory_low_bytes).await?;
+        let slice = unit::slice(&self.top, &order.file.workload);
+        self.tell(&slice, &unit::properties(&order.workload), &mut stood).await?;
+        self.tell(&self.service(&order.file), &unit::properties(&order.task), &mut stood).await?;
+        Ok(stood)
+    }
+
+    async fn protect(&self, unit: &str, bytes: u64) -> Result<(), SystemdError> {
+        let properties: Vec<Property> = vec![("MemoryLow", Value::from(bytes))];
+        Ok(self.manage("SetUnitProperties", &(unit, true, properties)).await?)
+    }
+
+    async fn tell(
+        &self,
+        unit: &str,
+        numbers: &[(&'static str, u64)],
+        stood: &mut Stood,
+    ) -> Result<(), SystemdError> {
+        let all = |idle: u64| -> Vec<Property> {
+            let number = |(name, value): &(&'static str, u64)| match (*name, *value) {
+                ("CPUWeight", 0) => (*name, Value::from(idle)),
+                (name, value) => (name, Value::from(value)),
+            };
+            numbers.iter().map(number).collect()
+        };
+        let told: Result<(), zbus::Error> = self.manage("SetUnitProperties", &(unit, true, all(0))).await;
+        match told {
+            Ok(()) => Ok(()),
+            // Before 252 systemd has no idle weight.
+            Err(zbus::Error::MethodError(_, _, _)) if numbers.contains(&("CPUWeight", 0)) => {
+                let least = u64::from(standing::LEAST_WEIGHT);
+                self.manage::<_, ()>("SetUnitProperties", &(unit, true, all(least))).await?;
+                stood.gap(
+                    "cpu.idle",
+                    "systemd takes no idle weight (it came with 252): the smallest one stands in",
+                );
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets the CPU quota, or that there is none.
+    pub(super) async fn cap(&self, file: &TaskFile, millis: Option<u32>) -> Result<(), SystemdError> {
+        let quota = millis.map_or(u64::MAX, |millis| u64::from(millis) * 1000);
+        let properties: Vec<Property> = vec![("CPUQuotaPerSecUSec", Value::from(quota))];
+        Ok(self.manage("SetUnitProperties", &(self.service(file), true, properties)).await?)
+    }
+
+    /// Sets the memory above which the task is slowed, or that there is none.
+    pub(super) async fn high(&self, file: &TaskFile, bytes: Option<u64>) -> Result<(), SystemdError> {
+        let properties: Vec<Property> = vec![("MemoryHigh", Value::from(bytes.unwrap_or(u64::MAX)))];
+        Ok(self.manage("SetUnitProperties", &(self.service(file), true, properties)).await?)
     }
 
     /// Waits for the end of the service's first process, as far as systemd has noticed it.

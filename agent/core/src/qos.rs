@@ -1,0 +1,2 @@
+//! Isolation.
+pub mod standing;
