@@ -6,6 +6,7 @@
 pub mod cgroup;
 mod file;
 pub mod health;
+mod isolate;
 mod runner;
 pub mod shim;
 pub mod standing;
@@ -105,6 +106,9 @@ pub enum ExecutorError {
     /// systemd said no.
     #[error(transparent)]
     Systemd(#[from] systemd::SystemdError),
+    /// The isolation loop holds back best-effort work only.
+    #[error("{0} is not best-effort: the isolation loop leaves it alone")]
+    NotBestEffort(TaskName),
     /// There is no such task.
     #[error("no task {0} runs here")]
     Unknown(TaskName),

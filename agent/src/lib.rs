@@ -12,7 +12,8 @@
 //! | [`fences`] | what survives on disk so that no command runs twice? |
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
-//! | [`http`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`http`] | `/metrics`, `/qos`, `/livez`, `/readyz` |
+//! | [`qos_report`] | what does `trimtab-agent qos` say? |
 //! | [`record`] | how are raw rounds kept and played again? |
 
 pub mod adapter;
@@ -22,6 +23,7 @@ pub mod executor;
 pub mod fences;
 pub mod http;
 pub mod node;
+pub mod qos_report;
 pub mod record;
 pub mod sampler;
 pub mod settings;

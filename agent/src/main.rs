@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent::executor::shim;
 use agent::settings::{Faults, Fragment, Settings};
-use agent::{node, record, source};
+use agent::{node, qos_report, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
@@ -74,6 +74,12 @@ enum Command {
         #[arg(long)]
         origin: bool,
     },
+    /// Say how best-effort work is held back beside latency-critical work here, what is measured, and why.
+    Qos {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// (internal) Start a task and wait for it.
     #[command(hide = true)]
     Shim { directory: PathBuf },
@@ -119,6 +125,7 @@ fn main() -> ExitCode {
             print!("{}", settings.show(origin));
             Ok(())
         }
+        Command::Qos { json } => qos(&settings, json),
         Command::Shim { .. } | Command::Enter { .. } => Ok(()),
     };
     ended(result, 1)
@@ -179,6 +186,17 @@ fn check(settings: &Settings, json: bool) -> Result<()> {
     }
     let acting = if settings.act { "acts on commands" } else { "observes only (act = true lets it act)" };
     println!("this agent {acting}; launchers: {:?}", settings.launchers.keys().collect::<Vec<_>>());
+    Ok(())
+}
+
+fn qos(settings: &Settings, json: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let said = runtime.block_on(qos_report::ask(&settings.state))?;
+    if json {
+        println!("{said:#}");
+    } else {
+        print!("{}", qos_report::render(&said));
+    }
     Ok(())
 }
 

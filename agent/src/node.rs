@@ -5,6 +5,7 @@
 
 mod commands;
 mod due;
+mod isolation;
 mod metrics;
 mod reload;
 mod rounds;
@@ -32,7 +33,7 @@ use crate::adapter::haproxy::Haproxy;
 use crate::executor::systemd::Systemd;
 use crate::executor::{Executor, Happened, Runner};
 use crate::fences::Fences;
-use crate::sampler::Rounds;
+use crate::sampler::{Rounds, Sampled};
 use crate::settings::{Faults, Settings};
 use crate::source::{Offer, ProcessReader};
 use crate::spool::Spool;
@@ -51,6 +52,7 @@ pub(crate) enum Event {
 enum Done {
     Outcome(Outcome),
     Reports(Vec<AdapterReport>),
+    Isolated(isolation::Isolated),
 }
 
 /// One stream that is up.
@@ -107,6 +109,7 @@ struct Node {
     spool: Spool,
     fences: Fences,
     executor: Executor,
+    isolation: isolation::Isolation,
     haproxies: Vec<Haproxy>,
     /// The stream that is dialing or up, by number.
     dialed: Option<(u64, Stream)>,
@@ -164,13 +167,17 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         std::fs::write(settings.state.join("http.address"), bound.to_string())
             .context("noting the HTTP address")?;
     }
+    let counts = offer.features.iter().any(|feature| *feature == agent_bpf::Feature::RunQueue.to_string());
+    let inventory = inventory(&settings, offer);
+    let isolation = isolation::Isolation::new(&settings, inventory.cpus, &executor, counts);
+    executor.thaw_found();
     let rules = Rules::new(settings.rules.clone(), &settings.slice);
     let processes = ProcessReader {
         root: settings.cgroup.clone(),
         env_keys: rules.env_keys().into_iter().map(str::to_owned).collect(),
     };
     let mut node = Node {
-        inventory: inventory(&settings, offer),
+        inventory,
         incarnation,
         table: Table::default(),
         rules,
@@ -179,6 +186,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         spool: Spool::open(&settings.state, incarnation.agent.0, settings.spool_bytes)?,
         fences: Fences::open(&settings.state)?,
         executor,
+        isolation,
         haproxies,
         dialed: None,
         streams: 0,
@@ -204,14 +212,20 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut changed = true;
     loop {
+        if changed {
+            node.watch_again(&rounds);
+        }
+        changed = true;
         tokio::select! {
             biased;
             Some(event) = happened.recv() => { let reports = node.executor.on(event); node.tell_all(reports); }
             Some(done) = done.recv() => node.done(done),
             Some(heard) = heard.recv() => node.heard(heard),
-            reading = rounds.next() => match reading {
-                Some(mut reading) => { node.round(&mut reading); rounds.give_back(reading); }
+            sampled = rounds.next() => match sampled {
+                Some(Sampled::Round(mut reading)) => { node.round(&mut reading); rounds.give_back(reading); }
+                Some(Sampled::Glance(seen)) => { node.glanced(&seen); changed = false; }
                 None => anyhow::bail!("sampling ended"),
             },
             Some(question) = questions.next() => question.answer(node.published()),
@@ -297,6 +311,7 @@ impl Node {
     fn done(&mut self, done: Done) {
         match done {
             Done::Outcome(outcome) => self.answer(outcome),
+            Done::Isolated(isolated) => self.not_isolated(isolated),
             Done::Reports(reports) => {
                 let Some(up) = &self.up else { return };
                 for report in reports {

@@ -3,14 +3,22 @@
 //! [`Fragment`] is one source with everything optional; merging fragments in order gives the input; [`Settings`] is
 //! checked and complete. A setting remembers where it came from (`config show --origin`).
 
+mod address;
+mod isolation;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agent_core::classify::{Rule, RuleFile};
 use agent_core::launcher::Launcher;
+use agent_core::qos;
 use agent_core::unit;
 use model::id::NodeId;
 use serde::Deserialize;
+
+pub use address::Address;
+use address::address;
+pub use isolation::QosFragment;
 
 use crate::executor::systemd::Systemd;
 
@@ -50,6 +58,8 @@ pub struct Fragment {
     pub pin: Option<PathBuf>,
     /// Let the kernel measure the run time of our programs (costs some ns at every switch): for benchmarks.
     pub measure_programs: Option<bool>,
+    /// How best-effort work is held back beside latency-critical work.
+    pub qos: QosFragment,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
 }
@@ -141,28 +151,12 @@ pub struct Settings {
     pub pin: Option<PathBuf>,
     /// Measure our programs' run time.
     pub measure_programs: bool,
+    /// Isolation.
+    pub qos: qos::Settings,
     /// Balancers.
     pub balancers: Vec<BalancerFragment>,
     /// Where each setting came from.
     pub origins: Origins,
-}
-
-/// How the autoscaler is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// Plain HTTP/2 on loopback.
-    Loopback(std::net::SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Loopback(address) => write!(f, "http://{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// Rules that Trimtab brings.
@@ -221,16 +215,16 @@ impl Settings {
 
     /// Takes over what may change while the agent runs.
     pub fn take(&mut self, new: Self) {
-        let Self { autoscaler, launchers, rules, act, max_tasks, .. } = new;
+        let Self { autoscaler, launchers, rules, act, max_tasks, qos, .. } = new;
         (self.autoscaler, self.launchers, self.rules) = (autoscaler, launchers, rules);
-        (self.act, self.max_tasks) = (act, max_tasks);
+        (self.act, self.max_tasks, self.qos) = (act, max_tasks, qos);
     }
 
     /// Settings as `key = value` lines, with origins when asked.
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 14] = [
+        let values: [(&str, String); 15] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -245,6 +239,7 @@ impl Settings {
             ("spool_bytes", self.spool_bytes.to_string()),
             ("cgroup", self.cgroup.display().to_string()),
             ("ebpf", self.ebpf.to_string()),
+            ("qos", format!("{:?}", self.qos)),
         ];
         let mut out = String::new();
         for (key, value) in values {
@@ -317,6 +312,7 @@ macro_rules! settings_keys {
                     origins.insert(stringify!($key), origin.clone());
                 })*
                 merged.balancer.extend(fragment.balancer);
+                merged.qos = merged.qos.then(fragment.qos);
             }
             (merged, origins)
         }
@@ -427,6 +423,10 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             );
         }
     }
+    let qos = input.qos.settings();
+    for (key, why) in qos.faults() {
+        fault("qos", format!("{key}: {why}"));
+    }
     match (node, cgroup) {
         (Some(node), Some(cgroup)) if faults.is_empty() => Ok(Settings {
             node,
@@ -445,25 +445,11 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             ebpf: input.ebpf.unwrap_or(true),
             pin: input.pin,
             measure_programs: input.measure_programs.unwrap_or(false),
+            qos,
             balancers: input.balancer,
             origins,
         }),
         _ => Err(Faults(faults)),
-    }
-}
-
-/// Parses an autoscaler's address; anything off loopback needs TLS, which this version does not speak.
-fn address(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(Address::Unix(PathBuf::from(path)));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(format!("{text:?}: write http://127.0.0.1:7781 or unix:/run/trimtab/agents.sock"));
-    };
-    match rest.trim_end_matches('/').parse::<std::net::SocketAddr>() {
-        Ok(a) if a.ip().is_loopback() => Ok(Address::Loopback(a)),
-        Ok(a) => Err(format!("{a} is not on loopback: it needs TLS, which this version does not have yet")),
-        Err(e) => Err(format!("{rest:?}: {e}")),
     }
 }
 

@@ -89,6 +89,11 @@ impl Cgroups {
         self.unified.join(&self.slice).join(path)
     }
 
+    /// A task's path below the root of the unified hierarchy.
+    pub(super) fn below_root(&self, path: &str) -> PathBuf {
+        Path::new(&self.slice).join(path)
+    }
+
     /// The cgroup at `path`, when there is one.
     pub(super) fn id(&self, path: &str) -> Option<CgroupId> {
         Some(CgroupId(fs::metadata(self.unified(path)).ok()?.ino()))

@@ -54,13 +54,19 @@ pub struct TaskFile {
 impl TaskFile {
     /// The limits in force now.
     pub(super) fn size_now(&self) -> Size {
-        let cpu_max_millis = self.startup_cpu_millis.or(self.size.cpu_max_millis);
-        self.in_kernel(&Size { cpu_max_millis, ..self.size })
+        Size { cpu_max_millis: self.cpu_in_force(), ..self.in_kernel(&self.size) }
     }
 
-    /// Its own CPU quota, or no quota: what is in force when the isolation loop leaves it alone.
-    pub(super) fn own_cpu_millis(&self) -> Option<u32> {
+    /// Its own CPU quota, or no quota: what is in force when the isolation loop leaves it alone, thousandths of a core.
+    #[must_use]
+    pub fn own_cpu_millis(&self) -> Option<u32> {
         self.startup_cpu_millis.or(self.size.cpu_max_millis)
+    }
+
+    /// Its CPU quota now, thousandths of a core: its own, or what the isolation loop leaves it.
+    pub(super) fn cpu_in_force(&self) -> Option<u32> {
+        let capped = self.capped_cpu_millis.filter(|_| self.class == Class::BestEffort);
+        [self.own_cpu_millis(), capped].into_iter().flatten().min()
     }
 
     /// Limits as the kernel takes them: an idle group has no weight, and a quota is what is left to it.

@@ -15,7 +15,7 @@ use model::id::TaskName;
 use model::workload::Class;
 
 use super::cgroup::{CgroupError, Cgroups};
-use super::{Executor, ExecutorError, ReadBack, Runner, TaskFile};
+use super::{Executor, ExecutorError, Runner, TaskFile};
 
 /// Shares of v1 for the smallest weight (kernel/sched/sched.h: `MIN_SHARES`), and for the default.
 const LEAST_SHARES: u32 = 2;
@@ -106,7 +106,7 @@ impl Executor {
             let now = order.file.size_now();
             let weight = Size { cpu_weight: now.cpu_weight, ..Size::default() };
             let mut back = runner.resize(&cgroups, &order.file, &weight).await?;
-            back.extend(runner.cap(&cgroups, &order.file, now.cpu_max_millis).await?);
+            back.extend(runner.cap(&cgroups, &order.file, order.file.cpu_in_force()).await?);
             Ok(Stood { back: stood.back.into_iter().chain(back).collect(), ..stood })
         }))
     }
@@ -122,7 +122,7 @@ impl Executor {
             let (task, class) = (&order.file.task, order.file.class);
             match runner.stand(&cgroups, &order).await {
                 Ok(stood) => {
-                    tracing::info!(%task, %class, in_force = ?stood.back, missing = ?stood.gaps, "class")
+                    tracing::info!(%task, %class, in_force = ?stood.back, missing = ?stood.gaps, "class");
                 }
                 Err(error) => tracing::warn!(%task, %class, %error, "its class is not told to the kernel"),
             }
@@ -139,18 +139,6 @@ impl Runner {
                 let mut stood = systemd.stand(order).await?;
                 cgroups.stands(&order.file.path, order.task, &mut stood);
                 Ok(stood)
-            }
-        }
-    }
-
-    /// Sets a task's CPU quota, `None` = no quota, and reads it back.
-    pub(super) async fn cap(&self, cgroups: &Cgroups, file: &TaskFile, millis: Option<u32>) -> ReadBack {
-        match self {
-            Runner::Shim => Ok(cgroups.quota(&file.path, millis)?),
-            Runner::Systemd(systemd) => {
-                systemd.cap(file, millis).await?;
-                let some = Size { cpu_max_millis: Some(0), ..Size::default() };
-                Ok(cgroups.limits(&file.path, &some)?)
             }
         }
     }
@@ -195,7 +183,7 @@ impl Cgroups {
         let full = directory.join("cpu.idle");
         match fs::read_to_string(&full) {
             Ok(is) if (is.trim() == "1") == idle => {
-                drop(stood.back.insert("cpu.idle".to_owned(), is.trim().to_owned()))
+                drop(stood.back.insert("cpu.idle".to_owned(), is.trim().to_owned()));
             }
             Ok(_) => {
                 let error = |error| CgroupError::Io { path: full.clone(), error };

@@ -4,6 +4,7 @@
 //! | what | when |
 //! |---|---|
 //! | a task's next step | as its state says ([`agent_core::lifecycle::State::due_ms`]) |
+//! | the isolation loop | when nothing was read for too long, while best-effort work is limited |
 //! | dialing | when the session's wait is over |
 //! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
 //! | balancers and application servers | each second, where there are some |
@@ -33,7 +34,7 @@ impl Node {
         let dial = self.settings.autoscaler.as_ref().and_then(|_| self.session.retry_at_ms());
         let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
-        [self.executor.due_ms(), dial, backlog, adapt].into_iter().flatten().min()
+        [self.executor.due_ms(), self.isolation.due_ms(), dial, backlog, adapt].into_iter().flatten().min()
     }
 
     /// Does everything that is due.
@@ -43,6 +44,7 @@ impl Node {
             let events = self.executor.tick();
             self.tell_all(events);
         }
+        self.isolation_on_time(now_ms);
         if self.backlog_due_ms().is_some_and(|due| due <= now_ms) {
             self.send_backlog(now_ms);
         }

@@ -36,6 +36,7 @@ impl Node {
         self.rules = Rules::new(new.rules.clone(), &self.settings.slice);
         self.processes.env_keys = self.rules.env_keys().into_iter().map(str::to_owned).collect();
         self.settings.take(new);
+        self.isolation_reloaded();
         tracing::info!(
             launchers = self.settings.launchers.len(),
             rules = self.settings.rules.len(),

@@ -192,13 +192,32 @@ impl Governor {
         self.cpu.silent_at_ms(self.best.len())
     }
 
-    /// An order was not carried out: it is ordered again at the next division.
-    pub fn failed(&mut self, act: &Act) {
+    /// An order was not carried out: a quota is ordered again at the next division; what is `impossible` here, not at all.
+    pub fn failed(&mut self, act: &Act, impossible: bool) {
         match act {
             Act::Cap { task, .. } => drop(self.given.remove(task)),
             Act::Freeze { task } => drop(self.frozen.remove(task)),
             _ => {}
         }
+        match act {
+            Act::Reclaim { .. } if impossible => self.possible.reclaim = false,
+            Act::High { .. } if impossible => self.possible.high = false,
+            Act::Freeze { .. } if impossible => self.possible.freeze = false,
+            _ => {}
+        }
+    }
+
+    /// The loop is off from now on: everything that it holds back is let go.
+    pub fn release(&mut self) -> Vec<Act> {
+        let mut acts = Vec::new();
+        self.undo(&mut acts);
+        let given = std::mem::take(&mut self.given).into_keys();
+        acts.extend(given.map(|task| Act::Cap { task, millis: None }));
+        self.memory = State::default();
+        self.best.clear();
+        self.measured = Measured::default();
+        self.cpu.step(0, 0, &Measured::default(), true);
+        acts
     }
 
     fn memory_event(&mut self, measured: &Measured) -> memory::Event {

@@ -1,0 +1,163 @@
+//! What the isolation loop does to a best-effort task, carried out and read back.
+//!
+//! It has no way to a task of another class: that is asked here once more, of the task's own file.
+
+use std::collections::BTreeMap;
+
+use agent_core::qos::Act;
+use agent_core::qos::memory::Possible;
+use agent_core::qos::standing;
+use model::action::{Size, TaskEvent, TaskEventKind};
+use model::id::CgroupId;
+use model::workload::Class;
+
+use super::cgroup::{CgroupError, Cgroups};
+use super::{Executor, ExecutorError, ReadBack, Runner, TaskFile};
+use crate::clock;
+
+/// Time between SIGTERM and SIGKILL of a task that is ended because the node has no memory left, ms: it has to be soon.
+const GRACE_MS: u32 = 5_000;
+
+impl Executor {
+    /// Carries out an act. The change begins when the future is polled.
+    ///
+    /// # Errors
+    /// [`ExecutorError`] for a task that is unknown or not best-effort; the future's, for what is refused.
+    pub fn isolate(
+        &mut self,
+        act: &Act,
+    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
+        let entry =
+            self.tasks.get_mut(act.task()).ok_or_else(|| ExecutorError::Unknown(act.task().clone()))?;
+        if entry.file.class != Class::BestEffort {
+            return Err(ExecutorError::NotBestEffort(act.task().clone()));
+        }
+        if let Act::Cap { millis, .. } = act {
+            entry.file.capped_cpu_millis = *millis;
+        }
+        let (runner, cgroups, file, act) =
+            (self.runner.clone(), self.cgroups.clone(), entry.file.clone(), act.clone());
+        Ok(async move {
+            match act {
+                Act::Cap { .. } => runner.cap(&cgroups, &file, file.cpu_in_force()).await,
+                Act::High { bytes, .. } => {
+                    let usual = standing::task(file.class, &file.size).memory_high_bytes;
+                    let bytes =
+                        bytes.map_or(usual, |bytes| Some(usual.map_or(bytes, |usual| usual.min(bytes))));
+                    runner.high(&cgroups, &file, bytes).await
+                }
+                // It waits until the kernel has tried: not on the loop's thread.
+                Act::Reclaim { bytes, .. } => {
+                    let reclaim = move || cgroups.reclaim(&file.path, bytes).map_err(ExecutorError::from);
+                    match tokio::task::spawn_blocking(reclaim).await {
+                        Ok(back) => back,
+                        Err(_) => Ok(BTreeMap::new()),
+                    }
+                }
+                Act::Freeze { .. } => runner.freeze(&cgroups, &file, true).await,
+                Act::Thaw { .. } => runner.freeze(&cgroups, &file, false).await,
+                // [`Self::stop_for`] ends it: nothing is to be read back.
+                Act::Stop { .. } => Ok(BTreeMap::new()),
+            }
+        })
+    }
+
+    /// Ends a best-effort task for others' sake. Its owner is told why before it is told that it ended.
+    ///
+    /// # Errors
+    /// [`ExecutorError`] for a task that is unknown or not best-effort.
+    pub fn stop_for(&mut self, act: &Act) -> Result<Vec<TaskEvent>, ExecutorError> {
+        let Act::Stop { task, why } = act else { return Ok(Vec::new()) };
+        let file = &self.entry(task)?.file;
+        if file.class != Class::BestEffort {
+            return Err(ExecutorError::NotBestEffort(task.clone()));
+        }
+        let mut events = vec![TaskEvent {
+            task: task.clone(),
+            workload: file.workload.clone(),
+            cgroup: CgroupId(file.cgroup),
+            kind: TaskEventKind::Unhealthy { why: why.clone() },
+            at_ns: clock::boot_ns(),
+        }];
+        events.extend(self.stop(task, GRACE_MS)?);
+        Ok(events)
+    }
+
+    /// Thaws what an earlier agent's loop, or its dead-man, has frozen: nobody else would.
+    pub fn thaw_found(&self) {
+        for (file, _, _) in self.running() {
+            if file.class != Class::BestEffort || file.frozen {
+                continue;
+            }
+            let is = self.cgroups.frozen(&file.path).unwrap_or_default();
+            if is.get("cgroup.freeze").is_none_or(|frozen| frozen == "0") {
+                continue;
+            }
+            let (runner, cgroups, file) = (self.runner.clone(), self.cgroups.clone(), file.clone());
+            tokio::spawn(async move {
+                match runner.freeze(&cgroups, &file, false).await {
+                    Ok(_) => tracing::info!(task = %file.task, "thawed: this agent is here again"),
+                    Err(error) => tracing::error!(task = %file.task, %error, "it stays frozen"),
+                }
+            });
+        }
+    }
+
+    /// Which grades of taking memory back there are here.
+    #[must_use]
+    pub fn possible(&self) -> Possible {
+        let memory = self.cgroups.has_unified("memory");
+        Possible { reclaim: memory, high: memory, freeze: true }
+    }
+
+    /// What a class cannot have on this host, and why.
+    #[must_use]
+    pub fn class_gaps(&self) -> Vec<model::gap::Unavailable> {
+        self.cgroups.class_gaps()
+    }
+
+    /// A task's path below the root of the unified hierarchy.
+    #[must_use]
+    pub fn below_root(&self, file: &TaskFile) -> std::path::PathBuf {
+        self.cgroups.below_root(&file.path)
+    }
+}
+
+impl ExecutorError {
+    /// True when this host has no such control, and will not have it the next time.
+    #[must_use]
+    pub fn is_impossible(&self) -> bool {
+        matches!(self, ExecutorError::Cgroup(CgroupError::NoController(_)))
+    }
+}
+
+impl Runner {
+    /// Sets a task's CPU quota, `None` = no quota, and reads it back.
+    pub(super) async fn cap(&self, cgroups: &Cgroups, file: &TaskFile, millis: Option<u32>) -> ReadBack {
+        match self {
+            Runner::Shim => Ok(cgroups.quota(&file.path, millis)?),
+            Runner::Systemd(systemd) => {
+                systemd.cap(file, millis).await?;
+                let some = Size { cpu_max_millis: Some(0), ..Size::default() };
+                Ok(cgroups.limits(&file.path, &some)?)
+            }
+        }
+    }
+
+    /// Sets the memory above which a task is slowed, `None` = no such limit, and reads it back.
+    async fn high(&self, cgroups: &Cgroups, file: &TaskFile, bytes: Option<u64>) -> ReadBack {
+        match self {
+            Runner::Shim => {
+                let mut back = BTreeMap::new();
+                let bytes = bytes.map_or("max".to_owned(), |bytes| bytes.to_string());
+                cgroups.write(&file.path, "memory.high", &bytes, &mut back)?;
+                Ok(back)
+            }
+            Runner::Systemd(systemd) => {
+                systemd.high(file, bytes).await?;
+                let some = Size { memory_high_bytes: Some(0), ..Size::default() };
+                Ok(cgroups.limits(&file.path, &some)?)
+            }
+        }
+    }
+}
