@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::durable::{self, DurableError};
 pub use file::TaskFile;
+pub use isolate::best_effort_on_disk;
 pub use runner::Runner;
 
 /// Wait before the end of a start's CPU quota is tried again, ms.

@@ -11,6 +11,7 @@
 //! | [`spool`] | where do rounds wait while the autoscaler is away? |
 //! | [`fences`] | what survives on disk so that no command runs twice? |
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
+//! | [`deadman`] | who freezes best-effort work when the agent is gone? |
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
 //! | [`http`] | `/metrics`, `/qos`, `/livez`, `/readyz` |
 //! | [`qos_report`] | what does `trimtab-agent qos` say? |
@@ -18,6 +19,7 @@
 
 pub mod adapter;
 pub mod clock;
+pub mod deadman;
 pub mod durable;
 pub mod executor;
 pub mod fences;

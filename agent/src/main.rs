@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::deadman::Watcher;
 use agent::executor::shim;
 use agent::settings::{Faults, Fragment, Settings};
 use agent::{node, qos_report, record, source};
@@ -83,6 +84,12 @@ enum Command {
     /// (internal) Start a task and wait for it.
     #[command(hide = true)]
     Shim { directory: PathBuf },
+    /// (internal) Freeze best-effort work when the agent is gone.
+    #[command(hide = true)]
+    Deadman {
+        #[command(flatten)]
+        watcher: Watcher,
+    },
     /// (internal) Become a task.
     #[command(hide = true)]
     Enter { directory: PathBuf },
@@ -93,6 +100,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Some(Command::Shim { directory }) => return ended(shim::shim(directory), 1),
         Some(Command::Enter { directory }) => return ended(shim::enter(directory), shim::ENTER_FAILED as u8),
+        Some(Command::Deadman { watcher }) => return ended(watcher.watch(), 1),
         _ => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -126,7 +134,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Qos { json } => qos(&settings, json),
-        Command::Shim { .. } | Command::Enter { .. } => Ok(()),
+        Command::Shim { .. } | Command::Enter { .. } | Command::Deadman { .. } => Ok(()),
     };
     ended(result, 1)
 }

@@ -141,6 +141,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     std::fs::create_dir_all(&settings.state)
         .with_context(|| format!("making the state directory {}", settings.state.display()))?;
     let lock = lock(&settings)?;
+    let alive = crate::deadman::alive(&settings.state).await?;
     let mut source = source::Source::open(&settings).context("opening this host's sources")?;
     if settings.measure_programs {
         source.measure_programs(true).context("measuring the kernel programs")?;
@@ -170,7 +171,12 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let counts = offer.features.iter().any(|feature| *feature == agent_bpf::Feature::RunQueue.to_string());
     let inventory = inventory(&settings, offer);
     let isolation = isolation::Isolation::new(&settings, inventory.cpus, &executor, counts);
-    executor.thaw_found();
+    if settings.act {
+        if let Some(froze) = crate::deadman::take_froze(&settings.state) {
+            tracing::warn!(?froze, "the dead-man froze best-effort work while no agent was here");
+        }
+        executor.thaw_found();
+    }
     let rules = Rules::new(settings.rules.clone(), &settings.slice);
     let processes = ProcessReader {
         root: settings.cgroup.clone(),
@@ -237,7 +243,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     }
     tracing::info!(tasks = node.executor.count(), "ending; tasks keep running");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    drop(lock);
+    drop((lock, alive));
     Ok(())
 }
 

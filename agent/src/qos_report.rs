@@ -80,7 +80,15 @@ fn headline(out: &mut String, said: &Value) -> std::fmt::Result {
         }
     }
     let memory = said["memory"]["grade"].as_str().or(said["memory"]["state"].as_str()).unwrap_or("-");
-    writeln!(out, "memory: {memory}")
+    writeln!(out, "memory: {memory}")?;
+    if let Some(pid) = said["deadMan"]["watcher"].as_u64() {
+        let seconds = said["deadMan"]["afterMs"].as_f64().unwrap_or(0.0) / 1e3;
+        writeln!(
+            out,
+            "dead-man: process {pid} freezes best-effort work {seconds:.0} s after this agent is gone"
+        )?;
+    }
+    Ok(())
 }
 
 fn tasks(out: &mut String, said: &Value) -> std::fmt::Result {
@@ -157,6 +165,7 @@ mod tests {
         let said = json!({
             "off": null, "cpuMillis": 8000, "allowanceMillis": 2900, "othersMillis": 3400,
             "state": { "state": "capped", "millis": 2900 }, "memory": { "state": "calm" },
+            "deadMan": { "afterMs": 10_000, "watcher": 42 },
             "targets": { "delayMs": 1.0, "cpuStall": 0.2, "memoryStall": 0.1, "headroom": 0.2, "floor": 0.05 },
             "critical": [{ "task": "web-1", "workload": "web", "delayMs": 0.123, "cpuStall": 0.03, "memoryStall": null }],
             "bestEffort": [{ "task": "jobs-1", "workload": "jobs", "usedMillis": 2890, "quotaMillis": 2900, "frozen": false }],
@@ -169,6 +178,7 @@ mod tests {
         let expected = "\
 best-effort work may use 2.90 of 8 CPUs (floor 5.0 %, headroom 20.0 %); others use 3.40
 memory: calm
+dead-man: process 42 freezes best-effort work 10 s after this agent is gone
 
 LATENCY-CRITICAL                           WAIT FOR CPU            CPU STALL         MEMORY STALL
 web-1 (web)                             0.12 of 1.00 ms      3.0 % of 20.0 %          - of 10.0 %

@@ -21,6 +21,12 @@ pub fn service(top: &str, task: &TaskName) -> String {
     format!("{stem}-task-{task}.service")
 }
 
+/// The service that freezes best-effort work when the agent is gone. It is no task's name.
+#[must_use]
+pub fn watcher(top: &str) -> String {
+    format!("{}-deadman.service", top.strip_suffix(".slice").unwrap_or(top))
+}
+
 /// What systemd is told of a group's standing, as properties of its unit; all of them are 64-bit numbers on D-Bus. A `CPUWeight`
 /// of 0 is `idle` (systemd 252; src/basic/cgroup-util.h: `CGROUP_WEIGHT_IDLE`), the largest number is "no limit".
 #[must_use]

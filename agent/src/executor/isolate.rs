@@ -3,6 +3,7 @@
 //! It has no way to a task of another class: that is asked here once more, of the task's own file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use agent_core::qos::Act;
 use agent_core::qos::memory::Possible;
@@ -13,7 +14,7 @@ use model::workload::Class;
 
 use super::cgroup::{CgroupError, Cgroups};
 use super::{Executor, ExecutorError, ReadBack, Runner, TaskFile};
-use crate::clock;
+use crate::{clock, durable};
 
 /// Time between SIGTERM and SIGKILL of a task that is ended because the node has no memory left, ms: it has to be soon.
 const GRACE_MS: u32 = 5_000;
@@ -123,6 +124,16 @@ impl Executor {
     }
 }
 
+/// Files of best-effort tasks that have not ended and that no command froze.
+#[must_use]
+pub fn best_effort_on_disk(state: &Path) -> Vec<TaskFile> {
+    let entries = std::fs::read_dir(state.join("tasks")).into_iter().flatten().filter_map(Result::ok);
+    let live = entries.map(|entry| entry.path()).filter(|directory| !directory.join("ended.json").exists());
+    let files =
+        live.filter_map(|directory| durable::read::<TaskFile>(&directory.join("task.json")).ok().flatten());
+    files.filter(|file| file.class == Class::BestEffort && !file.frozen).collect()
+}
+
 impl ExecutorError {
     /// True when this host has no such control, and will not have it the next time.
     #[must_use]
@@ -132,6 +143,14 @@ impl ExecutorError {
 }
 
 impl Runner {
+    /// Freezes a task because nobody is there to hold it back.
+    ///
+    /// # Errors
+    /// [`ExecutorError`] when it is refused, or the kernel does not say that it is frozen.
+    pub async fn freeze_for(&self, cgroups: &Cgroups, file: &TaskFile) -> Result<(), ExecutorError> {
+        self.freeze(cgroups, file, true).await.map(drop)
+    }
+
     /// Sets a task's CPU quota, `None` = no quota, and reads it back.
     pub(super) async fn cap(&self, cgroups: &Cgroups, file: &TaskFile, millis: Option<u32>) -> ReadBack {
         match self {

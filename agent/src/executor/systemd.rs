@@ -234,6 +234,30 @@ impl Systemd {
         }
     }
 
+    /// Starts the dead-man in a unit of its own: what ends the agent's unit does not end it.
+    pub(crate) async fn start_watcher(&self, command: Vec<String>) -> Result<(), SystemdError> {
+        let path = command.first().cloned().unwrap_or_default();
+        let properties: Vec<Property> = vec![
+            ("Description", Value::from("Trimtab: freezes best-effort work when its agent is gone")),
+            ("Type", Value::from("exec")),
+            ("ExecStart", Value::from(vec![(path, command, false)])),
+            // Ended by somebody else than the agent: there again.
+            ("Restart", Value::from("on-failure")),
+            ("CollectMode", Value::from("inactive-or-failed")),
+            ("NoNewPrivileges", Value::from(true)),
+        ];
+        let aside: Vec<(&str, Vec<Property>)> = Vec::new();
+        let _job: OwnedObjectPath = self
+            .manage("StartTransientUnit", &(unit::watcher(&self.top), "replace", properties, aside))
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the dead-man.
+    pub(crate) async fn stop_watcher(&self) {
+        self.remove(&unit::watcher(&self.top)).await;
+    }
+
     /// Sets the CPU quota, or that there is none.
     pub(super) async fn cap(&self, file: &TaskFile, millis: Option<u32>) -> Result<(), SystemdError> {
         let quota = millis.map_or(u64::MAX, |millis| u64::from(millis) * 1000);

@@ -10,11 +10,12 @@ use model::workload::Class;
 use serde_json::{Value, json};
 
 use super::{Done, Node};
-use crate::clock;
+use crate::deadman::Watcher;
 use crate::executor::{Executor, ExecutorError};
 use crate::sampler::Rounds;
 use crate::settings::Settings;
 use crate::source::{Place, Watch};
+use crate::{clock, deadman};
 
 /// What an act came to.
 pub(super) struct Isolated {
@@ -30,6 +31,8 @@ pub(super) struct Isolation {
     gaps: Vec<Unavailable>,
     /// Acts that were not carried out since the start.
     failed: u64,
+    /// When the dead-man is looked after next, boot ms; `None` = there need not be one.
+    deadman_ms: Option<u64>,
 }
 
 impl Isolation {
@@ -41,12 +44,15 @@ impl Isolation {
             gaps.push(Unavailable { what: "run_queue_delay".into(), why: why.into() });
         }
         let governor = Governor::new(settings.qos, cpus.saturating_mul(1000), executor.possible());
-        Self { governor, watch: Watch::default(), gaps, failed: 0 }
+        Self { governor, watch: Watch::default(), gaps, failed: 0, deadman_ms: None }
     }
 
     /// When nothing was read for too long, boot ms.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        if self.watch.is_empty() { None } else { self.governor.silent_at_ms() }
+        if self.watch.is_empty() {
+            return None;
+        }
+        [self.governor.silent_at_ms(), self.deadman_ms].into_iter().flatten().min()
     }
 }
 
@@ -64,7 +70,10 @@ impl Node {
         let over = watch.is_empty();
         self.isolation.watch = watch.clone();
         rounds.watch(watch);
+        self.isolation.deadman_ms = (!over).then(clock::boot_ms);
         if over {
+            let watcher = Watcher::of(&self.settings);
+            tokio::spawn(async move { watcher.end().await });
             let step = self
                 .isolation
                 .governor
@@ -113,10 +122,28 @@ impl Node {
 
     /// Nothing was read for long.
     pub(super) fn isolation_on_time(&mut self, now_ms: u64) {
-        if self.isolation.due_ms().is_some_and(|due| due <= now_ms) {
+        if self.isolation.governor.silent_at_ms().is_some_and(|due| due <= now_ms) {
             let step = self.isolation.governor.silent(now_ms);
             self.follow(step);
         }
+        if self.isolation.deadman_ms.is_some_and(|due| due <= now_ms) {
+            self.isolation.deadman_ms = Some(now_ms + deadman::CHECK_MS);
+            self.look_after_deadman();
+        }
+    }
+
+    /// Starts a watcher when there is none.
+    fn look_after_deadman(&self) {
+        if deadman::is_watched(&self.settings.state) {
+            return;
+        }
+        let watcher = Watcher::of(&self.settings);
+        tokio::spawn(async move {
+            match watcher.start().await {
+                Ok(()) => tracing::info!("a dead-man watches over best-effort work"),
+                Err(error) => tracing::error!("no dead-man watches over best-effort work: {error:#}"),
+            }
+        });
     }
 
     /// The owner changed the settings; what was held back by a loop that is now off is let go.
@@ -253,6 +280,10 @@ impl Node {
             "cpuMillis": self.inventory.cpus.saturating_mul(1000),
             "othersMillis": governor.measured().others_millis,
             "memory": governor.memory(),
+            "deadMan": {
+                "afterMs": deadman::AFTER_MS,
+                "watcher": deadman::watcher_pid(&self.settings.state),
+            },
             "critical": critical,
             "bestEffort": best,
             "decisions": decisions,
