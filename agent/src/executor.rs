@@ -193,7 +193,7 @@ impl Executor {
         };
         self.runner.prepare(&self.cgroups, &mut file)?;
         if class != Class::Standard && matches!(self.runner, Runner::Shim) {
-            let stood = self.cgroups.stand_all(&self.order(&file))?;
+            let stood = self.cgroups.stand_all(&self.order(&file));
             tracing::info!(%task, %class, in_force = ?stood.back, missing = ?stood.gaps, "class");
         }
         durable::write(&directory.join("task.json"), &file)?;

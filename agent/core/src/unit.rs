@@ -28,9 +28,15 @@ pub fn watcher(top: &str) -> String {
 }
 
 /// What systemd is told of a group's standing, as properties of its unit; all of them are 64-bit numbers on D-Bus. A `CPUWeight`
-/// of 0 is `idle` (systemd 252; src/basic/cgroup-util.h: `CGROUP_WEIGHT_IDLE`), the largest number is "no limit".
+/// of 0 is `idle` (systemd 252; src/basic/cgroup-util.h: `CGROUP_WEIGHT_IDLE`), the largest number is "no limit". Without `all`, only what is
+/// not so anyway: a property that is set turns a controller on for the unit and its siblings.
 #[must_use]
-pub fn properties(standing: &Standing) -> [(&'static str, u64); 4] {
+pub fn properties(standing: &Standing, all: bool) -> Vec<(&'static str, u64)> {
+    let usual = every(&Standing::DEFAULT);
+    every(standing).into_iter().filter(|property| all || !usual.contains(property)).collect()
+}
+
+fn every(standing: &Standing) -> [(&'static str, u64); 4] {
     [
         ("CPUWeight", if standing.idle { 0 } else { u64::from(WEIGHT) }),
         ("MemoryLow", standing.memory_low_bytes),
@@ -90,8 +96,10 @@ mod tests {
         let standing =
             Standing { idle: true, memory_high_bytes: Some(900), io_weight: 1, ..Standing::DEFAULT };
         let expected = [("CPUWeight", 0), ("MemoryLow", 0), ("MemoryHigh", 900), ("IOWeight", 1)];
-        assert_eq!(properties(&standing), expected);
-        assert_eq!(properties(&Standing::DEFAULT)[0], ("CPUWeight", 100));
+        assert_eq!(properties(&standing, true), expected);
+        assert_eq!(properties(&standing, false).len(), 3, "it protects no memory, and nobody has");
+        assert_eq!(properties(&Standing::DEFAULT, true)[0], ("CPUWeight", 100));
+        assert!(properties(&Standing::DEFAULT, false).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,6 +61,12 @@ pub struct Cgroups {
     controllers: Vec<String>,
     /// v1 controllers in use: hybrid hosts.
     v1: Vec<String>,
+}
+
+/// Writes a file that the kernel has made. One that it has not made is not found, and not "permission denied" as from [`fs::write`], which
+/// would make it.
+pub(super) fn put(path: &Path, value: &str) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
@@ -258,7 +264,7 @@ impl Cgroups {
         back: &mut BTreeMap<String, String>,
     ) -> Result<(), CgroupError> {
         let full = self.unified(path).join(file);
-        match fs::write(&full, value) {
+        match put(&full, value) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(CgroupError::NoController(file)),
             Err(error) => return Err(CgroupError::Io { path: full, error }),
@@ -290,7 +296,7 @@ impl Cgroups {
 
     pub(super) fn reclaim(&self, path: &str, bytes: u64) -> Result<BTreeMap<String, String>, CgroupError> {
         let full = self.unified(path).join("memory.reclaim");
-        match fs::write(&full, bytes.to_string()) {
+        match put(&full, &bytes.to_string()) {
             // EAGAIN: less was reclaimed than asked; that is a result, not a fault.
             Ok(()) => Ok(BTreeMap::from([("reclaimed".to_owned(), "all".to_owned())])),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -304,7 +310,7 @@ impl Cgroups {
     /// Kills everything in the cgroup.
     pub(super) fn kill(&self, path: &str) {
         let full = self.unified(path).join("cgroup.kill");
-        if let Err(error) = fs::write(&full, "1") {
+        if let Err(error) = put(&full, "1") {
             tracing::warn!(path = %full.display(), %error, "cgroup.kill");
         }
     }

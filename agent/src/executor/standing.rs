@@ -14,7 +14,7 @@ use model::gap::Unavailable;
 use model::id::TaskName;
 use model::workload::Class;
 
-use super::cgroup::{CgroupError, Cgroups};
+use super::cgroup::{CgroupError, Cgroups, put};
 use super::{Executor, ExecutorError, Runner, TaskFile};
 
 /// Shares of v1 for the smallest weight (kernel/sched/sched.h: `MIN_SHARES`), and for the default.
@@ -51,6 +51,8 @@ pub(super) struct Order {
     pub(super) task: Standing,
     pub(super) workload: Standing,
     pub(super) top: Standing,
+    /// It has been of another class: what is usual is told, too.
+    pub(super) changed: bool,
 }
 
 impl Order {
@@ -71,6 +73,7 @@ impl Executor {
             task: standing::task(file.class, &file.size),
             workload: standing::workload(siblings.map(|f| (f.class, &f.size))),
             top: standing::top(all()),
+            changed: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl Executor {
         if let Some(entry) = self.tasks.get_mut(task) {
             entry.file = file.clone();
         }
-        let order = self.order(&file);
+        let order = Order { changed: true, ..self.order(&file) };
         let (runner, cgroups) = (self.runner.clone(), self.cgroups.clone());
         Ok(Some(async move {
             let stood = runner.stand(&cgroups, &order).await?;
@@ -134,7 +137,7 @@ impl Runner {
     /// Tells the kernel how a task stands to others.
     pub(super) async fn stand(&self, cgroups: &Cgroups, order: &Order) -> Result<Stood, ExecutorError> {
         match self {
-            Runner::Shim => Ok(cgroups.stand_all(order)?),
+            Runner::Shim => Ok(cgroups.stand_all(order)),
             Runner::Systemd(systemd) => {
                 let mut stood = systemd.stand(order).await?;
                 cgroups.stands(&order.file.path, order.task, &mut stood);
@@ -146,30 +149,32 @@ impl Runner {
 
 impl Cgroups {
     /// From the top down, so that a protection holds as soon as it is given.
-    pub(super) fn stand_all(&self, order: &Order) -> Result<Stood, CgroupError> {
+    pub(super) fn stand_all(&self, order: &Order) -> Stood {
         let mut above = Stood::default();
-        self.protect("", order.top.memory_low_bytes, &mut above)?;
-        self.stand(&order.workload_path(), order.workload, &mut above)?;
+        self.protect("", order.top.memory_low_bytes, &mut above);
+        self.stand(&order.workload_path(), order.workload, &mut above);
         let mut stood = Stood::default();
-        self.stand(&order.file.path, order.task, &mut stood)?;
+        self.stand(&order.file.path, order.task, &mut stood);
         // What is missing for the task's parents is missing for it, too.
         let missing = above.gaps.into_iter().filter(|gap| !stood.gaps.iter().any(|g| g.what == gap.what));
         let missing: Vec<_> = missing.collect();
         stood.gaps.extend(missing);
-        Ok(stood)
+        stood
     }
 
-    fn stand(&self, path: &str, standing: Standing, stood: &mut Stood) -> Result<(), CgroupError> {
-        self.idle(path, standing.idle, stood)?;
-        self.protect(path, standing.memory_low_bytes, stood)?;
+    fn stand(&self, path: &str, standing: Standing, stood: &mut Stood) {
+        if let Err(error) = self.idle(path, standing.idle, stood) {
+            stood.gap("cpu.idle", error.to_string());
+        }
+        self.protect(path, standing.memory_low_bytes, stood);
         let high = standing.memory_high_bytes.map_or("max".to_owned(), |bytes| bytes.to_string());
-        self.tell(path, "memory.high", &high, standing.memory_high_bytes.is_some(), stood)?;
+        self.tell(path, "memory.high", &high, standing.memory_high_bytes.is_some(), stood);
         let io = format!("default {}", standing.io_weight);
-        self.tell(path, "io.weight", &io, standing.io_weight != WEIGHT, stood)
+        self.tell(path, "io.weight", &io, standing.io_weight != WEIGHT, stood);
     }
 
-    fn protect(&self, path: &str, bytes: u64, stood: &mut Stood) -> Result<(), CgroupError> {
-        self.tell(path, "memory.low", &bytes.to_string(), bytes > 0, stood)
+    fn protect(&self, path: &str, bytes: u64, stood: &mut Stood) {
+        self.tell(path, "memory.low", &bytes.to_string(), bytes > 0, stood);
     }
 
     /// Whether a group is idle; where the kernel has no such thing, it gets the smallest weight.
@@ -187,7 +192,7 @@ impl Cgroups {
             }
             Ok(_) => {
                 let error = |error| CgroupError::Io { path: full.clone(), error };
-                fs::write(&full, if idle { "1" } else { "0" }).map_err(error)?;
+                put(&full, if idle { "1" } else { "0" }).map_err(error)?;
                 let is = fs::read_to_string(&full).map_err(error)?;
                 stood.back.insert("cpu.idle".to_owned(), is.trim().to_owned());
             }
@@ -199,7 +204,7 @@ impl Cgroups {
                 let weight = if idle { least } else { usual };
                 let full = directory.join(file);
                 let error = |error| CgroupError::Io { path: full.clone(), error };
-                fs::write(&full, weight.to_string()).map_err(error)?;
+                put(&full, &weight.to_string()).map_err(error)?;
                 stood.back.insert(file.to_owned(), weight.to_string());
                 if idle {
                     stood.gap(
@@ -213,23 +218,13 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Writes a file that is only on the unified hierarchy. Where it is missing, that is a gap if something was `wanted`.
-    fn tell(
-        &self,
-        path: &str,
-        file: &'static str,
-        value: &str,
-        wanted: bool,
-        stood: &mut Stood,
-    ) -> Result<(), CgroupError> {
+    /// Writes a file that is only on the unified hierarchy. What is refused is a gap, and so is a missing file if something was
+    /// `wanted`: a task without its share at the disk is better than none.
+    fn tell(&self, path: &str, file: &'static str, value: &str, wanted: bool, stood: &mut Stood) {
         match self.write(path, file, value, &mut stood.back) {
-            Err(CgroupError::NoController(file)) => {
-                if wanted {
-                    stood.gap(file, CgroupError::NoController(file).to_string());
-                }
-                Ok(())
-            }
-            other => other,
+            Err(CgroupError::NoController(_)) if !wanted => {}
+            Err(error) => stood.gap(file, error.to_string()),
+            Ok(()) => {}
         }
     }
 
@@ -306,21 +301,24 @@ mod tests {
         let (root, cgroups) =
             hierarchy("cpu memory io", &["cpu.idle", "memory.low", "memory.high", "io.weight"]);
         let mut stood = Stood::default();
-        cgroups.stand("jobs/jobs-1", Standing { memory_high_bytes: Some(900), ..best }, &mut stood).unwrap();
+        cgroups.stand("jobs/jobs-1", Standing { memory_high_bytes: Some(900), ..best }, &mut stood);
         let is = |name: &str| file(root.path(), &format!("jobs/jobs-1/{name}"));
         assert_eq!(
             (is("cpu.idle"), is("memory.high"), is("io.weight")),
             ("1".into(), "900".into(), "default 1".into())
         );
         assert!(stood.gaps.is_empty(), "{:?}", stood.gaps);
-        cgroups.stand("jobs/jobs-1", Standing::DEFAULT, &mut Stood::default()).unwrap();
+        cgroups.stand("jobs/jobs-1", Standing::DEFAULT, &mut Stood::default());
         assert_eq!((is("cpu.idle"), is("memory.high")), ("0".into(), "max".into()), "and back");
 
         let (root, cgroups) = hierarchy("cpu memory io", &["cpu.weight"]);
         let mut stood = Stood::default();
-        cgroups.stand("jobs/jobs-1", best, &mut stood).unwrap();
+        cgroups.stand("jobs/jobs-1", best, &mut stood);
         assert_eq!(file(root.path(), "jobs/jobs-1/cpu.weight"), "1");
-        assert_eq!(stood.gaps.iter().map(|gap| gap.what.as_str()).collect::<Vec<_>>(), ["cpu.idle"]);
+        assert_eq!(
+            stood.gaps.iter().map(|gap| gap.what.as_str()).collect::<Vec<_>>(),
+            ["cpu.idle", "io.weight"]
+        );
     }
 
     #[test]
@@ -330,7 +328,7 @@ mod tests {
             Standing { memory_low_bytes: 5, memory_high_bytes: Some(900), io_weight: 1, ..Standing::DEFAULT };
         let mut stood = Stood::default();
         for (name, value, wanted) in [("memory.low", "5", true), ("memory.high", "max", false)] {
-            cgroups.tell("gone", name, value, wanted, &mut stood).unwrap();
+            cgroups.tell("jobs/jobs-1", name, value, wanted, &mut stood);
         }
         assert_eq!(stood.gaps.len(), 1, "what nobody wanted is not missing: {:?}", stood.gaps);
         assert!(stood.gaps[0].why.contains("cannot be set on this host"), "{}", stood.gaps[0].why);

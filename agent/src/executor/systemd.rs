@@ -13,7 +13,6 @@ use agent_core::lifecycle::Event;
 use agent_core::qos::standing;
 use agent_core::unit;
 use model::action::Size;
-use model::workload::Class;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::sync::{Mutex, mpsc};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
@@ -176,26 +175,25 @@ impl Systemd {
             properties.push(("WorkingDirectory", Value::from(directory.clone())));
         }
         properties.extend(limits(&file.size_now()));
-        if file.class != Class::Standard {
-            // Its last word on memory.high and weight, which the limits may name too.
-            let standing = standing::task(file.class, &file.size);
-            properties.retain(|(name, _)| !matches!(*name, "MemoryHigh" | "CPUWeight"));
-            let weight = file.size.cpu_weight.filter(|_| !standing.idle).map(u64::from);
-            properties.extend(unit::properties(&standing).map(|(name, value)| match (name, weight) {
-                ("CPUWeight", Some(weight)) => (name, Value::from(weight)),
-                _ => (name, Value::from(value)),
-            }));
-        }
+        let standing = standing::task(file.class, &file.size);
+        // Its memory.high is said here with the class in mind. Its weight is told once it runs: a systemd before 252 would not start a unit
+        // with an idle one.
+        properties.retain(|(name, _)| *name != "MemoryHigh");
+        let told = unit::properties(&standing, false).into_iter().filter(|(name, _)| *name != "CPUWeight");
+        properties.extend(told.map(|(name, number)| (name, Value::from(number))));
         properties
     }
 
     /// Tells a task's service, its workload's slice and the top how they stand to others.
     pub(super) async fn stand(&self, order: &Order) -> Result<Stood, SystemdError> {
         let mut stood = Stood::default();
-        self.protect(&self.top, order.top.memory_low_bytes).await?;
+        if order.changed || order.top.memory_low_bytes > 0 {
+            self.protect(&self.top, order.top.memory_low_bytes).await?;
+        }
         let slice = unit::slice(&self.top, &order.file.workload);
-        self.tell(&slice, &unit::properties(&order.workload), &mut stood).await?;
-        self.tell(&self.service(&order.file), &unit::properties(&order.task), &mut stood).await?;
+        self.tell(&slice, &unit::properties(&order.workload, order.changed), &mut stood).await?;
+        let service = self.service(&order.file);
+        self.tell(&service, &unit::properties(&order.task, order.changed), &mut stood).await?;
         Ok(stood)
     }
 
@@ -210,6 +208,9 @@ impl Systemd {
         numbers: &[(&'static str, u64)],
         stood: &mut Stood,
     ) -> Result<(), SystemdError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
         let all = |idle: u64| -> Vec<Property> {
             let number = |(name, value): &(&'static str, u64)| match (*name, *value) {
                 ("CPUWeight", 0) => (*name, Value::from(idle)),
