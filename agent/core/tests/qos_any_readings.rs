@@ -287,3 +287,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn people_see_what_was_decided_and_not_every_reading() {
+    let (mut node, mut governor) = grown();
+    for _ in 0..600 {
+        governor.step(&node.read(&calm(100)));
+    }
+    let breach = Round { delay: Some(9_000), ..calm(100) };
+    for round in 0..300 {
+        let round = if round % 2 == 0 { breach.clone() } else { calm(100) };
+        governor.step(&node.read(&round));
+    }
+    let codes: Vec<&str> = governor.decisions().map(|d| d.reason.code()).collect();
+    assert!(codes.len() < 20, "{codes:?}");
+    for code in ["began", "grown", "at_ceiling", "delay_above", "memory_calm"] {
+        assert!(codes.contains(&code), "{code} in {codes:?}");
+    }
+    let steps: u64 = governor.counts().values().sum();
+    assert_eq!(steps, 2 * (60 + 600 + 300), "each step counts one reason about CPU and one about memory");
+    let grown = governor.decisions().find(|d| d.reason.code() == "grown").unwrap();
+    assert!(matches!(grown.reason, Reason::Grown { from: 400, to: 5_400, .. }), "{:?}", grown.reason);
+}

@@ -93,6 +93,8 @@ impl Executor {
             return Ok(None);
         }
         let mut file = entry.file.clone();
+        // What the isolation loop had frozen is not its business any more.
+        let thaw = file.class == Class::BestEffort && !file.frozen;
         file.class = class;
         if class != Class::BestEffort {
             file.capped_cpu_millis = None;
@@ -104,6 +106,9 @@ impl Executor {
         let order = Order { changed: true, ..self.order(&file) };
         let (runner, cgroups) = (self.runner.clone(), self.cgroups.clone());
         Ok(Some(async move {
+            if thaw {
+                runner.freeze(&cgroups, &order.file, false).await?;
+            }
             let stood = runner.stand(&cgroups, &order).await?;
             // From an idle group to one with a weight, and back to its own quota.
             let now = order.file.size_now();

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::meter::{Measured, Reading};
 use super::reason::Reason;
 use super::settings::{
-    CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE, SLOW_MS, STALE_MS,
-    Settings,
+    BAND, CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE, SLOW_MS,
+    STALE_MS, Settings,
 };
 
 /// A pause between readings after which what was calm before it proves nothing, ms.
@@ -131,7 +131,8 @@ impl Cpu {
         if let Some(worst) = worst.as_ref().filter(|worst| worst.ratio > 1.0) {
             return self.breach(now_ms, millis, floor, measured, worst);
         }
-        if let Some(to) = now.filter(|ceiling| millis > *ceiling) {
+        let band = (f64::from(self.cpu_millis) * BAND) as u32;
+        if let Some(to) = now.filter(|ceiling| millis > *ceiling + band) {
             self.allowance = Allowance::Capped { millis: to };
             return Reason::HeadroomShort { others: measured.others_millis.unwrap_or(0), from: millis, to };
         }

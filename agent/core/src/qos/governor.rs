@@ -14,6 +14,8 @@ use super::split::{Claim, split};
 
 /// Decisions kept for people.
 const KEPT: usize = 64;
+/// Two decisions within this time may be one line for people, ms.
+const SOON_MS: u64 = 2_000;
 /// Share of a task's memory that one grade asks back, or slows it below.
 const BACK: f64 = 0.1;
 
@@ -356,15 +358,35 @@ impl Governor {
 
     fn note(&mut self, at_ms: u64, reason: &Reason) {
         *self.counts.entry(reason.code()).or_default() += 1;
+        // It grows again within the second: that is one decision.
+        if matches!(reason, Reason::Paced { .. }) {
+            return;
+        }
         let acts = reason.acts();
-        // A non-act is kept when it is another than the one before it, not ten times a second.
-        let memory = |reason: &Reason| is_about_memory(reason);
-        let last = self.decisions.iter().rev().find(|d| memory(&d.reason) == memory(reason));
-        if acts || last.is_none_or(|last| last.reason.code() != reason.code()) {
-            self.decisions.push_back(Decision { at_ms, acts, reason: reason.clone() });
-            if self.decisions.len() > KEPT {
-                self.decisions.pop_front();
+        let memory = is_about_memory(reason);
+        let last = self.decisions.iter_mut().rev().find(|d| is_about_memory(&d.reason) == memory);
+        if let Some(last) = last {
+            let soon = at_ms.saturating_sub(last.at_ms) <= SOON_MS;
+            match (&mut last.reason, reason) {
+                // Growth of many seconds is one line.
+                (Reason::Grown { to, clean_ms, .. }, Reason::Grown { to: now, clean_ms: since, .. })
+                    if soon =>
+                {
+                    (*to, *clean_ms, last.at_ms) = (*now, *since, at_ms);
+                    return;
+                }
+                (before, now) if !acts && before.code() == now.code() => return,
+                // The newest of many that change nothing.
+                (before, now) if !acts && !last.acts => {
+                    (*before, last.at_ms) = (now.clone(), at_ms);
+                    return;
+                }
+                _ => {}
             }
+        }
+        self.decisions.push_back(Decision { at_ms, acts, reason: reason.clone() });
+        if self.decisions.len() > KEPT {
+            self.decisions.pop_front();
         }
     }
 

@@ -28,6 +28,9 @@ pub const CALM: f64 = 0.7;
 pub const RUNS_IN_STEP: u64 = 8;
 /// The same for the mean over a second, which sees tasks that seldom run.
 pub const RUNS_IN_SECOND: u64 = 4;
+/// The others may take this share of the node's CPUs out of the headroom before best-effort work gives way, so that it does not follow
+/// their every breath; of the default headroom it is a twentieth.
+pub const BAND: f64 = 0.01;
 /// Without data the allowance stands for this long, ms, and then goes to the floor: ten rounds of one second.
 pub const STALE_MS: u64 = 10_000;
 /// Smallest share of one task, thousandths of a core: the kernel takes no quota under 1 ms in its period of 100 ms
