@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-/// Time between two readings while best-effort work runs here, ms: half of the 200 ms in which a breach must have its effect, so that a
-/// breach that just missed one reading is still in time. The kernel's own stall triggers cannot do this: their window is at least 500 ms
-/// (Documentation/accounting/psi.rst).
-pub const STEP_MS: u64 = 100;
+/// Time between two readings while best-effort work runs here, ms: a breach must have its effect within 200 ms (node.md §6), also one that
+/// just missed a reading, and 50 ms of them are for systemd. The kernel's own stall triggers cannot do this: their window is at least
+/// 500 ms (Documentation/accounting/psi.rst).
+pub const STEP_MS: u64 = 150;
 /// Time between two readings of the node as a whole, two divisions of the allowance, and two steps of growth, ms.
 pub const SLOW_MS: u64 = 1_000;
 /// All must have been calm this long before anything grows or is undone, ms (node.md §6).

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use agent_core::qos::memory::Possible;
+use agent_core::qos::settings::{SLOW_MS, STEP_MS};
 use agent_core::qos::{Act, BestEffort, Critical, Delay, Governor, NodeUse, Observation, Settings};
 
 /// CPUs.
@@ -100,7 +101,7 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
         Policy::Ours(_) => n * Settings::default().floor,
         _ => n,
     };
-    let (mut second_critical, mut transcript) = (0f64, Vec::new());
+    let (mut second_critical, mut slow_at, mut transcript) = (0f64, 0, Vec::new());
     let fair = matches!(policy, Policy::None);
     for ms in 0..seconds * 1000 {
         let now = ms as f64;
@@ -156,7 +157,11 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
             Policy::Suppress65 if tick % 1000 == 0 => {
                 allowed = (0.65 * n - second_critical / 1000.0).max(0.1);
             }
-            Policy::Ours(governor) if tick % 100 == 0 => {
+            Policy::Ours(governor) if tick % STEP_MS == 0 => {
+                let slow = tick - slow_at >= SLOW_MS;
+                if slow {
+                    slow_at = tick;
+                }
                 let seen = Observation {
                     now_ms: tick,
                     critical: vec![Critical {
@@ -173,7 +178,7 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
                         own_millis: None,
                         held: false,
                     }],
-                    node: (tick % 1000 == 0).then_some(NodeUse {
+                    node: slow.then_some(NodeUse {
                         busy_us: (critical_us + best_us) as u64,
                         memory_bytes: 1 << 34,
                         available_bytes: 1 << 33,
