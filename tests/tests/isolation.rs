@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use support::{Stage, bin, kernel};
 
@@ -196,6 +197,17 @@ fn a_class_changes_while_the_task_runs() {
 
     apply(&stage, "jobs", "hog", "best-effort");
     stage.until("a quota again", |s| quota(s, "jobs"));
+    // Its owner turns the loop off and on.
+    let (config, agent) = (stage.path("agent.toml"), stage.agent_pid());
+    let on = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{on}enabled = false\n")).unwrap();
+    support::signal(agent, Signal::HUP);
+    stage.until("what was held back is let go", |s| quota(s, "jobs").is_none().then_some(()));
+    let off = stage.until("why", |s| qos(s)?["off"].as_str().map(str::to_owned));
+    assert!(off.contains("enabled = false"), "{off}");
+    fs::write(&config, on).unwrap();
+    support::signal(agent, Signal::HUP);
+    stage.until("held back again", |s| quota(s, "jobs"));
     // An agent that starts anew knows it without being told: the autoscaler is away.
     stage.kill_autoscaler();
     stage.kill_agent();
@@ -211,7 +223,10 @@ fn without_an_agent_best_effort_work_is_frozen_and_thawed_by_the_next_one() {
     both(&mut stage);
     let (web, jobs) = (task(&stage, "web"), task(&stage, "jobs"));
     let pids = stage.ledger.pids();
-    let watcher = stage.until("a dead-man", |s| qos(s)?["deadMan"]["watcher"].as_u64());
+    let first = stage.until("a dead-man", |s| qos(s)?["deadMan"]["watcher"].as_u64());
+    support::signal(u32::try_from(first).unwrap(), Signal::KILL);
+    let watcher =
+        stage.until("another one", |s| qos(s)?["deadMan"]["watcher"].as_u64().filter(|pid| *pid != first));
 
     // One that is back within ten seconds changes nothing.
     stage.kill_agent();

@@ -180,3 +180,96 @@ impl Runner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::id::TaskName;
+    use std::fs;
+    use tokio::sync::mpsc;
+
+    /// An executor that found a task of this class, in a hierarchy of plain files.
+    fn found(class: Class) -> (tempfile::TempDir, Executor, TaskName) {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroup = dir.path().join("cg/t.slice/jobs/jobs-1");
+        fs::create_dir_all(&cgroup).unwrap();
+        fs::write(dir.path().join("cg/cgroup.controllers"), "cpu memory io").unwrap();
+        for file in ["cpu.max", "memory.high", "cgroup.freeze"] {
+            fs::write(cgroup.join(file), "").unwrap();
+        }
+        let task: TaskName = "jobs-1".parse().unwrap();
+        let file = serde_json::json!({
+            "task": task, "workload": "jobs", "generation": 3, "command": ["/bin/true"], "directory": null,
+            "environment": {}, "user": null, "join": [], "cgroup": 5, "path": "jobs/jobs-1",
+            "size": { "cpu_max_millis": 500, "memory_max_bytes": 1000 }, "startup_cpu_millis": null,
+            "class": class, "health": null, "puma": null,
+        });
+        let state = dir.path().join("state/tasks/jobs-1");
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join("task.json"), file.to_string()).unwrap();
+        let cgroups = Cgroups::find(&dir.path().join("cg"), "t.slice");
+        let (sender, _) = mpsc::channel(16);
+        let executor = Executor::open(&dir.path().join("state"), cgroups, Runner::Shim, sender).unwrap();
+        (dir, executor, task)
+    }
+
+    #[tokio::test]
+    async fn a_best_effort_task_is_held_back_within_its_own_limits() {
+        let (dir, mut executor, task) = found(Class::BestEffort);
+        let file =
+            |name: &str| fs::read_to_string(dir.path().join("cg/t.slice/jobs/jobs-1").join(name)).unwrap();
+        let clear = |name: &str| fs::write(dir.path().join("cg/t.slice/jobs/jobs-1").join(name), "").unwrap();
+        for (millis, quota) in
+            [(Some(250), "25000 100000"), (Some(900), "50000 100000"), (None, "50000 100000")]
+        {
+            clear("cpu.max");
+            executor.isolate(&Act::Cap { task: task.clone(), millis }).unwrap().await.unwrap();
+            assert_eq!(file("cpu.max"), quota, "{millis:?} of its own 500m");
+        }
+        for (bytes, high) in [(Some(100), "100"), (Some(990), "900"), (None, "900")] {
+            clear("memory.high");
+            executor.isolate(&Act::High { task: task.clone(), bytes }).unwrap().await.unwrap();
+            assert_eq!(file("memory.high"), high, "{bytes:?}, and its class says 900");
+        }
+        for (act, is) in [(Act::Freeze { task: task.clone() }, "1"), (Act::Thaw { task: task.clone() }, "0")]
+        {
+            clear("cgroup.freeze");
+            executor.isolate(&act).unwrap().await.unwrap();
+            assert_eq!(file("cgroup.freeze"), is);
+        }
+        // There is no such file here: the next grade has its turn.
+        let reclaim = Act::Reclaim { task: task.clone(), bytes: 5 };
+        assert!(executor.isolate(&reclaim).unwrap().await.unwrap_err().is_impossible());
+        let events = executor.stop_for(&Act::Stop { task, why: "no memory".into() }).unwrap();
+        assert!(
+            matches!(&events[0].kind, TaskEventKind::Unhealthy { why } if why == "no memory"),
+            "{events:?}"
+        );
+        let on_disk = best_effort_on_disk(&dir.path().join("state"));
+        assert_eq!(on_disk.len(), 1, "the dead-man finds it");
+    }
+
+    #[tokio::test]
+    async fn no_task_of_another_class_is_touched() {
+        for class in [Class::LatencyCritical, Class::Standard] {
+            let (dir, mut executor, task) = found(class);
+            for act in [
+                Act::Cap { task: task.clone(), millis: Some(10) },
+                Act::High { task: task.clone(), bytes: Some(10) },
+                Act::Reclaim { task: task.clone(), bytes: 10 },
+                Act::Freeze { task: task.clone() },
+                Act::Thaw { task: task.clone() },
+            ] {
+                let refused = executor.isolate(&act).err().unwrap().to_string();
+                assert!(refused.contains("jobs-1 is not best-effort"), "{refused}");
+            }
+            let stop = Act::Stop { task: task.clone(), why: String::new() };
+            assert!(executor.stop_for(&stop).unwrap_err().to_string().contains("not best-effort"));
+            for name in ["cpu.max", "memory.high", "cgroup.freeze"] {
+                let file = dir.path().join("cg/t.slice/jobs/jobs-1").join(name);
+                assert_eq!(fs::read_to_string(file).unwrap(), "", "{name} of {class} work");
+            }
+            assert!(best_effort_on_disk(&dir.path().join("state")).is_empty());
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! | setting | takes effect |
 //! |---|---|
-//! | launchers, act, max_tasks, autoscaler | at once; the autoscaler is told by a new stream |
+//! | launchers, act, max_tasks, qos, autoscaler | at once; the autoscaler is told by a new stream |
 //! | rules | for tasks that begin from now on |
 //! | all others | at the next start; the log names those that differ |
 //!
