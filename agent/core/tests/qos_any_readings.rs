@@ -136,7 +136,7 @@ fn grown() -> (Node, Governor) {
 
 #[test]
 fn a_breach_shrinks_in_the_reading_that_shows_it_and_a_severe_one_goes_to_the_floor() {
-    for (delay, stall, to) in [(1_001, 0.0, 400), (0, 0.21, 400), (9_000, 0.0, 400)] {
+    for (delay, stall, to) in [(1_001, 0.0, 400), (0, 0.51, 400), (9_000, 0.0, 400)] {
         let (mut node, mut governor) = grown();
         let breach = Round { delay: Some(delay), stall: Some(stall), best_millis: Some(400), ..calm(100) };
         let step = governor.step(&node.read(&breach));
@@ -263,7 +263,7 @@ proptest! {
             given.retain(|task, _| seen.best.iter().any(|b| b.task.as_str() == task));
             let now = millis(&governor);
             let unknown = round.delay.is_none() && round.stall.is_none();
-            let breach = round.delay.is_some_and(|d| d > 2_000) || round.stall.is_some_and(|s| s > 0.3);
+            let breach = round.delay.is_some_and(|d| d > 2_000) || round.stall.is_some_and(|s| s > 0.6);
             if unknown || breach || round.ms > 2_000 || !round.critical || round.tasks == 0 {
                 last_unclean = node.now_ms;
             }

@@ -124,14 +124,15 @@ impl Executor {
     }
 }
 
-/// Files of best-effort tasks that have not ended and that no command froze.
+/// Files of best-effort tasks that have not ended. Those that a command froze are among them: freezing once more changes nothing, and the
+/// next agent thaws only the others.
 #[must_use]
 pub fn best_effort_on_disk(state: &Path) -> Vec<TaskFile> {
     let entries = std::fs::read_dir(state.join("tasks")).into_iter().flatten().filter_map(Result::ok);
     let live = entries.map(|entry| entry.path()).filter(|directory| !directory.join("ended.json").exists());
     let files =
         live.filter_map(|directory| durable::read::<TaskFile>(&directory.join("task.json")).ok().flatten());
-    files.filter(|file| file.class == Class::BestEffort && !file.frozen).collect()
+    files.filter(|file| file.class == Class::BestEffort).collect()
 }
 
 impl ExecutorError {

@@ -59,14 +59,15 @@ pub struct Settings {
 
 impl Default for Settings {
     /// `delay`: EEVDF's base slice is 0.7 ms times 1 to 4 with the number of CPUs (kernel/sched/fair.c: `sysctl_sched_base_slice`); a mean of
-    /// 1 ms is every third wait lasting for a whole slice of somebody else. `cpu_stall`: the 20 % of workloads.md. `memory_stall`: systemd-oomd
+    /// 1 ms is every third wait lasting for a whole slice of somebody else. `cpu_stall`: by Erlang's C formula two CPUs at 75 % load have somebody
+    /// waiting half of the time without any help from others; where waits are counted they are the finer measure, and this a backstop. `memory_stall`: systemd-oomd
     /// kills at 60 % (systemd.resource-control(5)), and this begins well before. `headroom`: 20 % (node.md §6). `floor`: one core of twenty, so that
     /// a job of a night still ends. `memory_free`: Koordinator evicts above 70 % use; protected memory allows to wait until 90 %.
     fn default() -> Self {
         Self {
             enabled: true,
             delay_ns: 1_000_000,
-            cpu_stall: 0.20,
+            cpu_stall: 0.50,
             memory_stall: 0.10,
             headroom: 0.20,
             floor: 0.05,
