@@ -224,7 +224,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 15] = [
+        let values: [(&str, String); 14] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -239,10 +239,9 @@ impl Settings {
             ("spool_bytes", self.spool_bytes.to_string()),
             ("cgroup", self.cgroup.display().to_string()),
             ("ebpf", self.ebpf.to_string()),
-            ("qos", format!("{:?}", self.qos)),
         ];
         let mut out = String::new();
-        for (key, value) in values {
+        for (key, value) in values.into_iter().chain(isolation::shown(&self.qos)) {
             out.push_str(&format!("{key} = {value}"));
             if with_origin {
                 out.push_str(&format!("    # {}", self.origins.get(key).map_or("default", String::as_str)));
@@ -312,6 +311,7 @@ macro_rules! settings_keys {
                     origins.insert(stringify!($key), origin.clone());
                 })*
                 merged.balancer.extend(fragment.balancer);
+                origins.extend(fragment.qos.said().map(|key| (key, origin.clone())));
                 merged.qos = merged.qos.then(fragment.qos);
             }
             (merged, origins)

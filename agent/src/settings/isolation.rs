@@ -25,6 +25,20 @@ pub struct QosFragment {
 }
 
 impl QosFragment {
+    /// Keys that this source says, as the configuration names them.
+    pub(super) fn said(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("qos.enabled", self.enabled.is_some()),
+            ("qos.run_queue_delay", self.run_queue_delay.is_some()),
+            ("qos.cpu_stall", self.cpu_stall.is_some()),
+            ("qos.memory_stall", self.memory_stall.is_some()),
+            ("qos.headroom", self.headroom.is_some()),
+            ("qos.floor", self.floor.is_some()),
+            ("qos.memory_free", self.memory_free.is_some()),
+        ];
+        keys.into_iter().filter_map(|(key, said)| said.then_some(key))
+    }
+
     /// What a later source says goes before what this one says.
     #[must_use]
     pub(super) fn then(self, later: Self) -> Self {
@@ -54,4 +68,18 @@ impl QosFragment {
             memory_free: share(self.memory_free, d.memory_free),
         }
     }
+}
+
+/// Settings in force by key, as the configuration writes them.
+pub(super) fn shown(settings: &Settings) -> [(&'static str, String); 7] {
+    let share = |share: f64| Share(share).to_string();
+    [
+        ("qos.enabled", settings.enabled.to_string()),
+        ("qos.run_queue_delay", Millis(settings.delay_ns / 1_000_000).to_string()),
+        ("qos.cpu_stall", share(settings.cpu_stall)),
+        ("qos.memory_stall", share(settings.memory_stall)),
+        ("qos.headroom", share(settings.headroom)),
+        ("qos.floor", share(settings.floor)),
+        ("qos.memory_free", share(settings.memory_free)),
+    ]
 }

@@ -56,7 +56,12 @@ fn isolation_is_set_key_by_key_and_a_share_that_makes_no_sense_is_refused() {
     std::fs::write(&file, "[qos]\nrun_queue_delay = \"3ms\"\nheadroom = \"30%\"\n").unwrap();
     std::fs::write(dir.path().join("conf.d/20.toml"), "[qos]\nheadroom = \"25%\"\nenabled = false\n")
         .unwrap();
-    let qos = read(&dir.path().join("agent.toml"), &[]).unwrap().qos;
+    let read_now = read(&dir.path().join("agent.toml"), &[]).unwrap();
+    let shown = read_now.show(true);
+    assert!(shown.contains("qos.floor = 5%    # default"), "{shown}");
+    let headroom = shown.lines().find(|line| line.starts_with("qos.headroom = 25%")).unwrap();
+    assert!(headroom.ends_with("20.toml") && shown.contains("qos.run_queue_delay = 3ms"), "{shown}");
+    let qos = read_now.qos;
     assert_eq!((qos.enabled, qos.delay_ns, qos.headroom), (false, 3_000_000, 0.25));
     assert_eq!(qos.floor, qos::Settings::default().floor, "what is not said is as by default");
     std::fs::write(&file, "[qos]\nfloor = \"90%\"\n").unwrap();
