@@ -158,7 +158,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         sampler::start(source, settings.interval_ms, seed).context("starting the sampler")?;
     let cgroups = crate::executor::cgroup::Cgroups::find(&settings.cgroup, &settings.slice);
     let runner = runner(&settings).await?;
-    let executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
+    let mut executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     if let Some(address) = settings.http {
@@ -175,7 +175,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         if let Some(froze) = crate::deadman::take_froze(&settings.state) {
             tracing::warn!(?froze, "the dead-man froze best-effort work while no agent was here");
         }
-        executor.thaw_found();
+        executor.settle_found(settings.qos.enabled);
     }
     let rules = Rules::new(settings.rules.clone(), &settings.slice);
     let processes = ProcessReader {

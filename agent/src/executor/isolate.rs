@@ -84,21 +84,36 @@ impl Executor {
         Ok(events)
     }
 
-    /// Thaws what an earlier agent's loop, or its dead-man, has frozen: nobody else would.
-    pub fn thaw_found(&self) {
-        for (file, _, _) in self.running() {
-            if file.class != Class::BestEffort || file.frozen {
-                continue;
-            }
-            let is = self.cgroups.frozen(&file.path).unwrap_or_default();
-            if is.get("cgroup.freeze").is_none_or(|frozen| frozen == "0") {
-                continue;
-            }
+    /// Takes up best-effort tasks of an earlier agent: what its loop, or the dead-man, has frozen or slowed is given back, since nobody
+    /// else would; quotas stay until this agent's loop says others, or are given back when it is not `enabled`.
+    pub fn settle_found(&mut self, enabled: bool) {
+        for entry in self.tasks.values_mut() {
+            entry.file.capped_cpu_millis = None;
+        }
+        for (file, _, _) in self.running().filter(|(file, _, _)| file.class == Class::BestEffort) {
+            let is = |name: &'static str| {
+                let mut back = BTreeMap::new();
+                self.cgroups.read(&file.path, name, &mut back).ok().and_then(|()| back.remove(name))
+            };
+            let thaw = !file.frozen && is("cgroup.freeze").is_some_and(|frozen| frozen != "0");
+            let usual = standing::task(file.class, &file.size).memory_high_bytes;
+            let wanted = usual.map_or("max".to_owned(), |bytes| bytes.to_string());
+            let slowed = is("memory.high").is_some_and(|high| high != wanted);
             let (runner, cgroups, file) = (self.runner.clone(), self.cgroups.clone(), file.clone());
             tokio::spawn(async move {
-                match runner.freeze(&cgroups, &file, false).await {
-                    Ok(_) => tracing::info!(task = %file.task, "thawed: this agent is here again"),
-                    Err(error) => tracing::error!(task = %file.task, %error, "it stays frozen"),
+                let mut settled = Ok(BTreeMap::new());
+                if thaw {
+                    settled = runner.freeze(&cgroups, &file, false).await;
+                    tracing::info!(task = %file.task, ok = settled.is_ok(), "thawed: an agent is here again");
+                }
+                if slowed && settled.is_ok() {
+                    settled = runner.high(&cgroups, &file, usual).await;
+                }
+                if !enabled && settled.is_ok() {
+                    settled = runner.cap(&cgroups, &file, file.own_cpu_millis()).await;
+                }
+                if let Err(error) = settled {
+                    tracing::error!(task = %file.task, %error, "what held it back is still in force");
                 }
             });
         }
@@ -248,6 +263,25 @@ mod tests {
         );
         let on_disk = best_effort_on_disk(&dir.path().join("state"));
         assert_eq!(on_disk.len(), 1, "the dead-man finds it");
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_agent_held_back_is_given_back() {
+        for (enabled, quota) in [(true, "1000 100000"), (false, "50000 100000")] {
+            let (dir, mut executor, _) = found(Class::BestEffort);
+            let path = |name: &str| dir.path().join("cg/t.slice/jobs/jobs-1").join(name);
+            // Of one length each: these are no kernel's files, which are written as a whole.
+            for (name, was) in [("cpu.max", "1000 100000"), ("memory.high", "700"), ("cgroup.freeze", "1")] {
+                fs::write(path(name), was).unwrap();
+            }
+            executor.settle_found(enabled);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let is = |name: &str| fs::read_to_string(path(name)).unwrap();
+            assert_eq!((is("cgroup.freeze"), is("memory.high")), ("0".to_owned(), "900".to_owned()));
+            assert_eq!(is("cpu.max"), quota, "the loop is enabled: {enabled}");
+        }
     }
 
     #[tokio::test]
