@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,9 +37,19 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
     let io = |error| DurableError::Io { path: path.to_owned(), error };
     let mut bytes = serde_json::to_vec(value).map_err(|e| io(io::Error::other(e)))?;
     bytes.push(b'\n');
+    replace(path, &bytes, 0o644)
+}
+
+/// Writes `bytes` with this mode (as the umask allows) so that `path` holds either the old or the new content after a crash at any point.
+///
+/// # Errors
+/// As [`write()`].
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    let io = |error| DurableError::Io { path: path.to_owned(), error };
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside).map_err(io)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
     fs::rename(&beside, path).map_err(io)?;
     if let Some(directory) = path.parent() {
         File::open(directory).and_then(|d| d.sync_all()).map_err(io)?;

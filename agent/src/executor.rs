@@ -4,12 +4,14 @@
 //! (its end, until the autoscaler has it); each is whole or absent. Who runs the processes is the [`runner`]'s.
 
 pub mod cgroup;
+mod change;
 mod file;
 pub mod health;
 mod isolate;
 mod runner;
 pub mod shim;
 pub mod standing;
+mod strain;
 pub mod systemd;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::launcher::Launch;
 use agent_core::lifecycle::{Effect, Event, State};
-use model::action::{Size, TaskEvent, TaskEventKind};
+use model::action::{Size, Strain, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
 use model::workload::Class;
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,8 @@ pub enum What {
     Life(Event),
     /// These limits are in force, or why they are not.
     Resized(Size, Result<(), String>),
+    /// What its limits have done to it since its start.
+    Strained(Strain),
 }
 
 /// What the kernel says after a change.
@@ -74,6 +78,17 @@ struct Task {
 impl Task {
     fn new(file: TaskFile, state: State) -> Self {
         Self { file, state, pid: None, acknowledged: false, checks: None, startup_retry_ms: 0 }
+    }
+
+    /// What is told of it now.
+    fn event(&self, kind: TaskEventKind) -> TaskEvent {
+        TaskEvent {
+            task: self.file.task.clone(),
+            workload: self.file.workload.clone(),
+            cgroup: CgroupId(self.file.cgroup),
+            kind,
+            at_ns: clock::boot_ns(),
+        }
     }
 
     /// When the CPU quota of its start ends, boot ms.
@@ -188,6 +203,8 @@ impl Executor {
             class,
             capped_cpu_millis: None,
             frozen: false,
+            processes: Some(launch.processes),
+            strain: Strain::default(),
             health: launch.health,
             puma: launch.puma,
         };
@@ -220,6 +237,7 @@ impl Executor {
                 self.resized(&task, &size, result);
                 Vec::new()
             }
+            What::Strained(strain) => self.strained(&task, strain).into_iter().collect(),
         }
     }
 
@@ -291,6 +309,18 @@ impl Executor {
         }
     }
 
+    /// Says what is new of what its limits do to a task.
+    fn strained(&mut self, task: &TaskName, now: Strain) -> Option<TaskEvent> {
+        let entry = self.tasks.get_mut(task)?;
+        let strain = now.since(entry.file.strain)?;
+        entry.file.strain = now;
+        tracing::warn!(%task, "{strain}");
+        let event = entry.event(TaskEventKind::Strained { strain });
+        // An agent that starts anew does not say it again.
+        self.keep(task);
+        Some(event)
+    }
+
     fn carry_out(&mut self, task: &TaskName, effect: Effect, reports: &mut Vec<TaskEvent>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
         match effect {
@@ -311,7 +341,11 @@ impl Executor {
                 let (sender, task) = (self.happened.clone(), task.clone());
                 let (runner, file) = (self.runner.clone(), entry.file.clone());
                 let directory = self.cgroups.unified(&file.path);
+                let strain = strain::Files::of(&self.cgroups, &file.path);
                 tokio::spawn(async move {
+                    // First: why it ended, when that was its limits.
+                    let what = What::Strained(strain.read());
+                    let _ = sender.send(Happened { task: task.clone(), what }).await;
                     let cpu_total_us = match cgroup::when_empty(&directory).await {
                         Some(total) => Some(total),
                         None => runner.cpu_total_us(&file).await,
@@ -322,16 +356,16 @@ impl Executor {
             }
             Effect::Report(kind) => {
                 if matches!(kind, TaskEventKind::Started { .. } | TaskEventKind::Adopted { .. }) {
-                    entry.checks =
-                        Some(tokio::spawn(health::check(entry.file.clone(), self.happened.clone())));
+                    let strain = strain::Files::of(&self.cgroups, &entry.file.path);
+                    let (file, sender) = (entry.file.clone(), self.happened.clone());
+                    entry.checks = Some(tokio::spawn(async move {
+                        tokio::join!(
+                            health::check(file.clone(), sender.clone()),
+                            strain.follow(file.task, sender)
+                        );
+                    }));
                 }
-                let event = TaskEvent {
-                    task: task.clone(),
-                    workload: entry.file.workload.clone(),
-                    cgroup: CgroupId(entry.file.cgroup),
-                    kind,
-                    at_ns: clock::boot_ns(),
-                };
+                let event = entry.event(kind);
                 if matches!(event.kind, TaskEventKind::Ended { .. }) {
                     let path = self.directory.join(task.as_str()).join("ended.json");
                     if let Err(error) = durable::write(&path, &Ended { event: event.clone() }) {
@@ -392,56 +426,6 @@ impl Executor {
                 tracing::warn!(%task, %error, "its directory could not be removed");
             }
         }
-    }
-
-    /// Changes limits and reads them back. The change begins when the future is polled.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task; the future's, for a limit that was refused.
-    pub fn resize(
-        &self,
-        task: &TaskName,
-        size: Size,
-    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
-        let file = self.entry(task)?.file.clone();
-        let (runner, cgroups, sender) = (self.runner.clone(), self.cgroups.clone(), self.happened.clone());
-        Ok(async move {
-            let back = runner.resize(&cgroups, &file, &file.in_kernel(&size)).await;
-            let result = back.as_ref().map(drop).map_err(ToString::to_string);
-            let _ = sender.send(Happened { task: file.task, what: What::Resized(size, result) }).await;
-            back
-        })
-    }
-
-    /// Freezes or thaws because a command says so; reads back. The isolation loop does not thaw what a command froze.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task; the future's, when it is refused.
-    pub fn freeze(
-        &mut self,
-        task: &TaskName,
-        frozen: bool,
-    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
-        self.entry(task)?;
-        if let Some(entry) = self.tasks.get_mut(task) {
-            entry.file.frozen = frozen;
-        }
-        self.keep(task);
-        let (runner, cgroups, file) =
-            (self.runner.clone(), self.cgroups.clone(), self.entry(task)?.file.clone());
-        Ok(async move { runner.freeze(&cgroups, &file, frozen).await })
-    }
-
-    /// Asks the kernel to take memory back.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task or where the kernel has no such file.
-    pub fn reclaim(
-        &mut self,
-        task: &TaskName,
-        bytes: u64,
-    ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        Ok(self.cgroups.reclaim(&self.entry(task)?.file.path, bytes)?)
     }
 
     /// Sends a signal to the first process of a running task.

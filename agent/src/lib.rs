@@ -15,6 +15,7 @@
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
 //! | [`http`] | `/metrics`, `/qos`, `/livez`, `/readyz` |
 //! | [`qos_report`] | what does `trimtab-agent qos` say? |
+//! | [`install`] | how does this program become a service where there are no packages? |
 //! | [`record`] | how are raw rounds kept and played again? |
 
 pub mod adapter;
@@ -24,6 +25,7 @@ pub mod durable;
 pub mod executor;
 pub mod fences;
 pub mod http;
+pub mod install;
 pub mod node;
 pub mod qos_report;
 pub mod record;

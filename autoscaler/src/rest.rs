@@ -129,6 +129,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes", get(fleet::nodes))
         .route("/nodes/{id}", get(fleet::node))
         .route("/tasks", get(fleet::tasks))
+        .route("/containers", get(fleet::containers))
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))

@@ -18,7 +18,7 @@ fn stage(qos: &str) -> Option<Stage> {
     let mut stage = Stage::prepare(&format!("[qos]\n{qos}"))?;
     let burst = stage.path("burst");
     for (launcher, words) in
-        [("serve", format!("\"serve\", \"{}\"", burst.display())), ("hog", "\"hog\"".to_owned())]
+        [("serve", format!("\"serve\", \"{}\"", burst.display())), ("busy", "\"busy\"".to_owned())]
     {
         let text = format!("command = [{:?}, {words}]\nallow_root = true\n", bin("e2e-task"));
         fs::write(stage.path(&format!("launch.d/{launcher}.toml")), text).unwrap();
@@ -42,7 +42,7 @@ fn apply(stage: &Stage, workload: &str, launcher: &str, class: &str) {
 
 fn both(stage: &mut Stage) {
     apply(stage, "web", "serve", "latency-critical");
-    apply(stage, "jobs", "hog", "best-effort");
+    apply(stage, "jobs", "busy", "best-effort");
     stage.wait_for("web", 1);
     stage.wait_for("jobs", 1);
 }
@@ -93,7 +93,7 @@ fn quota(stage: &Stage, workload: &str) -> Option<u32> {
 fn best_effort_work_is_idle_and_held_back_and_latency_critical_work_is_left_alone() {
     let Some(mut stage) = stage("headroom = \"1%\"\n") else { return };
     // Alone it may use what there is.
-    apply(&stage, "jobs", "hog", "best-effort");
+    apply(&stage, "jobs", "busy", "best-effort");
     stage.wait_for("jobs", 1);
     stage.until("nobody to protect", |s| (qos(s)?["state"]["state"] == "open").then_some(()));
     let jobs = task(&stage, "jobs");
@@ -182,7 +182,7 @@ fn a_class_changes_while_the_task_runs() {
     both(&mut stage);
     let (pids, jobs) = (stage.ledger.pids(), task(&stage, "jobs"));
     stage.until("a quota of best-effort work", |s| quota(s, "jobs"));
-    apply(&stage, "jobs", "hog", "standard");
+    apply(&stage, "jobs", "busy", "standard");
     stage.until("no quota", |s| quota(s, "jobs").is_none().then_some(()));
     let idle = |s: &Stage, below: &Path| cpu_file(s, below, "cpu.idle").unwrap_or("0".to_owned());
     stage.until("its weight", |s| {
@@ -195,7 +195,7 @@ fn a_class_changes_while_the_task_runs() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(steps(&stage), Some(before));
 
-    apply(&stage, "jobs", "hog", "best-effort");
+    apply(&stage, "jobs", "busy", "best-effort");
     stage.until("a quota again", |s| quota(s, "jobs"));
     // Its owner turns the loop off and on.
     let (config, agent) = (stage.path("agent.toml"), stage.agent_pid());

@@ -174,6 +174,9 @@ impl Systemd {
         if let Some(directory) = &file.directory {
             properties.push(("WorkingDirectory", Value::from(directory.clone())));
         }
+        if let Some(most) = file.processes {
+            properties.push(("TasksMax", Value::from(u64::from(most))));
+        }
         properties.extend(limits(&file.size_now()));
         let standing = standing::task(file.class, &file.size);
         // Its memory.high is said here with the class in mind. Its weight is told once it runs: a systemd before 252 would not start a unit

@@ -7,6 +7,7 @@
 //! | the isolation loop | when nothing was read for too long, while best-effort work is limited |
 //! | dialing | when the session's wait is over |
 //! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
+//! | a container runtime's list | while a container has no name ([`agent_core::container`]) |
 //! | balancers and application servers | each second, where there are some |
 
 use std::time::Duration;
@@ -34,7 +35,10 @@ impl Node {
         let dial = self.settings.autoscaler.as_ref().and_then(|_| self.session.retry_at_ms());
         let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
-        [self.executor.due_ms(), self.isolation.due_ms(), dial, backlog, adapt].into_iter().flatten().min()
+        [self.executor.due_ms(), self.isolation.due_ms(), dial, backlog, adapt, self.containers.due_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does everything that is due.
@@ -52,6 +56,7 @@ impl Node {
             self.adapt_at_ms = now_ms + ADAPT_MS;
             self.adapt();
         }
+        self.ask_runtimes(now_ms);
         let Some(address) = self.settings.autoscaler.clone() else { return };
         if self.session.dial(now_ms) {
             self.streams += 1;

@@ -19,6 +19,7 @@ use super::{changes, fleet, live, past, probes, workloads};
         fleet::nodes,
         fleet::node,
         fleet::tasks,
+        fleet::containers,
         workloads::list,
         workloads::one,
         workloads::explain,

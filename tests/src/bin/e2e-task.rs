@@ -1,4 +1,4 @@
-//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | hog | serve FILE | spin MS | join PROCS spin MS`.
+//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | hog | bomb | busy | serve FILE | spin MS | join PROCS spin MS`.
 
 use std::ffi::OsString;
 use std::hint::black_box;
@@ -22,8 +22,10 @@ fn main() -> ExitCode {
     match words {
         ["burn"] => burn(),
         ["stubborn"] => stubborn(),
+        ["hog"] => hog(),
+        ["bomb"] => bomb(),
         ["surge", file] => surge(std::path::Path::new(file)),
-        ["hog"] => hog(1, &|| true),
+        ["busy"] => busy(1, &|| true),
         ["serve", file] => serve(std::path::Path::new(file)),
         ["spin", ms] => match ms.parse() {
             Ok(ms) => spin(Duration::from_millis(ms)),
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: e2e-task [join PROCS] burn | stubborn | surge FILE | hog | serve FILE | spin MS"
+                "usage: e2e-task [join PROCS] burn | stubborn | surge FILE | hog | bomb | busy | serve FILE | spin MS"
             );
             return ExitCode::from(2);
         }
@@ -58,6 +60,27 @@ fn burn() {
     }
 }
 
+/// Takes memory without end, 1 MiB at a time.
+fn hog() {
+    let mut all = Vec::new();
+    loop {
+        // Every page is written, so that it is there.
+        all.push(vec![1u8; 1 << 20]);
+        black_box(&all);
+        spin(Duration::from_millis(1));
+    }
+}
+
+/// Makes processes that make nothing but CPU use, ten times a second, and goes on when it may not.
+fn bomb() {
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut all = Vec::new();
+    loop {
+        all.extend(std::process::Command::new(&program).arg("burn").spawn());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// The same until the file is there, then all of a core for as long as it is.
 fn surge(file: &std::path::Path) {
     loop {
@@ -70,7 +93,7 @@ fn surge(file: &std::path::Path) {
 }
 
 /// Uses so many times all CPUs, while it is wanted.
-fn hog(times: usize, wanted: &(dyn Fn() -> bool + Sync)) {
+fn busy(times: usize, wanted: &(dyn Fn() -> bool + Sync)) {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cpus * times {
@@ -89,7 +112,7 @@ fn serve(file: &std::path::Path) {
         spin(Duration::from_micros(200));
         std::thread::sleep(Duration::from_millis(5));
         if turn.is_multiple_of(20) && file.exists() {
-            hog(2, &|| file.exists());
+            busy(2, &|| file.exists());
         }
     }
 }
