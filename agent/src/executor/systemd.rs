@@ -190,11 +190,19 @@ impl Systemd {
     /// Tells a task's service, its workload's slice and the top how they stand to others.
     pub(super) async fn stand(&self, order: &Order) -> Result<Stood, SystemdError> {
         let mut stood = Stood::default();
-        if order.changed || order.top.memory_low_bytes > 0 {
-            self.protect(&self.top, order.top.memory_low_bytes).await?;
+        // Its parents are the frame of it: what they cannot be told does not keep the task from its own.
+        let protected = match order.changed || order.top.memory_low_bytes > 0 {
+            true => self.protect(&self.top, order.top.memory_low_bytes).await,
+            false => Ok(()),
+        };
+        if let Err(error) = protected {
+            stood.gap("memory.low", format!("{}: {error}", self.top));
         }
         let slice = unit::slice(&self.top, &order.file.workload);
-        self.tell(&slice, &unit::properties(&order.workload, order.changed), &mut stood).await?;
+        let told = self.tell(&slice, &unit::properties(&order.workload, order.changed), &mut stood).await;
+        if let Err(error) = told {
+            stood.gap("workload", format!("{slice}: {error}"));
+        }
         let service = self.service(&order.file);
         self.tell(&service, &unit::properties(&order.task, order.changed), &mut stood).await?;
         Ok(stood)
