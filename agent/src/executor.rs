@@ -4,10 +4,13 @@
 //! (its end, until the autoscaler has it); each is whole or absent. Who runs the processes is the [`runner`]'s.
 
 pub mod cgroup;
+mod change;
 mod file;
 pub mod health;
+mod isolate;
 mod runner;
 pub mod shim;
+pub mod standing;
 mod strain;
 pub mod systemd;
 
@@ -19,12 +22,14 @@ use agent_core::launcher::Launch;
 use agent_core::lifecycle::{Effect, Event, State};
 use model::action::{Size, Strain, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
+use model::workload::Class;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::durable::{self, DurableError};
 pub use file::TaskFile;
+pub use isolate::best_effort_on_disk;
 pub use runner::Runner;
 
 /// Wait before the end of a start's CPU quota is tried again, ms.
@@ -117,6 +122,9 @@ pub enum ExecutorError {
     /// systemd said no.
     #[error(transparent)]
     Systemd(#[from] systemd::SystemdError),
+    /// The isolation loop holds back best-effort work only.
+    #[error("{0} is not best-effort: the isolation loop leaves it alone")]
+    NotBestEffort(TaskName),
     /// There is no such task.
     #[error("no task {0} runs here")]
     Unknown(TaskName),
@@ -171,6 +179,7 @@ impl Executor {
         workload: &WorkloadName,
         generation: Generation,
         launch: Launch,
+        class: Class,
     ) -> Result<(), ExecutorError> {
         if self.tasks.contains_key(task) {
             return Ok(());
@@ -191,12 +200,19 @@ impl Executor {
             path: String::new(),
             size: launch.size,
             startup_cpu_millis: launch.startup_cpu_millis,
+            class,
+            capped_cpu_millis: None,
+            frozen: false,
             processes: Some(launch.processes),
             strain: Strain::default(),
             health: launch.health,
             puma: launch.puma,
         };
         self.runner.prepare(&self.cgroups, &mut file)?;
+        if class != Class::Standard && matches!(self.runner, Runner::Shim) {
+            let stood = self.cgroups.stand_all(&self.order(&file));
+            tracing::info!(%task, %class, in_force = ?stood.back, missing = ?stood.gaps, "class");
+        }
         durable::write(&directory.join("task.json"), &file)?;
         if let Err(error) = self.runner.start(&directory) {
             self.runner.remove(&self.cgroups, &file);
@@ -230,6 +246,7 @@ impl Executor {
         if let Event::Started { pid, .. } | Event::Found { pid, .. } = &event {
             entry.pid = Some(*pid);
             self.has_cgroup(task);
+            self.stand_above(task);
         }
         let Some(entry) = self.tasks.get_mut(task) else { return Vec::new() };
         if let Event::NotStarted { why } = &event {
@@ -409,51 +426,6 @@ impl Executor {
                 tracing::warn!(%task, %error, "its directory could not be removed");
             }
         }
-    }
-
-    /// Changes limits and reads them back. The change begins when the future is polled.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task; the future's, for a limit that was refused.
-    pub fn resize(
-        &self,
-        task: &TaskName,
-        size: Size,
-    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
-        let file = self.entry(task)?.file.clone();
-        let (runner, cgroups, sender) = (self.runner.clone(), self.cgroups.clone(), self.happened.clone());
-        Ok(async move {
-            let back = runner.resize(&cgroups, &file, &size).await;
-            let result = back.as_ref().map(drop).map_err(ToString::to_string);
-            let _ = sender.send(Happened { task: file.task, what: What::Resized(size, result) }).await;
-            back
-        })
-    }
-
-    /// Freezes or thaws; reads back.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task; the future's, when it is refused.
-    pub fn freeze(
-        &self,
-        task: &TaskName,
-        frozen: bool,
-    ) -> Result<impl Future<Output = ReadBack> + Send + use<>, ExecutorError> {
-        let (runner, cgroups, file) =
-            (self.runner.clone(), self.cgroups.clone(), self.entry(task)?.file.clone());
-        Ok(async move { runner.freeze(&cgroups, &file, frozen).await })
-    }
-
-    /// Asks the kernel to take memory back.
-    ///
-    /// # Errors
-    /// [`ExecutorError`] for an unknown task or where the kernel has no such file.
-    pub fn reclaim(
-        &mut self,
-        task: &TaskName,
-        bytes: u64,
-    ) -> Result<BTreeMap<String, String>, ExecutorError> {
-        Ok(self.cgroups.reclaim(&self.entry(task)?.file.path, bytes)?)
     }
 
     /// Sends a signal to the first process of a running task.

@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez`, `/readyz` on loopback. What they say is asked of the node's loop, request by request.
+//! `/metrics`, `/qos`, `/livez`, `/readyz` on loopback. What they say is asked of the node's loop, request by request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ const WAITING: usize = 16;
 pub struct Published {
     /// Metrics in the text format of Prometheus (version 0.0.4).
     pub metrics: String,
+    /// The isolation loop, as JSON.
+    pub qos: String,
     /// Why the agent is not ready; empty = it is.
     pub not_ready: Vec<String>,
 }
@@ -99,13 +101,17 @@ async fn answer<B>(request: &Request<B>, asker: &Asker) -> Response<Full<Bytes>>
             Some(said) => (StatusCode::OK, "text/plain; version=0.0.4", said.metrics),
             None => ending,
         },
+        "/qos" => match asker.ask().await {
+            Some(said) => (StatusCode::OK, "application/json", said.qos),
+            None => ending,
+        },
         "/livez" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
         "/readyz" => match asker.ask().await {
             Some(said) if said.not_ready.is_empty() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Some(said) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, said.not_ready.join("\n") + "\n"),
             None => ending,
         },
-        _ => (StatusCode::NOT_FOUND, TEXT, "there is /metrics, /livez and /readyz\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, TEXT, "there is /metrics, /qos, /livez and /readyz\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -145,7 +151,8 @@ mod tests {
                 tokio::select! {
                     Some(question) = questions.next() => {
                         let not_ready = if asked == 2 { vec!["no stream".to_owned()] } else { Vec::new() };
-                        question.answer(Published { metrics: format!("asked {asked}\n"), not_ready });
+                        let qos = format!("{{\"asked\":{asked}}}");
+                        question.answer(Published { metrics: format!("asked {asked}\n"), qos, not_ready });
                     }
                     _ = &mut stopped => return,
                 }
@@ -155,6 +162,7 @@ mod tests {
         assert_eq!(get("/readyz", &asker).await, (503, "no stream\n".to_owned()));
         assert_eq!(get("/readyz", &asker).await, (200, "ok\n".to_owned()));
         assert_eq!(get("/metrics", &asker).await, (200, "asked 4\n".to_owned()));
+        assert_eq!(get("/qos", &asker).await, (200, "{\"asked\":5}".to_owned()));
         stop.send(()).unwrap();
         answering.await.unwrap();
         assert_eq!(get("/metrics", &asker).await.0, 503);

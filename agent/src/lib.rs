@@ -13,13 +13,16 @@
 //! | [`spool`] | where do rounds wait while the autoscaler is away? |
 //! | [`fences`] | what survives on disk so that no command runs twice? |
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
+//! | [`deadman`] | who freezes best-effort work when the agent is gone? |
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
-//! | [`http`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`http`] | `/metrics`, `/qos`, `/livez`, `/readyz` |
+//! | [`qos_report`] | what does `trimtab-agent qos` say? |
 //! | [`install`] | how does this program become a service where there are no packages? |
 //! | [`record`] | how are raw rounds kept and played again? |
 
 pub mod adapter;
 pub mod clock;
+pub mod deadman;
 pub mod durable;
 pub mod executor;
 pub mod fences;
@@ -27,6 +30,7 @@ pub mod http;
 pub mod identity;
 pub mod install;
 pub mod node;
+pub mod qos_report;
 pub mod record;
 pub mod sampler;
 pub mod settings;

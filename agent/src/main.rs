@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::deadman::Watcher;
 use agent::executor::shim;
 use agent::identity::{self, join};
 use agent::settings::{Address, Faults, Fragment, Settings};
-use agent::{clock, install, node, record, source};
+use agent::{clock, install, node, qos_report, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wire::token::JoinToken;
@@ -88,6 +89,12 @@ enum Command {
         #[arg(long)]
         origin: bool,
     },
+    /// Say how best-effort work is held back beside latency-critical work here, what is measured, and why.
+    Qos {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Install this program as a service, on a host without packages: writes below /etc and /var only.
     ///
     /// Files of an owner (/etc/trimtab) are kept. Again, with a newer program, it is an upgrade: tasks and counts go on.
@@ -111,6 +118,12 @@ enum Command {
     /// (internal) Start a task and wait for it.
     #[command(hide = true)]
     Shim { directory: PathBuf },
+    /// (internal) Freeze best-effort work when the agent is gone.
+    #[command(hide = true)]
+    Deadman {
+        #[command(flatten)]
+        watcher: Watcher,
+    },
     /// (internal) Become a task.
     #[command(hide = true)]
     Enter { directory: PathBuf },
@@ -121,6 +134,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Some(Command::Shim { directory }) => return ended(shim::shim(directory), 1),
         Some(Command::Enter { directory }) => return ended(shim::enter(directory), shim::ENTER_FAILED as u8),
+        Some(Command::Deadman { watcher }) => return ended(watcher.watch(), 1),
         Some(Command::Install { dry_run, root }) => return ended(install::install(root, *dry_run), 1),
         Some(Command::Uninstall { purge, root }) => return ended(install::uninstall(root, *purge), 1),
         _ => {}
@@ -156,8 +170,10 @@ fn main() -> ExitCode {
             print!("{}", settings.show(origin));
             Ok(())
         }
+        Command::Qos { json } => qos(&settings, json),
         Command::Shim { .. }
         | Command::Enter { .. }
+        | Command::Deadman { .. }
         | Command::Install { .. }
         | Command::Uninstall { .. } => Ok(()),
     };
@@ -265,6 +281,17 @@ fn join(settings: &Settings, cli: &Cli, token: Option<String>, file: Option<&Pat
     }
     if !matches!(written, Some(Ok(_))) {
         print!("{}", join::lines(remote, &settings.node));
+    }
+    Ok(())
+}
+
+fn qos(settings: &Settings, json: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let said = runtime.block_on(qos_report::ask(&settings.state))?;
+    if json {
+        println!("{said:#}");
+    } else {
+        print!("{}", qos_report::render(&said));
     }
     Ok(())
 }

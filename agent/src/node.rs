@@ -7,6 +7,7 @@ mod certificate;
 mod commands;
 mod containers;
 mod due;
+mod isolation;
 mod metrics;
 mod reload;
 mod rounds;
@@ -28,7 +29,7 @@ use model::node::{Container, Incarnation, Inventory};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use wire::batch::Encoder;
-use wire::convert::Hello;
+use wire::convert::{Hello, RunsHere};
 use wire::pb::agent_message::Body;
 use wire::pb::controller_message;
 
@@ -36,7 +37,7 @@ use crate::adapter::haproxy::Haproxy;
 use crate::executor::systemd::Systemd;
 use crate::executor::{Executor, Happened, Runner};
 use crate::fences::Fences;
-use crate::sampler::Rounds;
+use crate::sampler::{Rounds, Sampled};
 use crate::settings::{Faults, Settings};
 use crate::source::{Offer, ProcessReader};
 use crate::spool::Spool;
@@ -55,6 +56,7 @@ pub(crate) enum Event {
 enum Done {
     Outcome(Outcome),
     Reports(Vec<AdapterReport>),
+    Isolated(isolation::Isolated),
     Containers(Runtime, Result<Vec<Container>, String>),
     Renewed(Result<Validity, String>),
 }
@@ -113,6 +115,7 @@ struct Node {
     spool: Spool,
     fences: Fences,
     executor: Executor,
+    isolation: isolation::Isolation,
     haproxies: Vec<Haproxy>,
     /// The stream that is dialing or up, by number.
     dialed: Option<(u64, Stream)>,
@@ -148,6 +151,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     std::fs::create_dir_all(&settings.state)
         .with_context(|| format!("making the state directory {}", settings.state.display()))?;
     let lock = lock(&settings)?;
+    let alive = crate::deadman::alive(&settings.state).await?;
     let mut source = source::Source::open(&settings).context("opening this host's sources")?;
     if settings.measure_programs {
         source.measure_programs(true).context("measuring the kernel programs")?;
@@ -164,7 +168,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         sampler::start(source, settings.interval_ms, seed).context("starting the sampler")?;
     let cgroups = crate::executor::cgroup::Cgroups::find(&settings.cgroup, &settings.slice);
     let runner = runner(&settings).await?;
-    let executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
+    let mut executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     if let Some(address) = settings.http {
@@ -174,13 +178,22 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         std::fs::write(settings.state.join("http.address"), bound.to_string())
             .context("noting the HTTP address")?;
     }
+    let counts = offer.features.iter().any(|feature| *feature == agent_bpf::Feature::RunQueue.to_string());
+    let inventory = inventory(&settings, offer);
+    let isolation = isolation::Isolation::new(&settings, inventory.cpus, &executor, counts);
+    if settings.act {
+        if let Some(froze) = crate::deadman::take_froze(&settings.state) {
+            tracing::warn!(?froze, "the dead-man froze best-effort work while no agent was here");
+        }
+        executor.settle_found(settings.qos.enabled);
+    }
     let rules = Rules::new(settings.rules.clone(), &settings.slice);
     let processes = ProcessReader {
         root: settings.cgroup.clone(),
         env_keys: rules.env_keys().into_iter().map(str::to_owned).collect(),
     };
     let mut node = Node {
-        inventory: inventory(&settings, offer),
+        inventory,
         incarnation,
         table: Table::default(),
         rules,
@@ -189,6 +202,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         spool: Spool::open(&settings.state, incarnation.agent.0, settings.spool_bytes)?,
         fences: Fences::open(&settings.state)?,
         executor,
+        isolation,
         haproxies,
         dialed: None,
         streams: 0,
@@ -217,14 +231,20 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut changed = true;
     loop {
+        if changed {
+            node.watch_again(&rounds);
+        }
+        changed = true;
         tokio::select! {
             biased;
             Some(event) = happened.recv() => { let reports = node.executor.on(event); node.tell_all(reports); }
             Some(done) = done.recv() => node.done(done),
             Some(heard) = heard.recv() => node.heard(heard),
-            reading = rounds.next() => match reading {
-                Some(mut reading) => { node.round(&mut reading); rounds.give_back(reading); }
+            sampled = rounds.next() => match sampled {
+                Some(Sampled::Round(mut reading)) => { node.round(&mut reading); rounds.give_back(reading); }
+                Some(Sampled::Glance(seen)) => { node.glanced(&seen); changed = false; }
                 None => anyhow::bail!("sampling ended"),
             },
             Some(question) = questions.next() => question.answer(node.published()),
@@ -236,7 +256,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     }
     tracing::info!(tasks = node.executor.count(), "ending; tasks keep running");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    drop(lock);
+    drop((lock, alive));
     Ok(())
 }
 
@@ -310,6 +330,7 @@ impl Node {
     fn done(&mut self, done: Done) {
         match done {
             Done::Outcome(outcome) => self.answer(outcome),
+            Done::Isolated(isolated) => self.not_isolated(isolated),
             Done::Containers(runtime, list) => self.runtime_answered(runtime, list),
             Done::Renewed(outcome) => self.renewed(outcome),
             Done::Reports(reports) => {
@@ -323,8 +344,13 @@ impl Node {
     }
 
     fn hello(&self) -> Hello {
-        let tasks = self.executor.running().map(|(file, _, healthy)| {
-            (file.task.clone(), file.workload.clone(), CgroupId(file.cgroup), file.generation, healthy)
+        let tasks = self.executor.running().map(|(file, _, healthy)| RunsHere {
+            task: file.task.clone(),
+            workload: file.workload.clone(),
+            cgroup: CgroupId(file.cgroup),
+            generation: file.generation,
+            healthy,
+            class: Some(file.class),
         });
         Hello {
             node: self.settings.node.clone(),

@@ -5,15 +5,19 @@
 
 mod address;
 mod host;
+mod isolation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agent_core::classify::{Rule, RuleFile};
 use agent_core::launcher::Launcher;
+use agent_core::qos;
 use agent_core::unit;
 use model::id::NodeId;
 use serde::Deserialize;
+
+pub use isolation::QosFragment;
 
 use crate::executor::systemd::Systemd;
 
@@ -55,6 +59,8 @@ pub struct Fragment {
     pub pin: Option<PathBuf>,
     /// Let the kernel measure the run time of our programs (costs some ns at every switch): for benchmarks.
     pub measure_programs: Option<bool>,
+    /// How best-effort work is held back beside latency-critical work.
+    pub qos: QosFragment,
     /// Docker's socket, which is asked for the names of its containers.
     pub docker: Option<PathBuf>,
     /// Podman's socket, for containers of root.
@@ -150,6 +156,8 @@ pub struct Settings {
     pub pin: Option<PathBuf>,
     /// Measure our programs' run time.
     pub measure_programs: bool,
+    /// Isolation.
+    pub qos: qos::Settings,
     /// Docker's socket.
     pub docker: PathBuf,
     /// Podman's socket.
@@ -218,9 +226,9 @@ impl Settings {
 
     /// Takes over what may change while the agent runs.
     pub fn take(&mut self, new: Self) {
-        let Self { autoscaler, launchers, rules, act, max_tasks, .. } = new;
+        let Self { autoscaler, launchers, rules, act, max_tasks, qos, .. } = new;
         (self.autoscaler, self.launchers, self.rules) = (autoscaler, launchers, rules);
-        (self.act, self.max_tasks) = (act, max_tasks);
+        (self.act, self.max_tasks, self.qos) = (act, max_tasks, qos);
     }
 
     /// Settings as `key = value` lines, with origins when asked.
@@ -246,7 +254,7 @@ impl Settings {
             ("podman", self.podman.display().to_string()),
         ];
         let mut out = String::new();
-        for (key, value) in values {
+        for (key, value) in values.into_iter().chain(isolation::shown(&self.qos)) {
             out.push_str(&format!("{key} = {value}"));
             if with_origin {
                 out.push_str(&format!("    # {}", self.origins.get(key).map_or("default", String::as_str)));
@@ -324,6 +332,8 @@ macro_rules! settings_keys {
                     origins.insert(stringify!($key), origin.clone());
                 })*
                 merged.balancer.extend(fragment.balancer);
+                origins.extend(fragment.qos.said().map(|key| (key, origin.clone())));
+                merged.qos = merged.qos.then(fragment.qos);
             }
             (merged, origins)
         }
@@ -438,6 +448,10 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             );
         }
     }
+    let qos = input.qos.settings();
+    for (key, why) in qos.faults() {
+        fault("qos", format!("{key}: {why}"));
+    }
     match (node, cgroup) {
         (Some(node), Some(cgroup)) if faults.is_empty() => Ok(Settings {
             node,
@@ -456,6 +470,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             ebpf: input.ebpf.unwrap_or(true),
             pin: input.pin,
             measure_programs: input.measure_programs.unwrap_or(false),
+            qos,
             docker: input.docker.unwrap_or_else(|| PathBuf::from("/run/docker.sock")),
             podman: input.podman.unwrap_or_else(|| PathBuf::from("/run/podman/podman.sock")),
             balancers: input.balancer,

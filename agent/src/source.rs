@@ -9,6 +9,7 @@
 //! | memory | the iterator, or `memory.current`, or the v1 hierarchy through cgroups-rs | the same without the iterator |
 
 mod files;
+mod glance;
 mod held;
 mod histograms;
 mod kernel;
@@ -25,6 +26,7 @@ use model::metric::Metric;
 use model::node::Tier;
 
 pub use files::ProcessReader;
+pub use glance::{Place, Watch};
 pub use kernel::HistogramDeltas;
 
 use crate::clock;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CommandId, ControllerEpoch, Generation, LauncherName, TaskName, WorkloadName};
+use crate::workload::Class;
 
 /// How much a task may use. `None` leaves a limit as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub enum Verb {
         /// CPU quota until the task is healthy, thousandths of a core; `None` = that of `size` from the start.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         startup_cpu_millis: Option<u32>,
+        /// How it stands to other tasks of the node.
+        #[serde(default, skip_serializing_if = "Class::is_standard")]
+        class: Class,
     },
     /// Stop a task: SIGTERM, then SIGKILL after the grace.
     Stop {
@@ -45,6 +49,11 @@ pub enum Verb {
     Resize {
         /// The new limits.
         size: Size,
+    },
+    /// Change how it stands to other tasks of the node.
+    Classify {
+        /// From now on.
+        class: Class,
     },
     /// Stop scheduling the task's processes.
     Freeze,
@@ -239,6 +248,7 @@ impl fmt::Display for Verb {
             Verb::Start { launcher, .. } => write!(f, "start by launcher {launcher}"),
             Verb::Stop { grace_ms } => write!(f, "stop within {grace_ms} ms"),
             Verb::Resize { .. } => f.write_str("resize"),
+            Verb::Classify { class } => write!(f, "make {class}"),
             Verb::Freeze => f.write_str("freeze"),
             Verb::Thaw => f.write_str("thaw"),
             Verb::Reclaim { bytes } => write!(f, "reclaim {bytes} bytes"),

@@ -27,6 +27,9 @@ pub struct WorkloadSpec {
     /// Which policy decides on replicas.
     #[serde(default)]
     pub policy: Policy,
+    /// How its tasks stand to others on their node; absent = as its kind says, [`WorkloadSpec::class`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// What a `rails` workload needs beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rails: Option<RailsSpec>,
@@ -36,6 +39,54 @@ pub struct WorkloadSpec {
     /// How careful to be.
     #[serde(default)]
     pub behavior: Behavior,
+}
+
+impl WorkloadSpec {
+    /// The class in force: what its owner says; else somebody waits for Rails, and of a service nothing is known.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class.unwrap_or(match self.kind {
+            WorkloadKind::Rails => Class::LatencyCritical,
+            WorkloadKind::Service => Class::Standard,
+        })
+    }
+}
+
+/// How a workload's tasks stand to others on their node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Somebody waits for its answers: best-effort work gives way to it.
+    LatencyCritical,
+    /// Neither.
+    #[default]
+    Standard,
+    /// It takes what is left, may be slowed, frozen or, when memory runs out, ended.
+    BestEffort,
+}
+
+impl Class {
+    /// Its word in specifications, in `trimtab-agent qos` and in metric labels.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::LatencyCritical => "latency-critical",
+            Class::Standard => "standard",
+            Class::BestEffort => "best-effort",
+        }
+    }
+
+    /// True for the class that nothing is said of.
+    #[must_use]
+    pub fn is_standard(&self) -> bool {
+        *self == Class::Standard
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 /// The kinds of workload that can be scaled.

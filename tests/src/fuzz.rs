@@ -73,6 +73,7 @@ pub fn kernel_files(bytes: &[u8]) -> bool {
         parse::io_stat(bytes, &mut values).is_ok(),
         parse::proc_stat_busy(bytes).is_ok(),
         parse::process_start(bytes).is_ok(),
+        parse::meminfo(bytes).is_ok(),
     ];
     read.contains(&true)
 }

@@ -8,7 +8,7 @@ mod node;
 mod tests;
 
 pub(crate) use node::container_to_pb;
-pub use node::{Hello, hello, hello_to_pb, task_info};
+pub use node::{Hello, RunsHere, hello, hello_to_pb, task_info};
 
 use crate::{TEXT_LIMIT, WireError};
 

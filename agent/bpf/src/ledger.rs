@@ -177,6 +177,23 @@ impl Ledger {
         self.positions.get(&cgroup_id).map(|position| self.entries[*position as usize].totals)
     }
 
+    /// Totals of a cgroup now: those of the last scan, and what its slots have gained since. It looks at one slot a CPU, a scan at
+    /// all of them. `None` before its first switch.
+    pub(crate) fn now(&self, regions: &Regions, cgroup_id: u64) -> Option<RunqTotals> {
+        let per_cpu = regions.slots() + 1;
+        let mut totals = self.totals(cgroup_id);
+        for cpu in 0..regions.cpus() {
+            let Some(slot) = regions.find(cpu, cgroup_id) else { continue };
+            let Some(index) = slot.index else { continue };
+            let sums = regions.sums(slot);
+            // It may have changed hands since it was found.
+            if sums.cgroup_id == cgroup_id {
+                totals.get_or_insert_default().add(sums, self.seen[cpu * per_cpu + index].sums);
+            }
+        }
+        totals
+    }
+
     /// Every cgroup with its totals, or only those that the last scan saw changed.
     pub(crate) fn entries(&self, changed_only: bool) -> impl Iterator<Item = (u64, RunqTotals)> {
         let scan = self.scan;
@@ -319,6 +336,22 @@ mod tests {
             }
             sum
         }
+    }
+
+    #[test]
+    fn totals_between_two_scans_are_those_of_the_next_one() {
+        let mut world = World::new();
+        assert_eq!(world.ledger.now(&world.regions, 7), None);
+        world.regions.count(0, 7, 100, 1_000);
+        let before = world.ledger.now(&world.regions, 7);
+        world.scan();
+        assert_eq!((before, world.ledger.now(&world.regions, 7)), (world.ledger.totals(7), before));
+        world.regions.count(1, 7, 3_000, 2_000);
+        world.regions.count(0, 7, 10, 20);
+        let now = world.ledger.now(&world.regions, 7).unwrap();
+        assert_eq!((now.delay_ns, now.switches), (3_110, 3));
+        world.scan();
+        assert_eq!(world.ledger.totals(7), Some(now));
     }
 
     #[test]

@@ -358,6 +358,12 @@ impl KernelProbe {
         Some(Runq { cgroup_id, totals, regions: &switch.regions })
     }
 
+    /// Run-queue totals of one cgroup now, without a scan of all: for the few that are looked at more often than a tick.
+    pub fn runq_now(&self, cgroup_id: u64) -> Option<RunqTotals> {
+        let (switch, ledger) = self.switch.as_ref()?;
+        ledger.now(&switch.regions, cgroup_id)
+    }
+
     /// What the kernel side could not do.
     pub fn counters(&self) -> Counters {
         let mut counters = Counters::default();

@@ -285,6 +285,7 @@ mod tests {
                 parameters: Default::default(),
                 size,
                 startup_cpu_millis: None,
+                class: Default::default(),
             },
             ..stop.clone()
         };

@@ -16,6 +16,7 @@
 //! | [`certificate`] | until when may this node speak? |
 //! | [`launcher`] | which process does a start mean? |
 //! | [`lifecycle`] | what happens next with this task? |
+//! | [`qos`] | what may best-effort work use beside latency-critical work? |
 //! | [`unit`] | which systemd unit is a task? |
 //! | [`haproxy`], [`puma`] | what do their answers say? |
 
@@ -29,6 +30,7 @@ pub mod launcher;
 pub mod lifecycle;
 pub mod parse;
 pub mod puma;
+pub mod qos;
 pub mod raw;
 pub mod receipt;
 pub mod session;

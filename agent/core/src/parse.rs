@@ -127,6 +127,20 @@ pub fn single(bytes: &[u8]) -> Result<Option<u64>, ParseError> {
     if text == b"max" { Ok(None) } else { number(text, 1).map(Some) }
 }
 
+/// `/proc/meminfo`: all memory, and what can be had without swapping (`MemAvailable`), bytes.
+///
+/// # Errors
+/// [`ParseError`] for a malformed number or when one of the lines is missing.
+pub fn meminfo(bytes: &[u8]) -> Result<(u64, u64), ParseError> {
+    let find = |key: &'static str| {
+        let line = lines(bytes).find_map(|(at, line)| Some((at, line.strip_prefix(key.as_bytes())?)));
+        let (at, rest) = line.ok_or(ParseError::NoLine(key))?;
+        let kib = rest.strip_suffix(b" kB").unwrap_or(rest).trim_ascii();
+        number(kib, at).map(|kib| kib.saturating_mul(1024))
+    };
+    Ok((find("MemTotal:")?, find("MemAvailable:")?))
+}
+
 /// The two lines of a `*.pressure` file: total stall of some and of all threads, µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pressure {
@@ -250,6 +264,9 @@ mod tests {
         io_stat(b"8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=5 wbytes=0\n", &mut v).unwrap();
         assert_eq!((v.get(Metric::IoRead), v.get(Metric::IoWritten)), (Some(15), Some(20)));
         assert_eq!(populated(b"populated 1\nfrozen 0\n"), Ok(true));
+        let text = b"MemTotal:       16303428 kB\nMemFree:        1 kB\nMemAvailable:    9000000 kB\n";
+        assert_eq!(meminfo(text), Ok((16_303_428 << 10, 9_000_000 << 10)));
+        assert_eq!(meminfo(b"MemTotal: 5 kB\n"), Err(ParseError::NoLine("MemAvailable:")));
     }
 
     #[test]
@@ -270,7 +287,7 @@ mod tests {
             let _ = cpu_stat(&bytes, &mut v);
             let _ = io_stat(&bytes, &mut v);
             let _ = memory_events(&bytes, &mut v);
-            let _ = (pressure(&bytes), single(&bytes), proc_stat_busy(&bytes), process_start(&bytes), populated(&bytes));
+            let _ = (pressure(&bytes), single(&bytes), proc_stat_busy(&bytes), process_start(&bytes), populated(&bytes), meminfo(&bytes));
         }
 
         #[test]

@@ -5,6 +5,8 @@
 
 use model::id::{TaskName, WorkloadName};
 
+use crate::qos::standing::{Standing, WEIGHT};
+
 /// The slice of a workload's tasks, below `top` (`trimtab.slice`).
 #[must_use]
 pub fn slice(top: &str, workload: &WorkloadName) -> String {
@@ -17,6 +19,30 @@ pub fn slice(top: &str, workload: &WorkloadName) -> String {
 pub fn service(top: &str, task: &TaskName) -> String {
     let stem = top.strip_suffix(".slice").unwrap_or(top);
     format!("{stem}-task-{task}.service")
+}
+
+/// The service that freezes best-effort work when the agent is gone. It is no task's name.
+#[must_use]
+pub fn watcher(top: &str) -> String {
+    format!("{}-deadman.service", top.strip_suffix(".slice").unwrap_or(top))
+}
+
+/// What systemd is told of a group's standing, as properties of its unit; all of them are 64-bit numbers on D-Bus. A `CPUWeight`
+/// of 0 is `idle` (systemd 252; src/basic/cgroup-util.h: `CGROUP_WEIGHT_IDLE`), the largest number is "no limit". Without `all`, only what is
+/// not so anyway: a property that is set turns a controller on for the unit and its siblings.
+#[must_use]
+pub fn properties(standing: &Standing, all: bool) -> Vec<(&'static str, u64)> {
+    let usual = every(&Standing::DEFAULT);
+    every(standing).into_iter().filter(|property| all || !usual.contains(property)).collect()
+}
+
+fn every(standing: &Standing) -> [(&'static str, u64); 4] {
+    [
+        ("CPUWeight", if standing.idle { 0 } else { u64::from(WEIGHT) }),
+        ("MemoryLow", standing.memory_low_bytes),
+        ("MemoryHigh", standing.memory_high_bytes.unwrap_or(u64::MAX)),
+        ("IOWeight", u64::from(standing.io_weight)),
+    ]
 }
 
 /// Whose and which task a path below `top` is; `None` for a path that is not exactly a task's.
@@ -63,6 +89,17 @@ mod tests {
         ] {
             assert_eq!(task(TOP, below), None, "{below}");
         }
+    }
+
+    #[test]
+    fn best_effort_is_idle_for_systemd() {
+        let standing =
+            Standing { idle: true, memory_high_bytes: Some(900), io_weight: 1, ..Standing::DEFAULT };
+        let expected = [("CPUWeight", 0), ("MemoryLow", 0), ("MemoryHigh", 900), ("IOWeight", 1)];
+        assert_eq!(properties(&standing, true), expected);
+        assert_eq!(properties(&standing, false).len(), 3, "it protects no memory, and nobody has");
+        assert_eq!(properties(&Standing::DEFAULT, true)[0], ("CPUWeight", 100));
+        assert!(properties(&Standing::DEFAULT, false).is_empty());
     }
 
     #[test]

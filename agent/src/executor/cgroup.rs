@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,6 +68,12 @@ pub struct Cgroups {
     v1: Vec<String>,
 }
 
+/// Writes a file that the kernel has made. One that it has not made is not found, and not "permission denied" as from [`fs::write`], which
+/// would make it.
+pub(super) fn put(path: &Path, value: &str) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.write_all(value.as_bytes())
+}
+
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     let path = path.to_owned();
     move |error| CgroupError::Io { path, error }
@@ -92,6 +98,11 @@ impl Cgroups {
     /// Directory of a task's cgroup on the unified hierarchy.
     pub(super) fn unified(&self, path: &str) -> PathBuf {
         self.unified.join(&self.slice).join(path)
+    }
+
+    /// A task's path below the root of the unified hierarchy.
+    pub(super) fn below_root(&self, path: &str) -> PathBuf {
+        Path::new(&self.slice).join(path)
     }
 
     /// A file of the task's cgroup on a v1 hierarchy; it need not exist.
@@ -128,7 +139,17 @@ impl Cgroups {
         Ok(back)
     }
 
-    fn below_v1(&self, path: &str) -> String {
+    /// Whether a controller is on a v1 hierarchy of this host.
+    pub(super) fn has_v1(&self, controller: &str) -> bool {
+        self.v1.iter().any(|c| c == controller)
+    }
+
+    /// Whether a controller is on the unified hierarchy.
+    pub(super) fn has_unified(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    pub(super) fn below_v1(&self, path: &str) -> String {
         format!("{}/{path}", self.slice)
     }
 
@@ -218,15 +239,7 @@ impl Cgroups {
             }
         }
         if let Some(millis) = size.cpu_max_millis {
-            let quota = u64::from(millis) * PERIOD_US / 1000;
-            match v1.as_ref().and_then(|c| c.controller_of::<CpuController>()) {
-                Some(cpu) => {
-                    cpu.set_cfs_quota_and_period(Some(quota.cast_signed()), Some(PERIOD_US))
-                        .map_err(failed)?;
-                    back.insert("cpu.cfs_quota_us".to_owned(), cpu.cfs_quota().map_err(failed)?.to_string());
-                }
-                None => self.write(path, "cpu.max", &format!("{quota} {PERIOD_US}"), &mut back)?,
-            }
+            back.extend(self.quota(path, Some(millis))?);
         }
         if let Some(bytes) = size.memory_max_bytes {
             match v1.as_ref().and_then(|c| c.controller_of::<MemController>()) {
@@ -251,7 +264,33 @@ impl Cgroups {
         Ok(back)
     }
 
-    fn write(
+    /// Sets the CPU quota, thousandths of a core, or that there is none; reads it back.
+    pub(super) fn quota(
+        &self,
+        path: &str,
+        millis: Option<u32>,
+    ) -> Result<BTreeMap<String, String>, CgroupError> {
+        let mut back = BTreeMap::new();
+        let quota = millis.map(|millis| u64::from(millis) * PERIOD_US / 1000);
+        match self.v1_cgroup(path).as_ref().and_then(|c| c.controller_of::<CpuController>()) {
+            Some(cpu) => {
+                let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
+                    path: self.below_v1(path),
+                    why: e.to_string(),
+                };
+                let quota = quota.map_or(-1, u64::cast_signed);
+                cpu.set_cfs_quota_and_period(Some(quota), Some(PERIOD_US)).map_err(failed)?;
+                back.insert("cpu.cfs_quota_us".to_owned(), cpu.cfs_quota().map_err(failed)?.to_string());
+            }
+            None => {
+                let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
+                self.write(path, "cpu.max", &format!("{quota} {PERIOD_US}"), &mut back)?;
+            }
+        }
+        Ok(back)
+    }
+
+    pub(super) fn write(
         &self,
         path: &str,
         file: &'static str,
@@ -259,7 +298,7 @@ impl Cgroups {
         back: &mut BTreeMap<String, String>,
     ) -> Result<(), CgroupError> {
         let full = self.unified(path).join(file);
-        match fs::write(&full, value) {
+        match put(&full, value) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(CgroupError::NoController(file)),
             Err(error) => return Err(CgroupError::Io { path: full, error }),
@@ -267,7 +306,7 @@ impl Cgroups {
         self.read(path, file, back)
     }
 
-    fn read(
+    pub(super) fn read(
         &self,
         path: &str,
         file: &'static str,
@@ -291,7 +330,7 @@ impl Cgroups {
 
     pub(super) fn reclaim(&self, path: &str, bytes: u64) -> Result<BTreeMap<String, String>, CgroupError> {
         let full = self.unified(path).join("memory.reclaim");
-        match fs::write(&full, bytes.to_string()) {
+        match put(&full, &bytes.to_string()) {
             // EAGAIN: less was reclaimed than asked; that is a result, not a fault.
             Ok(()) => Ok(BTreeMap::from([("reclaimed".to_owned(), "all".to_owned())])),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -305,7 +344,7 @@ impl Cgroups {
     /// Kills everything in the cgroup.
     pub(super) fn kill(&self, path: &str) {
         let full = self.unified(path).join("cgroup.kill");
-        if let Err(error) = fs::write(&full, "1") {
+        if let Err(error) = put(&full, "1") {
             tracing::warn!(path = %full.display(), %error, "cgroup.kill");
         }
     }

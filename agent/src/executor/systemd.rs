@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::lifecycle::Event;
+use agent_core::qos::standing;
 use agent_core::unit;
 use model::action::Size;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::sync::{Mutex, mpsc};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
 
+use super::standing::{Order, Stood};
 use super::{Happened, TaskFile, What, shim};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
@@ -176,7 +178,109 @@ impl Systemd {
             properties.push(("TasksMax", Value::from(u64::from(most))));
         }
         properties.extend(limits(&file.size_now()));
+        let standing = standing::task(file.class, &file.size);
+        // Its memory.high is said here with the class in mind. Its weight is told once it runs: a systemd before 252 would not start a unit
+        // with an idle one.
+        properties.retain(|(name, _)| *name != "MemoryHigh");
+        let told = unit::properties(&standing, false).into_iter().filter(|(name, _)| *name != "CPUWeight");
+        properties.extend(told.map(|(name, number)| (name, Value::from(number))));
         properties
+    }
+
+    /// Tells a task's service, its workload's slice and the top how they stand to others.
+    pub(super) async fn stand(&self, order: &Order) -> Result<Stood, SystemdError> {
+        let mut stood = Stood::default();
+        // Its parents are the frame of it: what they cannot be told does not keep the task from its own.
+        let protected = match order.changed || order.top.memory_low_bytes > 0 {
+            true => self.protect(&self.top, order.top.memory_low_bytes).await,
+            false => Ok(()),
+        };
+        if let Err(error) = protected {
+            stood.gap("memory.low", format!("{}: {error}", self.top));
+        }
+        let slice = unit::slice(&self.top, &order.file.workload);
+        let told = self.tell(&slice, &unit::properties(&order.workload, order.changed), &mut stood).await;
+        if let Err(error) = told {
+            stood.gap("workload", format!("{slice}: {error}"));
+        }
+        let service = self.service(&order.file);
+        self.tell(&service, &unit::properties(&order.task, order.changed), &mut stood).await?;
+        Ok(stood)
+    }
+
+    async fn protect(&self, unit: &str, bytes: u64) -> Result<(), SystemdError> {
+        let properties: Vec<Property> = vec![("MemoryLow", Value::from(bytes))];
+        Ok(self.manage("SetUnitProperties", &(unit, true, properties)).await?)
+    }
+
+    async fn tell(
+        &self,
+        unit: &str,
+        numbers: &[(&'static str, u64)],
+        stood: &mut Stood,
+    ) -> Result<(), SystemdError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let all = |idle: u64| -> Vec<Property> {
+            let number = |(name, value): &(&'static str, u64)| match (*name, *value) {
+                ("CPUWeight", 0) => (*name, Value::from(idle)),
+                (name, value) => (name, Value::from(value)),
+            };
+            numbers.iter().map(number).collect()
+        };
+        let told: Result<(), zbus::Error> = self.manage("SetUnitProperties", &(unit, true, all(0))).await;
+        match told {
+            Ok(()) => Ok(()),
+            // Before 252 systemd has no idle weight.
+            Err(zbus::Error::MethodError(_, _, _)) if numbers.contains(&("CPUWeight", 0)) => {
+                let least = u64::from(standing::LEAST_WEIGHT);
+                self.manage::<_, ()>("SetUnitProperties", &(unit, true, all(least))).await?;
+                stood.gap(
+                    "cpu.idle",
+                    "systemd takes no idle weight (it came with 252): the smallest one stands in",
+                );
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Starts the dead-man in a unit of its own: what ends the agent's unit does not end it.
+    pub(crate) async fn start_watcher(&self, command: Vec<String>) -> Result<(), SystemdError> {
+        let path = command.first().cloned().unwrap_or_default();
+        let properties: Vec<Property> = vec![
+            ("Description", Value::from("Trimtab: freezes best-effort work when its agent is gone")),
+            ("Type", Value::from("exec")),
+            ("ExecStart", Value::from(vec![(path, command, false)])),
+            // Ended by somebody else than the agent: there again.
+            ("Restart", Value::from("on-failure")),
+            ("CollectMode", Value::from("inactive-or-failed")),
+            ("NoNewPrivileges", Value::from(true)),
+        ];
+        let aside: Vec<(&str, Vec<Property>)> = Vec::new();
+        let _job: OwnedObjectPath = self
+            .manage("StartTransientUnit", &(unit::watcher(&self.top), "replace", properties, aside))
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the dead-man.
+    pub(crate) async fn stop_watcher(&self) {
+        self.remove(&unit::watcher(&self.top)).await;
+    }
+
+    /// Sets the CPU quota, or that there is none.
+    pub(super) async fn cap(&self, file: &TaskFile, millis: Option<u32>) -> Result<(), SystemdError> {
+        let quota = millis.map_or(u64::MAX, |millis| u64::from(millis) * 1000);
+        let properties: Vec<Property> = vec![("CPUQuotaPerSecUSec", Value::from(quota))];
+        Ok(self.manage("SetUnitProperties", &(self.service(file), true, properties)).await?)
+    }
+
+    /// Sets the memory above which the task is slowed, or that there is none.
+    pub(super) async fn high(&self, file: &TaskFile, bytes: Option<u64>) -> Result<(), SystemdError> {
+        let properties: Vec<Property> = vec![("MemoryHigh", Value::from(bytes.unwrap_or(u64::MAX)))];
+        Ok(self.manage("SetUnitProperties", &(self.service(file), true, properties)).await?)
     }
 
     /// Waits for the end of the service's first process, as far as systemd has noticed it.

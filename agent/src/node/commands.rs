@@ -104,6 +104,14 @@ impl Node {
                 Ok(change) => return self.later(command, change),
                 Err(e) => failed(e),
             },
+            Verb::Classify { class } => match self.executor.classify(&command.task, *class) {
+                Ok(Some(change)) => {
+                    let change = async move { Ok(change.await?.read_back()) };
+                    return self.later(command, change);
+                }
+                Ok(None) => (OutcomeKind::Already, format!("it is {class}"), BTreeMap::new()),
+                Err(e) => failed(e),
+            },
             Verb::Freeze | Verb::Thaw => {
                 match self.executor.freeze(&command.task, command.verb == Verb::Freeze) {
                     Ok(change) => return self.later(command, change),
@@ -138,7 +146,7 @@ impl Node {
     }
 
     fn start(&mut self, command: &Command) -> Effect {
-        let Verb::Start { launcher, parameters, size, startup_cpu_millis } = &command.verb else {
+        let Verb::Start { launcher, parameters, size, startup_cpu_millis, class } = &command.verb else {
             return failed("not a start");
         };
         if self.task_names().contains(&command.task) {
@@ -156,7 +164,7 @@ impl Node {
             }
             Err(why) => return (OutcomeKind::Refused, why.to_string(), BTreeMap::new()),
         };
-        match self.executor.start(&command.task, &command.workload, command.generation, launch) {
+        match self.executor.start(&command.task, &command.workload, command.generation, launch, *class) {
             Ok(()) => (OutcomeKind::Applied, String::new(), self.address()),
             Err(e) => failed(e),
         }

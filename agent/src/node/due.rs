@@ -4,6 +4,7 @@
 //! | what | when |
 //! |---|---|
 //! | a task's next step | as its state says ([`agent_core::lifecycle::State::due_ms`]) |
+//! | the isolation loop | when nothing was read for too long, while best-effort work is limited |
 //! | dialing | when the session's wait is over |
 //! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
 //! | a container runtime's list | while a container has no name ([`agent_core::container`]) |
@@ -36,7 +37,8 @@ impl Node {
         let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
         let (certificate, containers) = (self.certificate.due_ms(), self.containers.due_ms());
-        [self.executor.due_ms(), dial, backlog, adapt, certificate, containers].into_iter().flatten().min()
+        let (executor, isolation) = (self.executor.due_ms(), self.isolation.due_ms());
+        [executor, isolation, dial, backlog, adapt, certificate, containers].into_iter().flatten().min()
     }
 
     /// Does everything that is due.
@@ -46,6 +48,7 @@ impl Node {
             let events = self.executor.tick();
             self.tell_all(events);
         }
+        self.isolation_on_time(now_ms);
         if self.backlog_due_ms().is_some_and(|due| due <= now_ms) {
             self.send_backlog(now_ms);
         }

@@ -11,7 +11,7 @@ impl Node {
         if self.settings.autoscaler.is_some() && self.up.is_none() {
             not_ready.push(format!("no stream to the autoscaler: {}", self.why_down));
         }
-        Published { metrics: self.metrics(), not_ready }
+        Published { metrics: self.metrics(), qos: self.isolation_shown(), not_ready }
     }
 
     fn metrics(&self) -> String {
@@ -83,6 +83,7 @@ impl Node {
                 one(self.certificate.failures() as f64),
             );
         }
+        self.isolation_metrics(&mut add);
         if let Some(receipt) = &self.receipt {
             if let Some(error) = receipt.error_ratio() {
                 let help = "Difference between the kernel's ledger and the switch ledger, as a share of the kernel's.";

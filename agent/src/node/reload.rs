@@ -2,7 +2,7 @@
 //!
 //! | setting | takes effect |
 //! |---|---|
-//! | launchers, act, max_tasks, autoscaler | at once; the autoscaler is told by a new stream |
+//! | launchers, act, max_tasks, qos, autoscaler | at once; the autoscaler is told by a new stream |
 //! | rules | for tasks that begin from now on |
 //! | all others | at the next start; the log names those that differ |
 //!
@@ -36,6 +36,7 @@ impl Node {
         self.rules = Rules::new(new.rules.clone(), &self.settings.slice);
         self.processes.env_keys = self.rules.env_keys().into_iter().map(str::to_owned).collect();
         self.settings.take(new);
+        self.isolation_reloaded();
         tracing::info!(
             launchers = self.settings.launchers.len(),
             rules = self.settings.rules.len(),

@@ -56,6 +56,28 @@ fn every_fault_is_reported_at_once_with_its_place() {
 }
 
 #[test]
+fn isolation_is_set_key_by_key_and_a_share_that_makes_no_sense_is_refused() {
+    let dir = tree();
+    let file = dir.path().join("conf.d/10.toml");
+    std::fs::write(&file, "[qos]\nrun_queue_delay = \"3ms\"\nheadroom = \"30%\"\n").unwrap();
+    std::fs::write(dir.path().join("conf.d/20.toml"), "[qos]\nheadroom = \"25%\"\nenabled = false\n")
+        .unwrap();
+    let read_now = read(&dir.path().join("agent.toml"), &[]).unwrap();
+    let shown = read_now.show(true);
+    assert!(shown.contains("qos.floor = 5%    # default"), "{shown}");
+    let headroom = shown.lines().find(|line| line.starts_with("qos.headroom = 25%")).unwrap();
+    assert!(headroom.ends_with("20.toml") && shown.contains("qos.run_queue_delay = 3ms"), "{shown}");
+    let qos = read_now.qos;
+    assert_eq!((qos.enabled, qos.delay_ns, qos.headroom), (false, 3_000_000, 0.25));
+    assert_eq!(qos.floor, qos::Settings::default().floor, "what is not said is as by default");
+    std::fs::write(&file, "[qos]\nfloor = \"90%\"\n").unwrap();
+    let fault = read(&dir.path().join("agent.toml"), &[]).unwrap_err().to_string();
+    assert!(fault.contains("qos (") && fault.contains("floor"), "{fault}");
+    std::fs::write(&file, "[qos]\nheadrom = \"30%\"\n").unwrap();
+    assert!(read(&dir.path().join("agent.toml"), &[]).unwrap_err().to_string().contains("headrom"));
+}
+
+#[test]
 fn launchers_are_read_and_checked() {
     let dir = tree();
     let launch = dir.path().join("launch.d");

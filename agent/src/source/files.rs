@@ -43,7 +43,12 @@ impl Files {
     }
 
     /// Reads a file of a cgroup into the buffer. `Ok(None)` = the cgroup is gone.
-    fn read(&mut self, id: CgroupId, path: &Path, file: &'static str) -> Result<Option<&[u8]>, SourceError> {
+    pub(super) fn read(
+        &mut self,
+        id: CgroupId,
+        path: &Path,
+        file: &'static str,
+    ) -> Result<Option<&[u8]>, SourceError> {
         let full = || self.root.join(path).join(file);
         let opened;
         let handle = match self.kept.get(&(id, file)) {

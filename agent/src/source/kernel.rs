@@ -129,6 +129,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Waits of one cgroup now: all of them in ns, and how many; `None` when they are not counted or there was none yet.
+    pub(super) fn delay_now(&self, id: CgroupId) -> Option<(u64, u64)> {
+        if !self.counts() {
+            return None;
+        }
+        // A task that has not been switched to has not waited.
+        Some(self.probe.runq_now(id.0).map_or((0, 0), |totals| (totals.delay_ns, totals.switches)))
+    }
+
     fn histograms(&mut self, turn: Turn, delays: &mut HistogramDeltas) {
         let histograms = &mut self.histograms;
         self.probe.for_each_runq(Visit::All, |r| {

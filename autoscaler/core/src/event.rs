@@ -10,7 +10,7 @@ use model::decision::{Decision, DecisionId, Realised};
 use model::gap::Gap;
 use model::id::{CgroupId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt};
-use model::workload::Workload;
+use model::workload::{Class, Workload};
 use serde::{Deserialize, Serialize};
 
 /// A point in controller time, ms. Starts near the wall clock and never steps: the shell advances it by the boot
@@ -181,6 +181,9 @@ pub struct RunningTask {
     pub generation: Generation,
     /// Its health check passes.
     pub healthy: bool,
+    /// How it stands to other tasks of its node, when its agent says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
 }
 
 /// One round's measurements of one workload. Ages say how fresh each part is; a part that is missing is `None`.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::action::{BalancerStep, Size, Verb};
 use model::id::TaskName;
 use model::reason::{Reason, Signal};
-use model::workload::{RailsSpec, WorkloadSpec};
+use model::workload::{Class, RailsSpec, WorkloadSpec};
 
 use crate::assess::{Assessment, samples};
 use crate::event::{Digest, ReplicaDigest};
@@ -31,7 +31,13 @@ pub const QUIET: f64 = 0.25;
 
 /// Verb of a start.
 #[must_use]
-pub fn start(rails: &RailsSpec, size: Size, startup_cpu_millis: Option<u32>, replica: &Replica) -> Verb {
+pub fn start(
+    rails: &RailsSpec,
+    size: Size,
+    startup_cpu_millis: Option<u32>,
+    class: Class,
+    replica: &Replica,
+) -> Verb {
     let mut parameters = rails.parameters.clone();
     let mut set = |name: &str, value: String| parameters.insert(name.to_owned(), value);
     set("workers", rails.workers.to_string());
@@ -40,7 +46,7 @@ pub fn start(rails: &RailsSpec, size: Size, startup_cpu_millis: Option<u32>, rep
         set("port", port.to_string());
         set("control_port", control.to_string());
     }
-    Verb::Start { launcher: rails.launcher.clone(), parameters, size, startup_cpu_millis }
+    Verb::Start { launcher: rails.launcher.clone(), parameters, size, startup_cpu_millis, class }
 }
 
 /// Verb of a step on the balancer; `None` when the replica's address is not known.

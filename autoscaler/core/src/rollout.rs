@@ -8,6 +8,7 @@
 
 use model::action::{Command, Outcome, OutcomeKind, Size, Strain, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
+use model::workload::Class;
 
 use crate::event::Time;
 use crate::replica::{Effect, Event, Limits, State, Step};
@@ -109,6 +110,9 @@ pub struct Replica {
     pub started_with: Option<Size>,
     order: Order,
     resize: Option<(Size, Order)>,
+    /// How it stands to other tasks of its node, as far as its agent said.
+    class: Option<Class>,
+    classify: Option<(Class, Order)>,
 }
 
 /// How a resize ended.
@@ -151,6 +155,8 @@ impl Replica {
             started_with: None,
             order: Order::new(now),
             resize: None,
+            class: None,
+            classify: None,
         }
     }
 
@@ -219,6 +225,47 @@ impl Replica {
         Some(order.resize_failed("no answer in time", now))
     }
 
+    /// Its agent said how it stands to other tasks of its node.
+    pub fn has_class(&mut self, class: Option<Class>) {
+        self.class = class.or(self.class);
+    }
+
+    /// Whether its class must be sent now. What is not known is not changed; what was refused is not sent again.
+    pub fn class_due(&mut self, wanted: Class, now: Time) -> bool {
+        if self.class.is_none_or(|class| class == wanted) || !self.state.serves() {
+            self.classify = None;
+            return false;
+        }
+        if self.classify.as_ref().is_none_or(|(to, _)| *to != wanted) {
+            self.classify = Some((wanted, Order::new(now)));
+        }
+        let Some((_, order)) = &mut self.classify else { return false };
+        if order.sent.is_some_and(|sent| now >= sent.due) {
+            order.resize_failed("no answer in time", now);
+        }
+        order.sent.is_none() && order.failed < RESIZE_TRIES && now >= order.not_before
+    }
+
+    /// Takes an answer about its class; false when it is about something else.
+    pub fn classified(&mut self, outcome: &Outcome, now: Time) -> bool {
+        let Some((to, order)) = &mut self.classify else { return false };
+        if order.sent.is_none_or(|sent| sent.command != outcome.command) {
+            return false;
+        }
+        match outcome.kind {
+            OutcomeKind::Applied | OutcomeKind::Already => {
+                self.class = Some(*to);
+                self.classify = None;
+            }
+            OutcomeKind::Refused => {
+                order.failed = RESIZE_TRIES;
+                order.resize_failed(&outcome.why, now);
+            }
+            OutcomeKind::Failed => drop(order.resize_failed(&outcome.why, now)),
+        }
+        true
+    }
+
     /// The step that must be sent now, if any.
     #[must_use]
     pub fn due(&self, now: Time) -> Option<Step> {
@@ -271,6 +318,7 @@ impl Replica {
             self.order.not_before = now;
         }
         self.resize = None;
+        self.classify = None;
     }
 
     /// Takes an answer. `None` when it answers nothing that is on its way.
@@ -361,11 +409,22 @@ pub fn command(
     let answered = due.after(ANSWER_MS);
     match &command.verb {
         Verb::Resize { .. } => replica.resize_sent(command.id, answered),
-        Verb::Start { size, .. } => {
+        Verb::Classify { class } => {
+            replica.classify = replica.classify.map(|(_, order)| {
+                let sent = Some(Sent { command: command.id, due: answered });
+                (*class, Order { sent, ..order })
+            });
+        }
+        Verb::Start { size, class, .. } => {
             replica.started_with = Some(*size);
+            replica.has_class(Some(*class));
             replica.sent(command.id, answered);
         }
         _ => replica.sent(command.id, answered),
     }
     (issue.to, command)
 }
+
+#[cfg(test)]
+#[path = "rollout_tests.rs"]
+mod tests;

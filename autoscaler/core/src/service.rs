@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use model::action::{Size, Verb};
 use model::id::TaskName;
 use model::reason::{Reason, Signal};
-use model::workload::{ServiceSpec, WorkloadSpec};
+use model::workload::{Class, ServiceSpec, WorkloadSpec};
 
 use crate::assess::{Assessment, samples};
 use crate::event::Digest;
@@ -25,12 +25,18 @@ pub const PANIC: f64 = 0.97;
 
 /// Verb of a start.
 #[must_use]
-pub fn start(service: &ServiceSpec, size: Size, startup_cpu_millis: Option<u32>, replica: &Replica) -> Verb {
+pub fn start(
+    service: &ServiceSpec,
+    size: Size,
+    startup_cpu_millis: Option<u32>,
+    class: Class,
+    replica: &Replica,
+) -> Verb {
     let mut parameters = service.parameters.clone();
     if let Some(port) = replica.port {
         parameters.insert("port".to_owned(), port.to_string());
     }
-    Verb::Start { launcher: service.launcher.clone(), parameters, size, startup_cpu_millis }
+    Verb::Start { launcher: service.launcher.clone(), parameters, size, startup_cpu_millis, class }
 }
 
 /// What one replica is given, cores.

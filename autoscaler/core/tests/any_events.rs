@@ -105,6 +105,7 @@ fn event(bytes: [u8; 4], sent: &[(NodeId, Command)]) -> Event {
                     cgroup: CgroupId(1),
                     generation: Generation(1),
                     healthy: n % 2 == 0,
+                    class: None,
                 })
                 .collect(),
         },

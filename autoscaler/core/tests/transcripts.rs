@@ -159,6 +159,7 @@ impl Script {
             cgroup: CgroupId(1),
             generation: Generation(1),
             healthy: false,
+            class: None,
         });
         let tasks = tasks.collect();
         self.tell(Event::NodeUp { node, incarnation, inventory, tasks });

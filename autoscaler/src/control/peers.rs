@@ -9,7 +9,7 @@ use model::gap::Gap;
 use model::id::{AgentEpoch, ControllerEpoch, NodeId};
 use model::node::{Incarnation, Receipt};
 use tokio::sync::{mpsc, oneshot};
-use wire::convert::Hello;
+use wire::convert::{Hello, RunsHere};
 
 use super::Control;
 use crate::ingest::Slots;
@@ -273,9 +273,10 @@ impl Control {
         self.metrics.agents.set(i64::try_from(self.peers.count()).unwrap_or(i64::MAX));
         tracing::info!(%node, tier = %hello.inventory.tier, tasks = hello.tasks.len(), "agent connected");
         self.fleet.node_up(node.clone(), hello.incarnation, hello.inventory.clone(), now);
-        let tasks = hello.tasks.into_iter().map(|(task, workload, cgroup, generation, healthy)| {
-            RunningTask { task, workload, cgroup, generation, healthy }
-        });
+        let tasks =
+            hello.tasks.into_iter().map(|RunsHere { task, workload, cgroup, generation, healthy, class }| {
+                RunningTask { task, workload, cgroup, generation, healthy, class }
+            });
         self.events.push(Event::NodeUp {
             node,
             incarnation: hello.incarnation,

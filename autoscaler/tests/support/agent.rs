@@ -11,7 +11,7 @@ use model::node::{Incarnation, Inventory, TaskClass, TaskInfo, Tier};
 use model::sample::Values;
 use tokio_stream::wrappers::ReceiverStream;
 use wire::batch::{Encoder, Header, Input};
-use wire::convert::Hello;
+use wire::convert::{Hello, RunsHere};
 use wire::pb;
 
 /// What the agent knows; it lives through restarts of the controller.
@@ -48,7 +48,14 @@ pub(crate) fn hello(node: &str, books: &Books) -> Hello {
         tasks: books
             .running
             .iter()
-            .map(|(task, (w, c, g))| (task.clone(), w.clone(), *c, *g, true))
+            .map(|(task, (workload, cgroup, generation))| RunsHere {
+                task: task.clone(),
+                workload: workload.clone(),
+                cgroup: *cgroup,
+                generation: *generation,
+                healthy: true,
+                class: None,
+            })
             .collect(),
         boot_ns: autoscaler::clock::boot_ns(),
         wall_ms: autoscaler::clock::wall_ms(),

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{Format, SpecFault, parse, parse_as, to_document};
 use crate::units::{Millis, Share};
-use crate::workload::{Mode, WorkloadKind};
+use crate::workload::{Class, Mode, WorkloadKind};
 
 const GOOD: &str = "\
 apiVersion: trimtab/v1
@@ -75,6 +75,21 @@ fn an_unknown_field_is_shown_with_a_caret_and_what_was_meant() {
          \x20 = help: did you mean `replicas`?"
     );
     assert_eq!(found.len(), 1, "the field that was meant is not reported as missing, too");
+}
+
+#[test]
+fn a_class_is_what_is_said_or_what_the_kind_says() {
+    let class = |text: &str| parse("web.yaml", text).unwrap()[0].spec.class();
+    assert_eq!(class(GOOD), Class::LatencyCritical, "somebody waits for Rails");
+    let service = "apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: jobs }\nspec:\n  type: service\n  \
+                   replicas: { min: 1, max: 2 }\n  target: { cpu: 65% }\n  service: { launcher: jobs }\n";
+    assert_eq!(class(service), Class::Standard);
+    for word in [Class::LatencyCritical, Class::Standard, Class::BestEffort] {
+        assert_eq!(class(&format!("{service}  class: {word}\n")), word);
+    }
+    let found = faults(&format!("{service}  class: best_effort\n"));
+    assert_eq!((found[0].line, found[0].column, found[0].field.as_str()), (9, 10, "spec.class"));
+    assert!(found[0].to_string().contains("did you mean `best-effort`?"), "{}", found[0]);
 }
 
 #[test]

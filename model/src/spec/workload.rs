@@ -7,12 +7,12 @@ use super::fault::Faults;
 use super::section::{Read, Section, word};
 use super::tree::Node;
 use crate::workload::{
-    Balancer, Behavior, DatabaseLimit, Mode, Policy, PortRange, RailsSpec, Replicas, ServiceSpec, SizeMode,
-    SizePolicy, Target, WorkloadKind, WorkloadSpec,
+    Balancer, Behavior, Class, DatabaseLimit, Mode, Policy, PortRange, RailsSpec, Replicas, ServiceSpec,
+    SizeMode, SizePolicy, Target, WorkloadKind, WorkloadSpec,
 };
 
 const SPEC: &[&str] =
-    &["type", "replicas", "target", "size", "mode", "policy", "rails", "service", "behavior"];
+    &["type", "replicas", "target", "size", "mode", "policy", "class", "rails", "service", "behavior"];
 
 /// Reads and checks a `spec` section.
 pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<WorkloadSpec> {
@@ -23,6 +23,7 @@ pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<Workload
     let size = spec.or("size", SizePolicy::default(), faults);
     let mode = spec.or("mode", Mode::default(), faults);
     let policy = spec.or("policy", Policy::default(), faults);
+    let class = spec.optional("class", faults);
     let rails = spec.optional("rails", faults);
     let service = spec.optional("service", faults);
     let behavior = spec.or("behavior", Behavior::default(), faults);
@@ -35,6 +36,7 @@ pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<Workload
         size,
         mode,
         policy,
+        class,
         rails,
         service,
         behavior,
@@ -57,6 +59,7 @@ words! {
     Mode { "observe" => Observe, "recommend" => Recommend, "auto" => Auto }
     Policy { "trimtab" => Trimtab, "hpa" => Hpa }
     SizeMode { "recommend" => Recommend, "apply" => Apply }
+    Class { "latency-critical" => LatencyCritical, "standard" => Standard, "best-effort" => BestEffort }
 }
 
 impl Read for Replicas {

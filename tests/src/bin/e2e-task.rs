@@ -1,4 +1,4 @@
-//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | hog | bomb | spin MS | join PROCS spin MS`.
+//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | hog | bomb | busy | serve FILE | spin MS | join PROCS spin MS`.
 
 use std::ffi::OsString;
 use std::hint::black_box;
@@ -25,12 +25,16 @@ fn main() -> ExitCode {
         ["hog"] => hog(),
         ["bomb"] => bomb(),
         ["surge", file] => surge(std::path::Path::new(file)),
+        ["busy"] => busy(1, &|| true),
+        ["serve", file] => serve(std::path::Path::new(file)),
         ["spin", ms] => match ms.parse() {
             Ok(ms) => spin(Duration::from_millis(ms)),
             Err(_) => return ExitCode::from(2),
         },
         _ => {
-            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | surge FILE | hog | bomb | spin MS");
+            eprintln!(
+                "usage: e2e-task [join PROCS] burn | stubborn | surge FILE | hog | bomb | busy | serve FILE | spin MS"
+            );
             return ExitCode::from(2);
         }
     }
@@ -84,6 +88,31 @@ fn surge(file: &std::path::Path) {
         spin(Duration::from_millis(if all { 100 } else { 3 }));
         if !all {
             std::thread::sleep(Duration::from_millis(97));
+        }
+    }
+}
+
+/// Uses so many times all CPUs, while it is wanted.
+fn busy(times: usize, wanted: &(dyn Fn() -> bool + Sync)) {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cpus * times {
+            scope.spawn(|| {
+                while wanted() {
+                    spin(Duration::from_millis(50));
+                }
+            });
+        }
+    });
+}
+
+/// Wakes up two hundred times a second for a moment of work; twice all CPUs for as long as the file is there.
+fn serve(file: &std::path::Path) {
+    for turn in 0_u64.. {
+        spin(Duration::from_micros(200));
+        std::thread::sleep(Duration::from_millis(5));
+        if turn.is_multiple_of(20) && file.exists() {
+            busy(2, &|| file.exists());
         }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn end_slice(slice: &Path) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let Some(name) = slice.file_name() else { return };
-    for v1 in ["cpu", "memory"] {
+    for v1 in ["cpu", "memory", "pids"] {
         remove_tree(&Path::new("/sys/fs/cgroup").join(v1).join(name));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::action::{BalancerStep, Command, Size, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation};
 
+use super::node::{class, class_to_pb};
 use super::{fit, name, text};
 use crate::{WireError, pb};
 
@@ -55,10 +56,12 @@ fn verb(m: pb::command::Verb) -> Result<Verb, WireError> {
                 parameters: parameters.collect::<Result<BTreeMap<_, _>, WireError>>()?,
                 size: s.size.map(size).unwrap_or_default(),
                 startup_cpu_millis: s.startup_cpu_millis,
+                class: class(s.class)?.unwrap_or_default(),
             }
         }
         Pb::Stop(s) => Verb::Stop { grace_ms: s.grace_ms },
         Pb::Resize(s) => Verb::Resize { size: size(s) },
+        Pb::Classify(c) => Verb::Classify { class: class(c)?.ok_or(WireError::Missing("class"))? },
         Pb::Freeze(true) => Verb::Freeze,
         Pb::Freeze(false) => Verb::Thaw,
         Pb::ReclaimBytes(bytes) => Verb::Reclaim { bytes },
@@ -101,14 +104,16 @@ fn verb_to_pb(verb: Verb) -> pb::command::Verb {
     use pb::balancer_verb::Step;
     use pb::command::Verb as Pb;
     match verb {
-        Verb::Start { launcher, parameters, size, startup_cpu_millis } => Pb::Start(pb::Start {
+        Verb::Start { launcher, parameters, size, startup_cpu_millis, class } => Pb::Start(pb::Start {
             launcher: launcher.to_string(),
             parameters: parameters.into_iter().map(|(k, v)| (fit(k), fit(v))).collect(),
             size: Some(size_to_pb(size)),
             startup_cpu_millis,
+            class: class_to_pb(class).into(),
         }),
         Verb::Stop { grace_ms } => Pb::Stop(pb::Stop { grace_ms }),
         Verb::Resize { size } => Pb::Resize(size_to_pb(size)),
+        Verb::Classify { class } => Pb::Classify(class_to_pb(class).into()),
         Verb::Freeze => Pb::Freeze(true),
         Verb::Thaw => Pb::Freeze(false),
         Verb::Reclaim { bytes } => Pb::ReclaimBytes(bytes),

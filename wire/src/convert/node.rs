@@ -3,6 +3,7 @@
 use model::gap::Unavailable;
 use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
 use model::node::{Container, Incarnation, Inventory, LABEL_LIMIT, Receipt, TaskClass, TaskInfo, Tier};
+use model::workload::Class;
 
 use super::{few, fit, name, optional_name, text, unspecified};
 use crate::{TASK_LIMIT, WireError, check_version, pb};
@@ -19,12 +20,29 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// What the node has.
     pub inventory: Inventory,
-    /// Tasks of ours that it runs: task, workload, cgroup, generation, healthy.
-    pub tasks: Vec<(TaskName, WorkloadName, CgroupId, Generation, bool)>,
+    /// Tasks of ours that it runs.
+    pub tasks: Vec<RunsHere>,
     /// Boot clock when it was sent, ns.
     pub boot_ns: u64,
     /// Wall clock when it was sent, ms.
     pub wall_ms: u64,
+}
+
+/// A task of ours that an agent runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunsHere {
+    /// Its name.
+    pub task: TaskName,
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// The generation that started it.
+    pub generation: Generation,
+    /// Its health check passes.
+    pub healthy: bool,
+    /// How it stands to other tasks of the node; `None` from an agent that does not say.
+    pub class: Option<Class>,
 }
 
 /// Parses an introduction.
@@ -43,14 +61,14 @@ pub fn hello(message: pb::Hello) -> Result<Hello, WireError> {
         tasks: tasks
             .into_iter()
             .map(|t| {
-                let workload = name("workload", &t.workload)?;
-                Ok((
-                    name("task", &t.task)?,
-                    workload,
-                    CgroupId(t.cgroup),
-                    Generation(t.generation),
-                    t.healthy,
-                ))
+                Ok(RunsHere {
+                    task: name("task", &t.task)?,
+                    workload: name("workload", &t.workload)?,
+                    cgroup: CgroupId(t.cgroup),
+                    generation: Generation(t.generation),
+                    healthy: t.healthy,
+                    class: class(t.class)?,
+                })
             })
             .collect::<Result<_, WireError>>()?,
         boot_ns: message.boot_ns,
@@ -70,16 +88,36 @@ pub fn hello_to_pb(hello: Hello) -> pb::Hello {
         tasks: hello
             .tasks
             .into_iter()
-            .map(|(task, workload, cgroup, generation, healthy)| pb::RunningTask {
-                task: task.to_string(),
-                workload: workload.to_string(),
-                cgroup: cgroup.0,
-                generation: generation.0,
-                healthy,
+            .map(|t| pb::RunningTask {
+                task: t.task.to_string(),
+                workload: t.workload.to_string(),
+                cgroup: t.cgroup.0,
+                generation: t.generation.0,
+                healthy: t.healthy,
+                class: t.class.map_or(pb::Class::Unspecified, class_to_pb).into(),
             })
             .collect(),
         boot_ns: hello.boot_ns,
         wall_ms: hello.wall_ms,
+    }
+}
+
+/// `None` where nothing is said.
+pub(super) fn class(m: i32) -> Result<Option<Class>, WireError> {
+    Ok(match pb::Class::try_from(m) {
+        Ok(pb::Class::Unspecified) => None,
+        Ok(pb::Class::LatencyCritical) => Some(Class::LatencyCritical),
+        Ok(pb::Class::Standard) => Some(Class::Standard),
+        Ok(pb::Class::BestEffort) => Some(Class::BestEffort),
+        Err(_) => return Err(unspecified("class")),
+    })
+}
+
+pub(super) fn class_to_pb(class: Class) -> pb::Class {
+    match class {
+        Class::LatencyCritical => pb::Class::LatencyCritical,
+        Class::Standard => pb::Class::Standard,
+        Class::BestEffort => pb::Class::BestEffort,
     }
 }
 

@@ -7,6 +7,7 @@ use model::adapter::{AdapterReport, BalancerReport, PumaReport, Quantiles, Serve
 use model::gap::{Gap, GapKind, Unavailable};
 use model::id::{AgentEpoch, BootId, CgroupId, CommandId, ControllerEpoch, Generation};
 use model::node::{Incarnation, Inventory, Tier};
+use model::workload::Class;
 
 use super::*;
 use crate::pb;
@@ -35,7 +36,10 @@ fn every_verb_survives_the_wire() {
             parameters,
             size,
             startup_cpu_millis: Some(2_000),
+            class: Class::BestEffort,
         },
+        Verb::Classify { class: Class::LatencyCritical },
+        Verb::Classify { class: Class::Standard },
         Verb::Stop { grace_ms: 30_000 },
         Verb::Resize { size },
         Verb::Freeze,
@@ -158,7 +162,16 @@ fn an_introduction_survives_and_another_major_version_is_refused() {
             launchers: vec!["puma-web".into()],
             acts: true,
         },
-        tasks: vec![("web-1".parse().unwrap(), "web".parse().unwrap(), CgroupId(3), Generation(1), true)],
+        tasks: [None, Some(Class::BestEffort)]
+            .map(|class| RunsHere {
+                task: "web-1".parse().unwrap(),
+                workload: "web".parse().unwrap(),
+                cgroup: CgroupId(3),
+                generation: Generation(1),
+                healthy: true,
+                class,
+            })
+            .into(),
         boot_ns: 1,
         wall_ms: 2,
     };

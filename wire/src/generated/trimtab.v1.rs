@@ -115,6 +115,9 @@ pub struct RunningTask {
     pub generation: u64,
     #[prost(bool, tag = "5")]
     pub healthy: bool,
+    /// unspecified = not said
+    #[prost(enumeration = "Class", tag = "6")]
+    pub class: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SampleBatch {
@@ -460,7 +463,7 @@ pub struct Command {
     pub task: ::prost::alloc::string::String,
     #[prost(uint64, tag = "6")]
     pub deadline_ms: u64,
-    #[prost(oneof = "command::Verb", tags = "7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "command::Verb", tags = "7, 8, 9, 10, 11, 12, 13, 14")]
     pub verb: ::core::option::Option<command::Verb>,
 }
 /// Nested message and enum types in `Command`.
@@ -482,6 +485,8 @@ pub mod command {
         Balancer(super::BalancerVerb),
         #[prost(sint32, tag = "13")]
         PumaWorkers(i32),
+        #[prost(enumeration = "super::Class", tag = "14")]
+        Classify(i32),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -498,6 +503,9 @@ pub struct Start {
     /// CPU quota until the task is healthy, thousandths of a core; absent = that of size from the start.
     #[prost(uint32, optional, tag = "4")]
     pub startup_cpu_millis: ::core::option::Option<u32>,
+    /// unspecified = standard
+    #[prost(enumeration = "Class", tag = "5")]
+    pub class: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stop {
@@ -577,6 +585,39 @@ impl Tier {
             "TIER_A" => Some(Self::A),
             "TIER_B" => Some(Self::B),
             "TIER_C" => Some(Self::C),
+            _ => None,
+        }
+    }
+}
+/// How a task stands to others on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Class {
+    Unspecified = 0,
+    LatencyCritical = 1,
+    Standard = 2,
+    BestEffort = 3,
+}
+impl Class {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLASS_UNSPECIFIED",
+            Self::LatencyCritical => "CLASS_LATENCY_CRITICAL",
+            Self::Standard => "CLASS_STANDARD",
+            Self::BestEffort => "CLASS_BEST_EFFORT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLASS_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLASS_LATENCY_CRITICAL" => Some(Self::LatencyCritical),
+            "CLASS_STANDARD" => Some(Self::Standard),
+            "CLASS_BEST_EFFORT" => Some(Self::BestEffort),
             _ => None,
         }
     }

@@ -37,6 +37,9 @@ impl Controller {
         if let Some(resized) = replica.resized(outcome, now) {
             return self.resize_answer(&outcome.task, &resized, now);
         }
+        if replica.classified(outcome, now) {
+            return;
+        }
         if let Some(effects) = replica.answered(outcome, &limits, now) {
             self.follow(&outcome.task, effects, now);
         }
@@ -81,6 +84,7 @@ impl Controller {
             let found = running.iter().find(|r| r.task == task);
             let Some(replica) = self.replicas.get_mut(&task) else { continue };
             replica.forget_sent(now);
+            replica.has_class(found.and_then(|found| found.class));
             match (found, replica.state) {
                 (Some(found), State::New { .. } | State::Booting { .. } | State::Down { .. }) => {
                     if found.healthy {
@@ -131,6 +135,7 @@ impl Controller {
         let state = if surplus { State::Term { since: now } } else { State::Booting { since: now } };
         let mut replica = Replica::found(found.task.clone(), number, node.clone(), state, now);
         (replica.port, replica.control_port) = self.ports(number);
+        replica.has_class(found.class);
         self.next_number = self.next_number.max(number.saturating_add(1));
         self.replicas.insert(found.task.clone(), replica);
         if !surplus {

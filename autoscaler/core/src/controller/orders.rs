@@ -29,6 +29,23 @@ impl Controller {
             commands.push(command(fence, generation, &self.workload.name, replica, issue, context.now));
         }
         commands.extend(self.resizes(fence, context));
+        commands.extend(self.classes(fence, context));
+        commands
+    }
+
+    /// Replicas whose class is known to be another than the specification's are told.
+    fn classes(&mut self, fence: &mut Fence, context: &Context<'_>) -> Vec<(NodeId, Command)> {
+        let class = self.workload.spec.class();
+        let mut commands = Vec::new();
+        for replica in self.replicas.values_mut() {
+            let there = context.nodes.get(&replica.node).is_some_and(|node| node.link == Link::Up);
+            if there && replica.class_due(class, context.now) {
+                let issue =
+                    Issue { to: replica.node.clone(), verb: Verb::Classify { class }, within_ms: ANSWER_MS };
+                let generation = &mut self.generation;
+                commands.push(command(fence, generation, &self.workload.name, replica, issue, context.now));
+            }
+        }
         commands
     }
 
@@ -64,8 +81,8 @@ impl Controller {
         let size = self.size_in_force();
         let startup = spec.size.startup_cpu.map(|cpu| cpu.0);
         match (&spec.rails, &spec.service) {
-            (Some(rails), _) => Some(rails::start(rails, size, startup, replica)),
-            (None, Some(service)) => Some(service::start(service, size, startup, replica)),
+            (Some(rails), _) => Some(rails::start(rails, size, startup, spec.class(), replica)),
+            (None, Some(service)) => Some(service::start(service, size, startup, spec.class(), replica)),
             (None, None) => None,
         }
     }

@@ -175,6 +175,7 @@ impl World {
                 cgroup: CgroupId(7),
                 generation: process.generation,
                 healthy: process.healthy,
+                class: None,
             })
             .collect();
         let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(self.now) };

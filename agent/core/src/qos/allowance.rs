@@ -1,0 +1,260 @@
+//! How much CPU all best-effort work may use together.
+//!
+//! **Problem.** Too much harms the next burst, too little wastes the node, and a controller that answers each noise flaps.
+//! **Method.** Down fast and by measured harm: a breach leaves half of what was *used* (a limit far above the use would cut
+//! nothing), a severe one the floor. Up slowly: only when everything was calm for ten seconds, by a tenth of the node a second,
+//! and a tenth of that near the level at which it broke. Between calm and breach nothing moves.
+//! **Bounds.** Floor ≤ allowance ≤ CPUs − headroom − what others use. Not known is neither calm nor a breach: nothing grows,
+//! and after ten seconds it is the floor.
+
+use serde::Serialize;
+
+use super::meter::{Measured, Reading};
+use super::reason::Reason;
+use super::settings::{
+    BAND, CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE, SLOW_MS,
+    STALE_MS, Settings,
+};
+
+/// A pause between readings after which what was calm before it proves nothing, ms.
+const PAUSE_MS: u64 = 2 * SLOW_MS;
+
+/// What best-effort work may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Allowance {
+    /// There is no such work.
+    #[default]
+    Idle,
+    /// Nobody is to be protected: only the kernel's own order holds.
+    Open,
+    /// So much, thousandths of a core.
+    Capped {
+        /// All of it together.
+        millis: u32,
+    },
+}
+
+/// The allowance and what led to it.
+#[derive(Debug, Clone)]
+pub struct Cpu {
+    settings: Settings,
+    cpu_millis: u32,
+    allowance: Allowance,
+    at_ms: u64,
+    clean_since: Option<u64>,
+    blind_since: Option<u64>,
+    grown_ms: u64,
+    /// Level and time of the last breach.
+    broke: Option<(u32, u64)>,
+}
+
+/// The task that suffers most: by which measure, and how many times what is borne.
+struct Worst<'a> {
+    reading: &'a Reading,
+    ratio: f64,
+    by_delay: bool,
+}
+
+impl Cpu {
+    /// For a node with so many CPUs, thousandths.
+    #[must_use]
+    pub fn new(settings: Settings, cpu_millis: u32) -> Self {
+        Self {
+            settings,
+            cpu_millis,
+            allowance: Allowance::Idle,
+            at_ms: 0,
+            clean_since: None,
+            blind_since: None,
+            grown_ms: 0,
+            broke: None,
+        }
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn allowance(&self) -> Allowance {
+        self.allowance
+    }
+
+    /// What best-effort work keeps whatever happens, with so many tasks.
+    #[must_use]
+    pub fn floor(&self, tasks: usize) -> u32 {
+        let least = LEAST_MILLIS.saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
+        least.max((f64::from(self.cpu_millis) * self.settings.floor) as u32)
+    }
+
+    /// What headroom leaves when others use so much.
+    #[must_use]
+    pub fn ceiling(&self, tasks: usize, others: u32) -> u32 {
+        let all = (f64::from(self.cpu_millis) * (1.0 - self.settings.headroom)) as u32;
+        all.saturating_sub(others).max(self.floor(tasks))
+    }
+
+    /// The settings were changed.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.clean_since = None;
+    }
+
+    /// Decides on a reading. `tasks` = best-effort tasks, `memory_calm` = nothing is wrong with memory.
+    pub fn step(&mut self, now_ms: u64, tasks: usize, measured: &Measured, memory_calm: bool) -> Reason {
+        if now_ms.saturating_sub(self.at_ms) > PAUSE_MS {
+            self.clean_since = None;
+        }
+        self.at_ms = now_ms;
+        if tasks == 0 {
+            (self.allowance, self.clean_since, self.blind_since) = (Allowance::Idle, None, None);
+            return Reason::NoBestEffort;
+        }
+        if measured.critical.is_empty() {
+            (self.clean_since, self.blind_since) = (None, None);
+            let was = std::mem::replace(&mut self.allowance, Allowance::Open);
+            return if was == Allowance::Open { Reason::NoLatencyCritical } else { Reason::Opened };
+        }
+        let floor = self.floor(tasks);
+        let now = measured.others_millis.map(|others| self.ceiling(tasks, others));
+        let millis = match self.allowance {
+            Allowance::Idle => return self.begin(floor),
+            // It ran alone: what headroom leaves is where it begins, if that is known.
+            Allowance::Open => return self.begin(now.unwrap_or(floor)),
+            Allowance::Capped { millis } => millis.max(floor),
+        };
+        self.allowance = Allowance::Capped { millis };
+        let unknown = measured.critical.iter().find(|reading| !reading.knows_cpu());
+        let worst = self.worst(&measured.critical);
+        let calm = unknown.is_none() && memory_calm && worst.as_ref().is_none_or(|worst| worst.ratio <= CALM);
+        let clean_since = if calm { Some(self.clean_since.unwrap_or(now_ms)) } else { None };
+        self.clean_since = clean_since;
+        self.blind_since = unknown.map(|_| self.blind_since.unwrap_or(now_ms));
+        if let Some(worst) = worst.as_ref().filter(|worst| worst.ratio > 1.0) {
+            return self.breach(now_ms, millis, floor, measured, worst);
+        }
+        let band = (f64::from(self.cpu_millis) * BAND) as u32;
+        if let Some(to) = now.filter(|ceiling| millis > *ceiling + band) {
+            self.allowance = Allowance::Capped { millis: to };
+            return Reason::HeadroomShort { others: measured.others_millis.unwrap_or(0), from: millis, to };
+        }
+        if let (Some(reading), Some(since)) = (unknown, self.blind_since) {
+            return self.blind(&reading.task.to_string(), now_ms - since, floor);
+        }
+        let Some(since) = clean_since else {
+            return match worst.filter(|worst| worst.ratio > CALM) {
+                Some(worst) => {
+                    Reason::NotCalm { task: worst.reading.task.clone(), of_threshold: worst.ratio }
+                }
+                None => Reason::MemoryNotCalm,
+            };
+        };
+        self.grow(now_ms, now_ms - since, millis, tasks, measured)
+    }
+
+    /// No reading came at all for as long as since the last step.
+    pub fn silent(&mut self, now_ms: u64, tasks: usize) -> Option<Reason> {
+        let for_ms = now_ms.saturating_sub(self.at_ms);
+        let capped = matches!(self.allowance, Allowance::Capped { .. });
+        (capped && for_ms >= STALE_MS).then(|| {
+            self.clean_since = None;
+            self.blind("the node", for_ms, self.floor(tasks))
+        })
+    }
+
+    /// When [`Self::silent`] has something to say, ms; `None` while there is no limit to lower.
+    #[must_use]
+    pub fn silent_at_ms(&self, tasks: usize) -> Option<u64> {
+        match self.allowance {
+            Allowance::Capped { millis } if millis > self.floor(tasks) => Some(self.at_ms + STALE_MS),
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, millis: u32) -> Reason {
+        self.allowance = Allowance::Capped { millis };
+        (self.clean_since, self.blind_since) = (None, None);
+        Reason::Began { millis }
+    }
+
+    fn worst<'a>(&self, critical: &'a [Reading]) -> Option<Worst<'a>> {
+        let ratios = critical.iter().flat_map(|reading| {
+            let delay = reading.delay_ns.map(|ns| ns as f64 / self.settings.delay_ns.max(1) as f64);
+            let stall = reading.cpu_stall.map(|share| share / self.settings.cpu_stall);
+            [(delay, true), (stall, false)]
+                .into_iter()
+                .filter_map(move |(ratio, by_delay)| Some(Worst { reading, ratio: ratio?, by_delay }))
+        });
+        ratios.max_by(|a, b| a.ratio.total_cmp(&b.ratio))
+    }
+
+    fn breach(
+        &mut self,
+        now_ms: u64,
+        millis: u32,
+        floor: u32,
+        measured: &Measured,
+        worst: &Worst<'_>,
+    ) -> Reason {
+        let task = worst.reading.task.clone();
+        if millis <= floor {
+            return Reason::AtFloor { task, millis };
+        }
+        // A limit that was not used does no harm, and lowering it does no good.
+        let used = measured.best_millis.unwrap_or(millis).clamp(floor, millis);
+        let severe = worst.by_delay && worst.ratio >= SEVERE;
+        let to = if severe { floor } else { ((f64::from(used) * CUT) as u32).max(floor) };
+        self.allowance = Allowance::Capped { millis: to };
+        // A breach of several readings broke at the level of the first.
+        let level =
+            self.broke.filter(|(_, at)| now_ms.saturating_sub(*at) < CLEAN_MS).map_or(0, |(level, _)| level);
+        self.broke = Some((level.max(used), now_ms));
+        let reading = worst.reading;
+        if worst.by_delay {
+            let (delay_ns, target_ns) = (reading.delay_ns.unwrap_or(0), self.settings.delay_ns);
+            Reason::DelayAbove { task, delay_ns, target_ns, from: millis, to }
+        } else {
+            let (share, threshold) = (reading.cpu_stall.unwrap_or(0.0), self.settings.cpu_stall);
+            Reason::CpuStallAbove { task, share, threshold, from: millis, to }
+        }
+    }
+
+    fn blind(&mut self, what: &str, for_ms: u64, floor: u32) -> Reason {
+        match self.allowance {
+            Allowance::Capped { millis } if for_ms >= STALE_MS && millis > floor => {
+                self.allowance = Allowance::Capped { millis: floor };
+                Reason::BlindTooLong { for_ms, from: millis, to: floor }
+            }
+            _ => Reason::NoData { what: what.to_owned(), for_ms },
+        }
+    }
+
+    fn grow(&mut self, now_ms: u64, clean_ms: u64, from: u32, tasks: usize, measured: &Measured) -> Reason {
+        if clean_ms < CLEAN_MS {
+            return Reason::NotLongEnough { left_ms: CLEAN_MS - clean_ms };
+        }
+        let Some(others) = measured.others_most_millis else {
+            return Reason::NoData { what: "the node's use".to_owned(), for_ms: 0 };
+        };
+        // What the others needed in the last ten seconds they may need again: so the level does not follow their every breath.
+        let ceiling = self.ceiling(tasks, others);
+        if from >= ceiling {
+            return Reason::AtCeiling { millis: from };
+        }
+        let waited_ms = now_ms.saturating_sub(self.grown_ms);
+        if waited_ms < SLOW_MS {
+            return Reason::Paced { left_ms: SLOW_MS - waited_ms };
+        }
+        let step = (f64::from(self.cpu_millis) * GROWTH) as u32;
+        let near = self
+            .broke
+            .filter(|(_, at)| now_ms.saturating_sub(*at) < REMEMBERED_MS)
+            .map(|(level, _)| (f64::from(level) * NEAR) as u32);
+        let to = match near {
+            Some(near) if from >= near => from + ((f64::from(step) * NEAR_GROWTH) as u32).max(1),
+            Some(near) => (from + step).min(near),
+            None => from + step,
+        };
+        let to = to.min(ceiling);
+        (self.allowance, self.grown_ms) = (Allowance::Capped { millis: to }, now_ms);
+        Reason::Grown { from, to, clean_ms }
+    }
+}

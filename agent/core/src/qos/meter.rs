@@ -1,0 +1,298 @@
+//! What two readings say: totals in, delays, shares of stalled time and CPU use out.
+//!
+//! A mean of few waits says little, so it is taken of at least so many as [`RUNS_IN_STEP`]; a task that seldom runs is judged by the
+//! mean over a second. What was not read, or fell, is unknown, which is not zero.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::id::TaskName;
+
+use super::settings::{RUNS_IN_SECOND, RUNS_IN_STEP, SLOW_MS};
+
+/// Rounds of the node as a whole that its use is remembered for: as long as it must be calm before anything grows.
+const OTHERS_KEPT: usize = 10;
+
+/// What was read at one moment. Totals, never rates.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observation {
+    /// When, ms on the boot clock.
+    pub now_ms: u64,
+    /// Latency-critical tasks.
+    pub critical: Vec<Critical>,
+    /// Best-effort tasks.
+    pub best: Vec<BestEffort>,
+    /// The node, in the readings that have it.
+    pub node: Option<NodeUse>,
+}
+
+/// Totals of a latency-critical task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Critical {
+    /// Which.
+    pub task: TaskName,
+    /// Waits for a CPU, where they are counted.
+    pub delay: Option<Delay>,
+    /// Time in which some thread waited for a CPU, µs.
+    pub cpu_stall_us: Option<u64>,
+    /// Time in which some thread waited for memory, µs.
+    pub memory_stall_us: Option<u64>,
+}
+
+/// Waits on run queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// All of them, ns.
+    pub total_ns: u64,
+    /// How many.
+    pub runs: u64,
+}
+
+/// Totals of a best-effort task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestEffort {
+    /// Which.
+    pub task: TaskName,
+    /// Whose class counts: a higher one is younger.
+    pub age: u64,
+    /// CPU time, µs.
+    pub cpu_us: Option<u64>,
+    /// Memory, bytes.
+    pub memory_bytes: Option<u64>,
+    /// The quota that its owner gave it, thousandths of a core.
+    pub own_millis: Option<u32>,
+    /// A command froze it.
+    pub held: bool,
+}
+
+/// The node as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeUse {
+    /// Busy time of all CPUs, µs.
+    pub busy_us: u64,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Memory that can be had without swapping, bytes (`MemAvailable`).
+    pub available_bytes: u64,
+}
+
+/// What is known of a latency-critical task now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Which.
+    pub task: TaskName,
+    /// Mean wait, ns.
+    pub delay_ns: Option<u64>,
+    /// Share of time, 0..=1.
+    pub cpu_stall: Option<f64>,
+    /// Share of time, 0..=1.
+    pub memory_stall: Option<f64>,
+}
+
+impl Reading {
+    /// Whether its wait for CPUs is known at all.
+    #[must_use]
+    pub fn knows_cpu(&self) -> bool {
+        self.delay_ns.is_some() || self.cpu_stall.is_some()
+    }
+}
+
+/// What a step is decided on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Measured {
+    /// Each latency-critical task.
+    pub critical: Vec<Reading>,
+    /// CPU of each best-effort task over the last second, thousandths of a core.
+    pub best: BTreeMap<TaskName, Option<u32>>,
+    /// CPU of all best-effort tasks now or over the last second, whichever is more, thousandths of a core.
+    pub best_millis: Option<u32>,
+    /// This reading had the node in it.
+    pub slow: bool,
+    /// CPU of everything else in the last second, thousandths of a core.
+    pub others_millis: Option<u32>,
+    /// The most of that in the last ten.
+    pub others_most_millis: Option<u32>,
+    /// Available memory as a share of all.
+    pub free: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Waits {
+    last: Option<Delay>,
+    /// Since the second began, or since the last cut.
+    sum: (u64, u64),
+    since_ms: u64,
+    cpu: Option<u64>,
+    memory: Option<u64>,
+}
+
+/// Remembers the readings before.
+#[derive(Debug, Clone, Default)]
+pub struct Meter {
+    at_ms: Option<u64>,
+    critical: BTreeMap<TaskName, Waits>,
+    best: BTreeMap<TaskName, u64>,
+    slow: Option<(u64, u64, BTreeMap<TaskName, u64>)>,
+    each: BTreeMap<TaskName, Option<u32>>,
+    others: VecDeque<u32>,
+    others_millis: Option<u32>,
+    free: Option<f64>,
+}
+
+impl Meter {
+    /// Takes a reading; `None` when no time has passed since the one before.
+    pub fn take(&mut self, seen: &Observation) -> Option<Measured> {
+        let before_ms = self.at_ms;
+        if before_ms.is_some_and(|before| seen.now_ms <= before) {
+            return None;
+        }
+        self.at_ms = Some(seen.now_ms);
+        let step_ms = before_ms.map(|before| seen.now_ms - before);
+        let critical = seen.critical.iter().map(|c| self.waits(c, seen.now_ms, step_ms)).collect();
+        self.critical.retain(|task, _| seen.critical.iter().any(|c| c.task == *task));
+        let step = step_ms.and_then(|ms| self.used(seen, ms));
+        self.best = seen.best.iter().filter_map(|b| Some((b.task.clone(), b.cpu_us?))).collect();
+        if let Some(node) = seen.node {
+            self.second(seen, node);
+        }
+        self.each.retain(|task, _| seen.best.iter().any(|b| b.task == *task));
+        for task in &seen.best {
+            self.each.entry(task.task.clone()).or_insert(None);
+        }
+        let second = self.each.values().copied().sum::<Option<u32>>();
+        Some(Measured {
+            critical,
+            best: self.each.clone(),
+            best_millis: [step, second].into_iter().flatten().max(),
+            slow: seen.node.is_some(),
+            others_millis: self.others_millis,
+            others_most_millis: self.others.iter().copied().max(),
+            free: self.free,
+        })
+    }
+
+    /// What was seen before a cut says nothing about the time after it.
+    pub fn cut(&mut self) {
+        for waits in self.critical.values_mut() {
+            (waits.sum, waits.since_ms) = ((0, 0), self.at_ms.unwrap_or(0));
+        }
+    }
+
+    fn waits(&mut self, seen: &Critical, now_ms: u64, step_ms: Option<u64>) -> Reading {
+        let waits = self.critical.entry(seen.task.clone()).or_default();
+        let delta = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
+        let share = |us: u64| step_ms.map(|ms| (us as f64 / (ms as f64 * 1e3)).clamp(0.0, 1.0));
+        let cpu_stall = delta(waits.cpu, seen.cpu_stall_us).and_then(share);
+        let memory_stall = delta(waits.memory, seen.memory_stall_us).and_then(share);
+        let gained = seen.delay.zip(waits.last).and_then(|(now, last)| {
+            Some((now.total_ns.checked_sub(last.total_ns)?, now.runs.checked_sub(last.runs)?))
+        });
+        let delay_ns = gained.map(|(ns, runs)| {
+            if now_ms.saturating_sub(waits.since_ms) > SLOW_MS {
+                (waits.sum, waits.since_ms) = ((0, 0), now_ms);
+            }
+            waits.sum = (waits.sum.0 + ns, waits.sum.1 + runs);
+            let second = waits.sum.0 / waits.sum.1.max(RUNS_IN_SECOND);
+            (ns / runs.max(RUNS_IN_STEP)).max(second)
+        });
+        (waits.last, waits.cpu, waits.memory) = (seen.delay, seen.cpu_stall_us, seen.memory_stall_us);
+        Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall }
+    }
+
+    /// CPU of all best-effort tasks since the last reading, thousandths of a core.
+    fn used(&self, seen: &Observation, step_ms: u64) -> Option<u32> {
+        let one = |b: &BestEffort| b.cpu_us?.checked_sub(*self.best.get(&b.task)?);
+        let us = seen.best.iter().map(one).sum::<Option<u64>>()?;
+        Some(u32::try_from(us / step_ms).unwrap_or(u32::MAX))
+    }
+
+    fn second(&mut self, seen: &Observation, node: NodeUse) {
+        let now: BTreeMap<TaskName, u64> =
+            seen.best.iter().filter_map(|b| Some((b.task.clone(), b.cpu_us?))).collect();
+        self.free = (node.memory_bytes > 0).then(|| node.available_bytes as f64 / node.memory_bytes as f64);
+        let last = self.slow.replace((seen.now_ms, node.busy_us, now.clone()));
+        let Some((at_ms, busy_us, before)) = last else { return };
+        let ms = seen.now_ms.saturating_sub(at_ms);
+        if ms == 0 {
+            return;
+        }
+        let millis = |us: u64| u32::try_from(us / ms).unwrap_or(u32::MAX);
+        let gained = |task: &TaskName| now.get(task)?.checked_sub(*before.get(task)?);
+        self.each = seen.best.iter().map(|b| (b.task.clone(), gained(&b.task).map(millis))).collect();
+        // Ended tasks' last CPU counts as the others': that errs towards a smaller allowance.
+        let best: u64 = seen.best.iter().filter_map(|b| gained(&b.task)).sum();
+        self.others_millis = node.busy_us.checked_sub(busy_us).map(|busy| millis(busy.saturating_sub(best)));
+        if let Some(others) = self.others_millis {
+            self.others.push_back(others);
+            if self.others.len() > OTHERS_KEPT {
+                self.others.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(now_ms: u64, delay: Option<(u64, u64)>, stall_us: Option<u64>) -> Observation {
+        let critical = Critical {
+            task: "web-1".parse().unwrap(),
+            delay: delay.map(|(total_ns, runs)| Delay { total_ns, runs }),
+            cpu_stall_us: stall_us,
+            memory_stall_us: None,
+        };
+        Observation { now_ms, critical: vec![critical], ..Observation::default() }
+    }
+
+    #[test]
+    fn a_mean_is_of_enough_waits_and_a_task_that_seldom_runs_is_seen_over_a_second() {
+        let mut meter = Meter::default();
+        let delay = |meter: &mut Meter, ms, ns, runs| {
+            meter.take(&at(ms, Some((ns, runs)), None)).unwrap().critical[0].delay_ns
+        };
+        assert_eq!(delay(&mut meter, 100, 5, 1), None, "one reading says nothing");
+        assert_eq!(delay(&mut meter, 200, 40_000_005, 11), Some(4_000_000));
+        meter.cut();
+        assert_eq!(delay(&mut meter, 300, 43_000_005, 12), Some(750_000), "one wait of 3 ms is one of four");
+        let mut last = None;
+        for step in 1..=3 {
+            last = delay(&mut meter, 300 + step * 100, 43_000_005 + step * 3_000_000, 12 + step);
+        }
+        assert_eq!(last, Some(3_000_000), "four of them are what the task sees");
+    }
+
+    #[test]
+    fn what_falls_or_is_absent_is_unknown() {
+        let mut meter = Meter::default();
+        meter.take(&at(100, Some((500, 5)), Some(50))).unwrap();
+        let fallen = meter.take(&at(200, Some((400, 6)), Some(20))).unwrap();
+        assert!(!fallen.critical[0].knows_cpu());
+        let absent = meter.take(&at(300, None, Some(20_020))).unwrap();
+        assert_eq!((absent.critical[0].delay_ns, absent.critical[0].cpu_stall), (None, Some(0.2)));
+        assert_eq!(meter.take(&at(300, None, None)), None, "no time has passed");
+    }
+
+    #[test]
+    fn what_others_use_is_the_nodes_use_less_best_efforts() {
+        let mut meter = Meter::default();
+        let seen = |now_ms, cpu_us, busy_us| Observation {
+            now_ms,
+            best: vec![BestEffort {
+                task: "jobs-1".parse().unwrap(),
+                age: 0,
+                cpu_us: Some(cpu_us),
+                memory_bytes: None,
+                own_millis: None,
+                held: false,
+            }],
+            node: Some(NodeUse { busy_us, memory_bytes: 100, available_bytes: 25 }),
+            ..Observation::default()
+        };
+        let first = meter.take(&seen(1_000, 0, 0)).unwrap();
+        assert_eq!((first.others_millis, first.best_millis, first.free), (None, None, Some(0.25)));
+        let second = meter.take(&seen(2_000, 600_000, 1_500_000)).unwrap();
+        assert_eq!((second.others_millis, second.best_millis), (Some(900), Some(600)));
+        let third = meter.take(&seen(3_000, 600_000, 1_700_000)).unwrap();
+        assert_eq!((third.others_millis, third.others_most_millis), (Some(200), Some(900)));
+    }
+}
