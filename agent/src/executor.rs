@@ -8,6 +8,7 @@ mod file;
 pub mod health;
 mod runner;
 pub mod shim;
+mod strain;
 pub mod systemd;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::launcher::Launch;
 use agent_core::lifecycle::{Effect, Event, State};
-use model::action::{Size, TaskEvent, TaskEventKind};
+use model::action::{Size, Strain, TaskEvent, TaskEventKind};
 use model::id::{CgroupId, Generation, TaskName, WorkloadName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -45,6 +46,8 @@ pub enum What {
     Life(Event),
     /// These limits are in force, or why they are not.
     Resized(Size, Result<(), String>),
+    /// What its limits have done to it since its start.
+    Strained(Strain),
 }
 
 /// What the kernel says after a change.
@@ -70,6 +73,17 @@ struct Task {
 impl Task {
     fn new(file: TaskFile, state: State) -> Self {
         Self { file, state, pid: None, acknowledged: false, checks: None, startup_retry_ms: 0 }
+    }
+
+    /// What is told of it now.
+    fn event(&self, kind: TaskEventKind) -> TaskEvent {
+        TaskEvent {
+            task: self.file.task.clone(),
+            workload: self.file.workload.clone(),
+            cgroup: CgroupId(self.file.cgroup),
+            kind,
+            at_ns: clock::boot_ns(),
+        }
     }
 
     /// When the CPU quota of its start ends, boot ms.
@@ -177,6 +191,8 @@ impl Executor {
             path: String::new(),
             size: launch.size,
             startup_cpu_millis: launch.startup_cpu_millis,
+            processes: Some(launch.processes),
+            strain: Strain::default(),
             health: launch.health,
             puma: launch.puma,
         };
@@ -205,6 +221,7 @@ impl Executor {
                 self.resized(&task, &size, result);
                 Vec::new()
             }
+            What::Strained(strain) => self.strained(&task, strain).into_iter().collect(),
         }
     }
 
@@ -275,6 +292,18 @@ impl Executor {
         }
     }
 
+    /// Says what is new of what its limits do to a task.
+    fn strained(&mut self, task: &TaskName, now: Strain) -> Option<TaskEvent> {
+        let entry = self.tasks.get_mut(task)?;
+        let strain = now.since(entry.file.strain)?;
+        entry.file.strain = now;
+        tracing::warn!(%task, "{strain}");
+        let event = entry.event(TaskEventKind::Strained { strain });
+        // An agent that starts anew does not say it again.
+        self.keep(task);
+        Some(event)
+    }
+
     fn carry_out(&mut self, task: &TaskName, effect: Effect, reports: &mut Vec<TaskEvent>) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
         match effect {
@@ -295,7 +324,11 @@ impl Executor {
                 let (sender, task) = (self.happened.clone(), task.clone());
                 let (runner, file) = (self.runner.clone(), entry.file.clone());
                 let directory = self.cgroups.unified(&file.path);
+                let strain = strain::Files::of(&self.cgroups, &file.path);
                 tokio::spawn(async move {
+                    // First: why it ended, when that was its limits.
+                    let what = What::Strained(strain.read());
+                    let _ = sender.send(Happened { task: task.clone(), what }).await;
                     let cpu_total_us = match cgroup::when_empty(&directory).await {
                         Some(total) => Some(total),
                         None => runner.cpu_total_us(&file).await,
@@ -306,16 +339,16 @@ impl Executor {
             }
             Effect::Report(kind) => {
                 if matches!(kind, TaskEventKind::Started { .. } | TaskEventKind::Adopted { .. }) {
-                    entry.checks =
-                        Some(tokio::spawn(health::check(entry.file.clone(), self.happened.clone())));
+                    let strain = strain::Files::of(&self.cgroups, &entry.file.path);
+                    let (file, sender) = (entry.file.clone(), self.happened.clone());
+                    entry.checks = Some(tokio::spawn(async move {
+                        tokio::join!(
+                            health::check(file.clone(), sender.clone()),
+                            strain.follow(file.task, sender)
+                        );
+                    }));
                 }
-                let event = TaskEvent {
-                    task: task.clone(),
-                    workload: entry.file.workload.clone(),
-                    cgroup: CgroupId(entry.file.cgroup),
-                    kind,
-                    at_ns: clock::boot_ns(),
-                };
+                let event = entry.event(kind);
                 if matches!(event.kind, TaskEventKind::Ended { .. }) {
                     let path = self.directory.join(task.as_str()).join("ended.json");
                     if let Err(error) = durable::write(&path, &Ended { event: event.clone() }) {

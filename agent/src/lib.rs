@@ -15,6 +15,7 @@
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
 //! | [`http`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`install`] | how does this program become a service where there are no packages? |
 //! | [`record`] | how are raw rounds kept and played again? |
 
 pub mod adapter;
@@ -24,6 +25,7 @@ pub mod executor;
 pub mod fences;
 pub mod http;
 pub mod identity;
+pub mod install;
 pub mod node;
 pub mod record;
 pub mod sampler;

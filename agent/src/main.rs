@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent::executor::shim;
 use agent::identity::{self, join};
 use agent::settings::{Address, Faults, Fragment, Settings};
-use agent::{clock, node, record, source};
+use agent::{clock, install, node, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wire::token::JoinToken;
@@ -88,6 +88,26 @@ enum Command {
         #[arg(long)]
         origin: bool,
     },
+    /// Install this program as a service, on a host without packages: writes below /etc and /var only.
+    ///
+    /// Files of an owner (/etc/trimtab) are kept. Again, with a newer program, it is an upgrade: tasks and counts go on.
+    Install {
+        /// Say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Install below this directory, for an image; nothing is started.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
+    /// Remove what `install` wrote; tasks that were started go on.
+    Uninstall {
+        /// And the configuration, the spool and all other state.
+        #[arg(long)]
+        purge: bool,
+        /// Below this directory.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
     /// (internal) Start a task and wait for it.
     #[command(hide = true)]
     Shim { directory: PathBuf },
@@ -101,6 +121,8 @@ fn main() -> ExitCode {
     match &cli.command {
         Some(Command::Shim { directory }) => return ended(shim::shim(directory), 1),
         Some(Command::Enter { directory }) => return ended(shim::enter(directory), shim::ENTER_FAILED as u8),
+        Some(Command::Install { dry_run, root }) => return ended(install::install(root, *dry_run), 1),
+        Some(Command::Uninstall { purge, root }) => return ended(install::uninstall(root, *purge), 1),
         _ => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -134,7 +156,10 @@ fn main() -> ExitCode {
             print!("{}", settings.show(origin));
             Ok(())
         }
-        Command::Shim { .. } | Command::Enter { .. } => Ok(()),
+        Command::Shim { .. }
+        | Command::Enter { .. }
+        | Command::Install { .. }
+        | Command::Uninstall { .. } => Ok(()),
     };
     ended(result, 1)
 }

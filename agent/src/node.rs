@@ -5,6 +5,7 @@
 
 mod certificate;
 mod commands;
+mod containers;
 mod due;
 mod metrics;
 mod reload;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::backlog::Backlog;
 use agent_core::classify::Rules;
+use agent_core::container::{Containers, Runtime};
 use agent_core::receipt::Ledgers;
 use agent_core::session::Session;
 use agent_core::table::Table;
@@ -22,7 +24,7 @@ use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::adapter::AdapterReport;
 use model::certificate::Validity;
 use model::id::{AgentEpoch, BootId, CgroupId, TaskName};
-use model::node::{Incarnation, Inventory};
+use model::node::{Container, Incarnation, Inventory};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use wire::batch::Encoder;
@@ -54,6 +56,7 @@ enum Done {
     Outcome(Outcome),
     Reports(Vec<AdapterReport>),
     Renewed(Result<Validity, String>),
+    Containers(Runtime, Result<Vec<Container>, String>),
 }
 
 /// One stream that is up.
@@ -120,6 +123,9 @@ struct Node {
     heard: mpsc::Sender<Heard>,
     done: mpsc::Sender<Done>,
     paths: BTreeMap<CgroupId, String>,
+    containers: Containers,
+    /// What went wrong when a runtime was asked last.
+    runtime_faults: BTreeMap<Runtime, String>,
     ledgers: Option<Ledgers>,
     /// The last round's rows were copied, or nobody needs them.
     rows_kept: bool,
@@ -191,6 +197,8 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         heard: heard_sender,
         done: done_sender,
         paths: BTreeMap::new(),
+        containers: Containers::default(),
+        runtime_faults: BTreeMap::new(),
         ledgers: None,
         rows_kept: true,
         since_receipt: 0,
@@ -303,6 +311,7 @@ impl Node {
         match done {
             Done::Outcome(outcome) => self.answer(outcome),
             Done::Renewed(outcome) => self.renewed(outcome),
+            Done::Containers(runtime, list) => self.runtime_answered(runtime, list),
             Done::Reports(reports) => {
                 let Some(up) = &self.up else { return };
                 for report in reports {

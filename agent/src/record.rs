@@ -45,8 +45,7 @@ pub fn replay(input: impl BufRead, out: &mut impl Write) -> Result<()> {
         let recorded: Recorded =
             serde_json::from_str(&line).with_context(|| format!("line {} is no round", number + 1))?;
         let raw = Raw::from(&recorded);
-        let class =
-            |id, _| TaskClass { kind: "recorded".into(), name: format!("{id}"), workload: None, task: None };
+        let class = |id, _| TaskClass::new("recorded", format!("{id}"));
         let round = table.observe(&raw, class);
         let (new, gone) = (round.appeared.len(), round.gone.len());
         writeln!(

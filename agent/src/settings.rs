@@ -4,6 +4,7 @@
 //! checked and complete. A setting remembers where it came from (`config show --origin`).
 
 mod address;
+mod host;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,10 @@ pub struct Fragment {
     pub pin: Option<PathBuf>,
     /// Let the kernel measure the run time of our programs (costs some ns at every switch): for benchmarks.
     pub measure_programs: Option<bool>,
+    /// Docker's socket, which is asked for the names of its containers.
+    pub docker: Option<PathBuf>,
+    /// Podman's socket, for containers of root.
+    pub podman: Option<PathBuf>,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
 }
@@ -145,6 +150,10 @@ pub struct Settings {
     pub pin: Option<PathBuf>,
     /// Measure our programs' run time.
     pub measure_programs: bool,
+    /// Docker's socket.
+    pub docker: PathBuf,
+    /// Podman's socket.
+    pub podman: PathBuf,
     /// Balancers.
     pub balancers: Vec<BalancerFragment>,
     /// Where each setting came from.
@@ -200,6 +209,8 @@ impl Settings {
             ("ebpf", self.ebpf != new.ebpf),
             ("pin", self.pin != new.pin),
             ("measure_programs", self.measure_programs != new.measure_programs),
+            ("docker", self.docker != new.docker),
+            ("podman", self.podman != new.podman),
             ("balancer", self.balancers != new.balancers),
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -216,7 +227,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 14] = [
+        let values: [(&str, String); 16] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -231,6 +242,8 @@ impl Settings {
             ("spool_bytes", self.spool_bytes.to_string()),
             ("cgroup", self.cgroup.display().to_string()),
             ("ebpf", self.ebpf.to_string()),
+            ("docker", self.docker.display().to_string()),
+            ("podman", self.podman.display().to_string()),
         ];
         let mut out = String::new();
         for (key, value) in values {
@@ -332,7 +345,9 @@ settings_keys!(
     cgroup,
     ebpf,
     pin,
-    measure_programs
+    measure_programs,
+    docker,
+    podman
 );
 
 fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<Settings, Faults> {
@@ -340,7 +355,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
     let mut fault = |key: &str, why: String| faults.push(format!("{key} ({}): {why}", from(key)));
     let root = rustix::process::geteuid().is_root();
 
-    let node = input.node.clone().unwrap_or_else(host_name);
+    let node = input.node.clone().unwrap_or_else(host::name);
     let node = node.parse::<NodeId>().map_err(|e| fault("node", e.to_string())).ok();
     let autoscaler = input
         .autoscaler
@@ -401,7 +416,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
         Ok(file) => rules.extend(file.rules),
         Err(e) => fault("rules", format!("built in: {e}")),
     }
-    let cgroup = match input.cgroup.clone().or_else(unified_mount) {
+    let cgroup = match input.cgroup.clone().or_else(host::unified_mount) {
         Some(path) if path.join("cgroup.controllers").exists() => Some(path),
         Some(path) => {
             fault(
@@ -427,7 +442,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
         (Some(node), Some(cgroup)) if faults.is_empty() => Ok(Settings {
             node,
             autoscaler,
-            state: input.state.unwrap_or_else(default_state),
+            state: input.state.unwrap_or_else(host::default_state),
             launchers,
             rules,
             act: input.act.unwrap_or(false),
@@ -441,35 +456,13 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             ebpf: input.ebpf.unwrap_or(true),
             pin: input.pin,
             measure_programs: input.measure_programs.unwrap_or(false),
+            docker: input.docker.unwrap_or_else(|| PathBuf::from("/run/docker.sock")),
+            podman: input.podman.unwrap_or_else(|| PathBuf::from("/run/podman/podman.sock")),
             balancers: input.balancer,
             origins,
         }),
         _ => Err(Faults(faults)),
     }
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// `$STATE_DIRECTORY` under systemd, /var/lib/trimtab-agent for root, XDG for others.
-fn default_state() -> PathBuf {
-    if let Some(dir) = std::env::var_os("STATE_DIRECTORY") {
-        return PathBuf::from(dir);
-    }
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/trimtab-agent");
-    }
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
-    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
-    base.unwrap_or_else(|| PathBuf::from(".")).join("trimtab-agent")
-}
-
-/// The first cgroup2 mount of this mount namespace.
-fn unified_mount() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts.lines().find(|l| l.split(" - ").nth(1).is_some_and(|f| f.starts_with("cgroup2 ")))?;
-    line.split(' ').nth(4).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What the REST interface says: types that clients may rely on. Times are ms of controller time.
 
+mod container;
 mod decision;
 mod idle;
 mod node;
 mod workload;
 
+pub use container::{Container, Containers};
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
 pub use idle::{Amount, Idle, IdleCause, IdlePage};
 pub use node::{EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable};

@@ -152,6 +152,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes/{id}", get(fleet::node))
         .route("/nodes/{id}/join-token", post(join::token))
         .route("/tasks", get(fleet::tasks))
+        .route("/containers", get(fleet::containers))
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))

@@ -46,7 +46,7 @@ async fn refused(address: &str, messages: Vec<pb::AgentMessage>) -> Option<Strin
 }
 
 fn batch(encoder: &mut Encoder, seq: u64, cpu_us: u64, first: bool, gone: bool) -> pb::SampleBatch {
-    let class = TaskClass { kind: "service".into(), name: "a.service".into(), workload: None, task: None };
+    let class = TaskClass::new("service", "a.service");
     let info = TaskInfo { cgroup: CgroupId(9), since_ns: 1, class };
     let mut values = Values::default();
     values.set(Metric::CpuTime, cpu_us);
@@ -115,7 +115,7 @@ async fn final_totals_are_exact_live_and_from_the_spool() {
     sender.send(up(Body::Batch(batch(&mut encoder, 1, 1_000, true, false)))).await.unwrap();
     sender.send(up(Body::Batch(batch(&mut encoder, 2, 987_654_321, false, true)))).await.unwrap();
     // A task that lived and ended while the controller was away.
-    let class = TaskClass { kind: "job".into(), name: "b".into(), workload: None, task: None };
+    let class = TaskClass::new("job", "b");
     let info = TaskInfo { cgroup: CgroupId(11), since_ns: 1, class };
     let mut values = Values::default();
     values.set(Metric::CpuTime, 55_555);

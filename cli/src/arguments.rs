@@ -136,6 +136,9 @@ pub(crate) enum Kind {
     /// Tasks with their use.
     #[value(alias = "task")]
     Tasks,
+    /// Containers with what all their cgroups use.
+    #[value(alias = "container")]
+    Containers,
     /// Idle capacity by cause.
     Idle,
     /// Whether it acts, is paused or frozen.

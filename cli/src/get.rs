@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use autoscaler::api::{
-    API_VERSION, Decisions, EndedTasks, Idle, Node, Nodes, Status, Tasks, Workload, Workloads,
+    API_VERSION, Containers, Decisions, EndedTasks, Idle, Node, Nodes, Status, Tasks, Workload, Workloads,
 };
 use serde::Serialize;
 
@@ -66,6 +66,15 @@ fn once(client: &Client, get: &Get) -> Result<String, Failure> {
             let limit = get.limit.map(|n| format!("&limit={n}")).unwrap_or_default();
             let tasks: Tasks = client.get(&format!("/api/v1/tasks?state=live{limit}{}", filter(get)))?;
             shown(&tasks, &task_rows(&tasks), get.output, "no task is known")
+        }
+        Kind::Containers => {
+            let of = filter(get).replacen('&', "?", 1);
+            let mut containers: Containers = client.get(&format!("/api/v1/containers{of}"))?;
+            containers.items =
+                only(containers.items, get.name.as_deref(), |c| &c.name, "container", "get containers")?;
+            let hint =
+                "no container is known (an agent that may not open the runtime's socket says so in its log)";
+            shown(&containers, &container_rows(&containers), get.output, hint)
         }
         Kind::Idle => {
             let idle: Idle = client.get(&format!("/api/v1/idle?limit={}", get.limit.unwrap_or(10)))?;
@@ -256,6 +265,37 @@ fn task_rows(tasks: &Tasks) -> Rows {
             t.run_delay_mean_seconds.map_or_else(|| "-".to_owned(), |v| format!("{:.1}us", v * 1e6)),
             age(t.age_ms),
             t.cgroup.to_string(),
+        ]);
+    }
+    rows
+}
+
+fn container_rows(containers: &Containers) -> Rows {
+    let mut rows = Rows::new(&[
+        ("node", false, false),
+        ("name", false, false),
+        ("image", false, false),
+        ("workload", false, false),
+        ("cpu", true, false),
+        ("memory", true, false),
+        ("cpu_total_us", true, false),
+        ("id", false, false),
+        ("cgroups", true, true),
+        ("labels", false, true),
+    ]);
+    for c in &containers.items {
+        let labels: Vec<String> = c.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        rows.push(vec![
+            c.node.clone(),
+            c.name.clone(),
+            c.image.clone(),
+            c.workload.clone().unwrap_or_else(|| "-".to_owned()),
+            c.cpu_cores.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}")),
+            bytes(c.memory_bytes),
+            c.cpu_total_us.map_or_else(|| "-".to_owned(), |v| v.to_string()),
+            c.id.get(..12).unwrap_or(&c.id).to_owned(),
+            c.cgroups.to_string(),
+            labels.join(" "),
         ]);
     }
     rows

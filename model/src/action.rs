@@ -159,6 +159,41 @@ pub struct TaskEvent {
     pub at_ns: u64,
 }
 
+/// What a task's own limits did to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Strain {
+    /// Processes that the kernel killed because there was no memory below the task's limit.
+    pub oom_kills: u64,
+    /// Processes and threads that it could not make because of its limit of them (events, not attempts, on some kernels).
+    pub forks_refused: u64,
+}
+
+impl Strain {
+    /// What came on top of `before`; `None` when nothing did. A count that fell is a new cgroup's: it counts whole.
+    #[must_use]
+    pub fn since(self, before: Self) -> Option<Self> {
+        let gain = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        let gained = Self {
+            oom_kills: gain(self.oom_kills, before.oom_kills),
+            forks_refused: gain(self.forks_refused, before.forks_refused),
+        };
+        (gained != Self::default()).then_some(gained)
+    }
+}
+
+impl fmt::Display for Strain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = match self.oom_kills {
+            0 => None,
+            1 => Some("the kernel killed a process of it for lack of memory below its limit".to_owned()),
+            n => Some(format!("the kernel killed {n} processes of it for lack of memory below its limit")),
+        };
+        let forks = (self.forks_refused > 0)
+            .then(|| "it could not make more processes or threads: its limit is reached".to_owned());
+        f.write_str(&memory.into_iter().chain(forks).collect::<Vec<_>>().join("; "))
+    }
+}
+
 /// What happened to a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -179,6 +214,11 @@ pub enum TaskEventKind {
     Unhealthy {
         /// What the check saw.
         why: String,
+    },
+    /// Its own limits hurt it.
+    Strained {
+        /// What happened since the last word of it.
+        strain: Strain,
     },
     /// It ended, and these are its final totals.
     Ended {

@@ -1,5 +1,7 @@
 //! What a node is, what runs on it, and how well it can be measured.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::gap::Unavailable;
@@ -75,7 +77,34 @@ pub struct TaskClass {
     pub workload: Option<WorkloadName>,
     /// Its name when Trimtab started it.
     pub task: Option<TaskName>,
+    /// What its runtime says of the container that it is, or is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
 }
+
+impl TaskClass {
+    /// A task of which only this is known. The name must be safe for display.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: kind.into(), name: name.into(), workload: None, task: None, container: None }
+    }
+}
+
+/// A container as its runtime describes it; all texts are safe for display.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Container {
+    /// The runtime's id, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The image by the name that it was started with.
+    pub image: String,
+    /// Labels, ascending by key.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Most labels of a container that are carried.
+pub const LABEL_LIMIT: usize = 32;
 
 /// A task as it appears on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

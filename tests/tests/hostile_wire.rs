@@ -38,7 +38,7 @@ fn hello(node: &str) -> Body {
 
 /// A batch with one task.
 fn batch(encoder: &mut Encoder, seq: u64, boot_ns: u64) -> Body {
-    let class = TaskClass { kind: "service".into(), name: "a.service".into(), workload: None, task: None };
+    let class = TaskClass::new("service", "a.service");
     let info = TaskInfo { cgroup: CgroupId(9), since_ns: 1, class };
     let mut values = Values::default();
     values.set(Metric::CpuTime, seq * 1000);

@@ -7,6 +7,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use node::container_to_pb;
 pub use node::{Hello, hello, hello_to_pb, task_info};
 
 use crate::{TEXT_LIMIT, WireError};

@@ -1,12 +1,16 @@
-//! `cargo xtask dist`: Debian packages of the agent, the autoscaler and the command.
+//! `cargo xtask dist`: packages of the agent, the autoscaler and the command, and an archive of the agent.
 //!
 //! | module | question |
 //! |---|---|
 //! | [`package`] | what is in which package, and where? |
 //! | [`deb`] | how does a tree become a .deb? |
+//! | [`rpm`] | how does it become an .rpm? |
+//! | [`tarball`] | what is for hosts without packages? |
 
 mod deb;
 mod package;
+mod rpm;
+mod tarball;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,6 +50,9 @@ pub(crate) fn packages(root: &Path, debug: bool, version: &str, into: &Path) -> 
         !version.is_empty() && version.bytes().all(|b| b.is_ascii_alphanumeric() || b".+~-".contains(&b)),
         "`{version}` is no version of a package: letters, digits and . + ~ - only"
     );
+    if !install::installed("rpm") {
+        install::apt(&["rpm"])?;
+    }
     let bin = install::build(root, debug)?;
     fs::create_dir_all(into)?;
     let trees = into.join(".trees");
@@ -59,6 +66,11 @@ pub(crate) fn packages(root: &Path, debug: bool, version: &str, into: &Path) -> 
         let tree = trees.join(package.name);
         for file in package.files {
             file.place(root, &bin, &generated, &tree)?;
+        }
+        // The .deb last: it adds its own folder to the tree.
+        made.push(rpm::build(package, version, &tree, into)?);
+        if package.name == "trimtab-agent" {
+            made.push(tarball::build(root, version, &tree, into)?);
         }
         made.push(deb::build(package, root, version, &tree, into)?);
     }

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 /// Debian packages that tests use, beside those of `cargo xtask up`.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "clang-19",
     "libbpf-dev",
     "libelf-dev",
@@ -28,6 +28,7 @@ const PACKAGES: [&str; 9] = [
     "bpftool",
     "systemd",
     "pkg-config",
+    "make",
     "procps",
     "iproute2",
 ];

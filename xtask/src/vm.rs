@@ -45,13 +45,16 @@ pub(crate) struct Args {
     /// A suite; several times for several.
     #[arg(long, value_name = "NAME", default_value = "kernel")]
     suite: Vec<String>,
+    /// Write what each kernel can do as a table (Markdown); needs the suite `kernel`.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 /// Debian packages that make and boot machines, beside the emulator.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "mmdebstrap",
     "erofs-utils",
     "busybox-static",
@@ -65,6 +68,7 @@ const PACKAGES: [&str; 13] = [
     "libelf-dev",
     "zlib1g-dev",
     "pkg-config",
+    "make",
 ];
 
 #[derive(Debug, Serialize)]
@@ -75,6 +79,8 @@ struct Report {
     failed: u32,
     skipped: u32,
     runs: Vec<Run>,
+    /// What each kernel can do: capability, then kernel.
+    capabilities: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,6 +103,37 @@ impl Report {
         self.failed += run.failed;
         self.skipped += run.skipped;
         self.runs.push(run);
+    }
+
+    /// Notes the lines `capability: WHAT = YES` of a guest.
+    fn can(&mut self, kernel: &str, output: &str) {
+        for line in output.lines() {
+            let Some((_, said)) = line.split_once("capability: ") else { continue };
+            let Some((what, state)) = said.split_once(" = ") else { continue };
+            self.capabilities
+                .entry(what.to_owned())
+                .or_default()
+                .insert(kernel.to_owned(), state.trim().to_owned());
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!(
+            "# What each kernel can do\n\nWritten by `cargo xtask vm --all --table docs/kernels.md`, from Debian's kernels, each booted with systemd and a \
+             whole cgroup v2.\nWhat a kernel lacks is left out, and `trimtab-agent check` names it; nothing is made up in its place.\n\n\
+             | capability | {} |\n|---|{}\n",
+            self.kernels.join(" | "),
+            "---|".repeat(self.kernels.len())
+        );
+        for (what, by_kernel) in &self.capabilities {
+            let states: Vec<&str> = self
+                .kernels
+                .iter()
+                .map(|kernel| by_kernel.get(kernel).map_or("not tried", String::as_str))
+                .collect();
+            text.push_str(&format!("| {what} | {} |\n", states.join(" | ")));
+        }
+        text
     }
 }
 
@@ -143,7 +180,6 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let cache = cache::directory();
     println!("==> machines: what is made once is kept in {}", cache.display());
     let emulator = qemu::prepare(&cache)?;
-    let image = image::prepare(&cache)?;
     let mut report = Report {
         kernels: Vec::new(),
         emulator: emulator.version.clone(),
@@ -151,6 +187,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         failed: 0,
         skipped: 0,
         runs: Vec::new(),
+        capabilities: BTreeMap::new(),
     };
     let scratch = cache::Scratch::new(&cache)?;
     let mut payloads: BTreeMap<&str, PathBuf> = BTreeMap::new();
@@ -162,6 +199,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
                 Entry::Occupied(made) => made.into_mut(),
                 Entry::Vacant(none) => none.insert(suite.payload(root, &scratch.path().join(suite.name))?),
             };
+            let image = image::prepare(&cache, suite.debian)?;
             println!("==> {} on {}", suite.name, bootable.release);
             let began = Instant::now();
             let machine = machine::Machine {
@@ -171,7 +209,9 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
                 payload,
                 memory: suite.memory,
             };
-            let counted = suite::count(&machine.run(&scratch.path().join("run"))?);
+            let ended = machine.run(&scratch.path().join("run"))?;
+            report.can(&bootable.release, &ended.output);
+            let counted = suite::count(&ended);
             report.add(Run {
                 kernel: bootable.release.clone(),
                 suite: suite.name,
@@ -186,6 +226,10 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &args.table {
+        ensure!(!report.capabilities.is_empty(), "--table needs the suite `kernel`");
+        std::fs::write(path, report.table()).with_context(|| format!("writing {}", path.display()))?;
     }
     println!("machines: {} passed, {} failed, {} skipped", report.passed, report.failed, report.skipped);
     ensure!(report.failed == 0, "{} tests failed on machines", report.failed);

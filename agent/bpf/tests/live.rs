@@ -27,9 +27,47 @@ fn every_feature_works_on_this_kernel() {
     let Some(root) = root_or_skip() else { return };
     let probe = KernelProbe::load(&ProbeConfig::new(root)).unwrap();
     for report in probe.features() {
+        // Read by `cargo xtask vm --table`.
+        let state = if report.is_active() { "yes".to_owned() } else { report.to_string() };
+        println!("capability: kernel programs: {} = {state}", report.feature);
+    }
+    for report in probe.features() {
         assert!(report.is_active(), "{report}");
     }
     assert_eq!(probe.features().len(), Feature::ALL.len());
+}
+
+/// Files of a cgroup that the agent reads or writes. None of them must be there: what a kernel lacks is done without.
+#[test]
+fn what_this_kernel_lets_an_agent_do_is_printed() {
+    const FILES: [(&str, &str); 13] = [
+        ("cpu.max", "CPU quota"),
+        ("cpu.idle", "idle class of CPU"),
+        ("memory.high", "reclaim above a limit"),
+        ("memory.low", "protected memory"),
+        ("memory.peak", "highest memory use"),
+        ("memory.reclaim", "reclaim on request"),
+        ("io.weight", "weight of IO"),
+        ("pids.max", "limit of processes"),
+        ("cpuset.cpus", "choice of CPUs"),
+        ("cgroup.freeze", "freezing"),
+        ("cgroup.kill", "killing a whole task"),
+        ("cpu.pressure", "stalls by task"),
+        ("irq.pressure", "stalls by interrupts"),
+    ];
+    let Some(root) = root_or_skip() else { return };
+    for controller in ["cpu", "memory", "io", "pids", "cpuset"] {
+        // A host that has it elsewhere (v1) shows no such file, which is what is printed.
+        if std::env::var_os("TRIMTAB_OWN_MACHINE").is_some() {
+            let _ = std::fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+    let group = TestCgroup::new(&root);
+    assert!(group.path.join("cpu.stat").exists());
+    for (file, what) in FILES {
+        let there = if group.path.join(file).exists() { "yes" } else { "no" };
+        println!("capability: cgroup: {what} ({file}) = {there}");
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@
 //! into /proc. Names from outside are made safe for display here, once.
 
 use model::id::WorkloadName;
-use model::node::TaskClass;
+use model::node::{Container, TaskClass};
 use serde::Deserialize;
 
-use crate::unit;
+use crate::{container, unit};
 
 /// A file of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -36,9 +36,28 @@ pub struct Rule {
     /// The first process has this variable in its environment; its value becomes the name.
     #[serde(default)]
     pub env: Option<String>,
+    /// It belongs to a container of this image; `*` and `**` as in a path.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// It belongs to a container with this label: `key`, or `key=value`.
+    #[serde(default)]
+    pub label: Option<String>,
     /// The workload that such tasks belong to.
     #[serde(default)]
     pub workload: Option<WorkloadName>,
+}
+
+impl Rule {
+    /// Whether its conditions about a container hold.
+    fn fits(&self, container: Option<&Container>) -> bool {
+        let image = |pattern: &String| container.is_some_and(|c| fits(pattern, &c.image));
+        let label = |label: &String| {
+            let (key, value) = label.split_once('=').map_or((label.as_str(), None), |(k, v)| (k, Some(v)));
+            let found = container.and_then(|c| c.labels.get(key));
+            found.is_some_and(|found| value.is_none_or(|value| value == found))
+        };
+        self.image.as_ref().is_none_or(image) && self.label.as_ref().is_none_or(label)
+    }
 }
 
 /// The first process of a cgroup, read only when a rule asks.
@@ -76,15 +95,38 @@ impl Rules {
         self.rules.iter().filter_map(|r| r.env.as_deref()).collect()
     }
 
-    /// What the cgroup at `path` (below the root, without a leading slash) is.
+    /// What the cgroup at `path` (below the root, without a leading slash) is. A cgroup of a container is classified again once its
+    /// runtime has said what it is.
     #[must_use]
-    pub fn classify(&self, path: &str, mut process: impl FnMut() -> Option<Process>) -> TaskClass {
+    pub fn classify(
+        &self,
+        path: &str,
+        container: Option<&Container>,
+        process: impl FnMut() -> Option<Process>,
+    ) -> TaskClass {
         if let Some(class) = self.own_task(path) {
             return class;
         }
+        let mut class = self.by_rule(path, container, process);
+        if let (Some(container), Some((_, _, part))) = (container, container::of_path(path)) {
+            class.name = match part {
+                "" => container.name.clone(),
+                part => display(&format!("{}/{part}", container.name)),
+            };
+            class.container = Some(Box::new(container.clone()));
+        }
+        class
+    }
+
+    fn by_rule(
+        &self,
+        path: &str,
+        container: Option<&Container>,
+        mut process: impl FnMut() -> Option<Process>,
+    ) -> TaskClass {
         let mut read: Option<Option<Process>> = None;
         for rule in &self.rules {
-            if rule.path.as_ref().is_some_and(|pattern| !fits(pattern, path)) {
+            if rule.path.as_ref().is_some_and(|pattern| !fits(pattern, path)) || !rule.fits(container) {
                 continue;
             }
             if rule.exe.is_none() && rule.arg.is_none() && rule.env.is_none() {
@@ -101,7 +143,7 @@ impl Rules {
                 None => return class(rule, last(path)),
             }
         }
-        TaskClass { kind: "other".into(), name: display(last(path)), workload: None, task: None }
+        TaskClass::new("other", display(last(path)))
     }
 
     fn own_task(&self, path: &str) -> Option<TaskClass> {
@@ -110,17 +152,12 @@ impl Rules {
             let (workload, task) = below.split_once('/')?;
             Some((workload.parse().ok()?, task.parse().ok()?))
         })?;
-        Some(TaskClass {
-            kind: "task".into(),
-            name: task.to_string(),
-            workload: Some(workload),
-            task: Some(task),
-        })
+        Some(TaskClass { workload: Some(workload), task: Some(task.clone()), ..TaskClass::new("task", task) })
     }
 }
 
 fn class(rule: &Rule, name: &str) -> TaskClass {
-    TaskClass { kind: rule.kind.clone(), name: display(name), workload: rule.workload.clone(), task: None }
+    TaskClass { workload: rule.workload.clone(), ..TaskClass::new(&rule.kind, display(name)) }
 }
 
 fn last(path: &str) -> &str {
@@ -232,24 +269,62 @@ mod tests {
     #[test]
     fn the_first_rule_that_fits_says_what_it_is() {
         let none = || None;
-        let kind = |path: &str, p: Option<Process>| rules().classify(path, || p.clone()).kind;
+        let kind = |path: &str, p: Option<Process>| rules().classify(path, None, || p.clone()).kind;
         assert_eq!(kind("system.slice/nginx.service", None), "service");
         assert_eq!(kind("system.slice/a/b.service", None), "other", "* does not cross /");
         assert_eq!(kind("a/b/docker-0f.scope", None), "container");
         let java = Process { exe: "java".into(), args: vec!["org.x.CassandraDaemon".into()], env: vec![] };
         assert_eq!(kind("system.slice/c.service", Some(java.clone())), "cassandra");
         let yarn = Process { env: vec![("CONTAINER_ID".into(), "container_1_2".into())], ..java };
-        let class = rules().classify("x", || Some(yarn.clone()));
+        let class = rules().classify("x", None, || Some(yarn.clone()));
         assert_eq!((class.kind.as_str(), class.name.as_str()), ("yarn-container", "container_1_2"));
-        let own = rules().classify("trimtab.slice/web/web-3", none);
+        let own = rules().classify("trimtab.slice/web/web-3", None, none);
         assert_eq!(own.task.unwrap().as_str(), "web-3");
+    }
+
+    #[test]
+    fn a_container_has_the_name_that_its_runtime_gives_and_rules_see_its_image_and_labels() {
+        let file: RuleFile = toml::from_str(
+            r#"
+            [[rule]]
+            kind = "app"
+            label = "app=shop"
+            workload = "web"
+            [[rule]]
+            kind = "database"
+            image = "**/postgres:*"
+            [[rule]]
+            kind = "docker"
+            path = "**docker-*.scope**"
+            "#,
+        )
+        .unwrap();
+        let rules = Rules::new(file.rules, "trimtab.slice");
+        let container = |image: &str, app: &str| Container {
+            id: "ab".repeat(32),
+            name: "shop-1".into(),
+            image: image.into(),
+            labels: [("app".to_owned(), app.to_owned())].into(),
+        };
+        let top = format!("system.slice/docker-{}.scope", "ab".repeat(32));
+        let class = |path: &str, c: Option<&Container>| rules.classify(path, c, || None);
+        assert_eq!(class(&top, None).kind, "docker", "before the runtime answered");
+        let shop = class(&top, Some(&container("shop:1", "shop")));
+        assert_eq!((shop.kind.as_str(), shop.name.as_str()), ("app", "shop-1"));
+        assert_eq!(shop.workload.unwrap().as_str(), "web");
+        assert_eq!(shop.container.unwrap().image, "shop:1");
+        let part = class(&format!("{top}/init.scope"), Some(&container("hub/lib/postgres:17", "other")));
+        assert_eq!(
+            (part.kind.as_str(), part.name.as_str(), part.workload),
+            ("database", "shop-1/init.scope", None)
+        );
     }
 
     #[test]
     fn hostile_names_are_shown_safely() {
         assert_eq!(display("a\nb\u{202e}c\u{1b}[31m"), "a\\u{a}b\\u{202e}c\\u{1b}[31m");
         assert!(display(&"x".repeat(10_000)).len() < 130);
-        let class = rules().classify("trimtab.slice/web/$(id)", || None);
+        let class = rules().classify("trimtab.slice/web/$(id)", None, || None);
         assert_eq!(class.task, None, "not a task of ours");
     }
 

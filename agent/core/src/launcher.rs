@@ -70,7 +70,7 @@ pub enum Parameter {
 }
 
 /// Default limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// CPU quota.
@@ -82,6 +82,20 @@ pub struct Limits {
     /// Most CPU that a controller may give a task until it is healthy; absent = all of the node's.
     #[serde(default)]
     pub startup_cpu: Option<MilliCpu>,
+    /// Most processes and threads (pids.max).
+    #[serde(default = "processes")]
+    pub processes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cpu: None, memory: None, startup_cpu: None, processes: processes() }
+    }
+}
+
+/// About what systemd gives a service (15 % of 32,768, the kernel's default of all process numbers).
+fn processes() -> u32 {
+    4_096
 }
 
 /// How a task's health is found: it is healthy when this succeeds.
@@ -139,6 +153,8 @@ pub struct Launch {
     pub size: Size,
     /// CPU quota until it is healthy, thousandths of a core, above that of `size`.
     pub startup_cpu_millis: Option<u32>,
+    /// Most processes and threads.
+    pub processes: u32,
     /// Health check.
     pub health: Option<Health>,
     /// Puma's control server.
@@ -210,6 +226,9 @@ impl Launcher {
         }
         if agent_is_root && !self.allow_root && self.user.as_deref().is_none_or(|u| u == "root" || u == "0") {
             return bad("name a user other than root, or set allow_root = true".into());
+        }
+        if self.limits.processes == 0 {
+            return bad("limits.processes must be above 0: a task has at least one".into());
         }
         for text in self.templates() {
             for name in placeholders(text) {
@@ -287,6 +306,7 @@ impl Launcher {
                 ..size
             },
             startup_cpu_millis: None,
+            processes: self.limits.processes,
             health: self.health.as_ref().map(|h| Health {
                 http: h.http.as_ref().map(fill),
                 tcp: h.tcp.as_ref().map(fill),

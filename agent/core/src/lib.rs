@@ -7,6 +7,7 @@
 //! | [`parse`] | what do these bytes of a kernel file say? |
 //! | [`raw`] | what was read in one round? |
 //! | [`classify`] | what is this cgroup? |
+//! | [`container`] | which container is this cgroup, and when is its runtime asked? |
 //! | [`table`] | what are each task's own totals, so that the node sums to 100 %? |
 //! | [`receipt`] | do the ledgers agree? |
 //! | [`session`] | what is sent now, what waits, what is spooled? |
@@ -21,6 +22,7 @@
 pub mod backlog;
 pub mod certificate;
 pub mod classify;
+pub mod container;
 pub mod guard;
 pub mod haproxy;
 pub mod launcher;

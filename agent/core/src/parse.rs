@@ -104,6 +104,20 @@ pub fn memory_events(bytes: &[u8], values: &mut Values) -> Result<(), ParseError
     if found { Ok(()) } else { Err(ParseError::NoLine("oom_kill")) }
 }
 
+/// `pids.events`: how often a process or thread could not be made because of the limit.
+///
+/// # Errors
+/// [`ParseError`] for a malformed number or when `max` is missing.
+pub fn pids_events(bytes: &[u8]) -> Result<u64, ParseError> {
+    let mut found = None;
+    flat_keyed(bytes, |key, n| {
+        if key == b"max" {
+            found = Some(n);
+        }
+    })?;
+    found.ok_or(ParseError::NoLine("max"))
+}
+
 /// A file that holds one number (`memory.current`, `pids.current`); `max` is `None`.
 ///
 /// # Errors

@@ -86,8 +86,7 @@ impl Table {
         self.round += 1;
         self.release();
         if self.rows.is_empty() {
-            let class =
-                TaskClass { kind: "system".into(), name: "system".into(), workload: None, task: None };
+            let class = TaskClass::new("system", "system");
             round.appeared.push(self.insert(ROOT, ROOT, class, raw.boot_ns));
         }
         let mut order = std::mem::take(&mut self.order);
@@ -252,6 +251,14 @@ impl Table {
     #[must_use]
     pub fn slot_of(&self, id: CgroupId) -> Option<u32> {
         self.by_id.get(&id).copied()
+    }
+
+    /// A live cgroup turned out to be something else. Returns its slot.
+    pub fn reclassify(&mut self, id: CgroupId, class: TaskClass) -> Option<u32> {
+        let slot = self.slot_of(id)?;
+        let row = &mut self.rows[slot as usize];
+        row.info = Arc::new(TaskInfo { class, ..TaskInfo::clone(&row.info) });
+        Some(slot)
     }
 
     /// Live rows, ascending by slot.

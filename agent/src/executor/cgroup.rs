@@ -12,7 +12,8 @@ use agent_core::parse;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::hierarchies::V1;
 use cgroups_rs::fs::memory::MemController;
-use cgroups_rs::fs::{Cgroup, Controllers};
+use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::fs::{Cgroup, Controllers, MaxValue};
 use model::action::Size;
 use model::id::CgroupId;
 use model::sample::Values;
@@ -21,6 +22,10 @@ use model::sample::Values;
 const PERIOD_US: u64 = 100_000;
 /// After the last process left, the kernel still charges the end of its exit; then the total stands still.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// What is limited on v1 hierarchies where the unified one does not have it.
+const V1_CONTROLLERS: [(&str, Controllers); 3] =
+    [("cpu", Controllers::Cpu), ("memory", Controllers::Mem), ("pids", Controllers::Pids)];
 
 /// Why a cgroup could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,7 @@ impl Cgroups {
         let text = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
         let controllers: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         let hierarchies = V1::new();
-        let v1 = [("cpu", Controllers::Cpu), ("memory", Controllers::Mem)]
+        let v1 = V1_CONTROLLERS
             .into_iter()
             .filter(|(name, _)| !controllers.iter().any(|c| c == name))
             .filter(|(_, controller)| hierarchies.get_mount_point(controller.clone()).is_some())
@@ -87,6 +92,13 @@ impl Cgroups {
     /// Directory of a task's cgroup on the unified hierarchy.
     pub(super) fn unified(&self, path: &str) -> PathBuf {
         self.unified.join(&self.slice).join(path)
+    }
+
+    /// A file of the task's cgroup on a v1 hierarchy; it need not exist.
+    pub(super) fn v1_file(&self, path: &str, controller: &str, file: &str) -> PathBuf {
+        let kind = if controller == "memory" { Controllers::Mem } else { Controllers::Pids };
+        let mount = V1::new().get_mount_point(kind).map(|(mount, _)| mount);
+        mount.unwrap_or_default().join(self.below_v1(path)).join(file)
     }
 
     /// The cgroup at `path`, when there is one.
@@ -127,8 +139,8 @@ impl Cgroups {
         (!self.v1.is_empty()).then(load)
     }
 
-    /// Makes a task's cgroup with its limits. It is idempotent.
-    pub(super) fn make(&self, path: &str, size: &Size) -> Result<Made, CgroupError> {
+    /// Makes a task's cgroup with its limits, and of so many processes and threads at most. It is idempotent.
+    pub(super) fn make(&self, path: &str, size: &Size, processes: Option<u32>) -> Result<Made, CgroupError> {
         let directory = self.unified(path);
         fs::create_dir_all(&directory).map_err(io_error(&directory))?;
         self.delegate(path);
@@ -140,7 +152,7 @@ impl Cgroups {
                     .map_err(|e| CgroupError::V1 { path: below.clone(), why: e.to_string() })?;
             drop(v1);
             let hierarchies = V1::new();
-            for (name, controller) in [("cpu", Controllers::Cpu), ("memory", Controllers::Mem)] {
+            for (name, controller) in V1_CONTROLLERS {
                 let mount =
                     hierarchies.get_mount_point(controller).filter(|_| self.v1.iter().any(|c| c == name));
                 if let Some((mount, _)) = mount {
@@ -149,6 +161,9 @@ impl Cgroups {
             }
         }
         self.resize(path, size)?;
+        if let Some(most) = processes {
+            self.limit_processes(path, most)?;
+        }
         let id = CgroupId(fs::metadata(&directory).map_err(io_error(&directory))?.ino());
         Ok(Made { id, join })
     }
@@ -162,6 +177,25 @@ impl Cgroups {
                 let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
             }
             directory.push(part);
+        }
+    }
+
+    /// A host that cannot limit processes runs the task all the same, and says so.
+    fn limit_processes(&self, path: &str, most: u32) -> Result<(), CgroupError> {
+        let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
+            path: self.below_v1(path),
+            why: e.to_string(),
+        };
+        let set = match self.v1_cgroup(path).as_ref().and_then(|c| c.controller_of::<PidController>()) {
+            Some(pids) => pids.set_pid_max(MaxValue::Value(most.into())).map_err(failed),
+            None => self.write(path, "pids.max", &most.to_string(), &mut BTreeMap::new()),
+        };
+        match set {
+            Err(error @ CgroupError::NoController(_)) => {
+                tracing::warn!(%path, %error, "the task may make any number of processes");
+                Ok(())
+            }
+            set => set,
         }
     }
 

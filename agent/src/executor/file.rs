@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use agent_core::launcher::{Health, PumaControl};
-use model::action::Size;
+use model::action::{Size, Strain};
 use model::id::{Generation, TaskName, WorkloadName};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,12 @@ pub struct TaskFile {
     pub size: Size,
     /// It has this CPU quota until then, thousandths of a core.
     pub startup_cpu_millis: Option<u32>,
+    /// Most processes and threads; `None` in files of an agent that knew no such limit.
+    #[serde(default)]
+    pub processes: Option<u32>,
+    /// What its limits have done to it, as far as that was reported.
+    #[serde(default)]
+    pub strain: Strain,
     /// How its health is found.
     pub health: Option<Health>,
     /// Puma's control server.

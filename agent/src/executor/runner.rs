@@ -25,7 +25,7 @@ impl Runner {
         match self {
             Runner::Shim => {
                 file.path = format!("{}/{}", file.workload, file.task);
-                let made = cgroups.make(&file.path, &file.size_now())?;
+                let made = cgroups.make(&file.path, &file.size_now(), file.processes)?;
                 (file.join, file.cgroup) = (made.join, made.id.0);
             }
             Runner::Systemd(systemd) => file.path = systemd.path(file),

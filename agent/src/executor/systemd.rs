@@ -172,6 +172,9 @@ impl Systemd {
         if let Some(directory) = &file.directory {
             properties.push(("WorkingDirectory", Value::from(directory.clone())));
         }
+        if let Some(most) = file.processes {
+            properties.push(("TasksMax", Value::from(u64::from(most))));
+        }
         properties.extend(limits(&file.size_now()));
         properties
     }

@@ -7,6 +7,7 @@
 //! | dialing | when the session's wait is over |
 //! | the next spooled round | as [`agent_core::backlog`] says, while there is credit |
 //! | the next certificate | as [`model::certificate::Renewal`] says, with an autoscaler on another machine |
+//! | a container runtime's list | while a container has no name ([`agent_core::container`]) |
 //! | balancers and application servers | each second, where there are some |
 
 use std::time::Duration;
@@ -34,7 +35,10 @@ impl Node {
         let dial = self.settings.autoscaler.as_ref().and_then(|_| self.session.retry_at_ms());
         let backlog = self.backlog_due_ms();
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
-        [self.executor.due_ms(), dial, backlog, adapt, self.certificate.due_ms()].into_iter().flatten().min()
+        [self.executor.due_ms(), dial, backlog, adapt, self.certificate.due_ms(), self.containers.due_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does everything that is due.
@@ -54,6 +58,7 @@ impl Node {
         if self.certificate.due_ms().is_some_and(|due| due <= now_ms) {
             self.renew();
         }
+        self.ask_runtimes(now_ms);
         let Some(address) = self.settings.autoscaler.clone() else { return };
         if self.session.dial(now_ms) {
             self.look_at_certificate();

@@ -28,10 +28,14 @@ impl Node {
         self.health = reading.health;
         self.paths.extend(reading.paths.drain(..));
         let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
+        let (containers, now_ms) = (&mut self.containers, reading.raw.boot_ns / 1_000_000);
         let changed = self.table.observe(&reading.raw, |id, _| {
             let path = paths.remove(&id).unwrap_or_default();
-            rules.classify(&path, || processes.first(&path))
+            rules.classify(&path, containers.appeared(id, &path, now_ms), || processes.first(&path))
         });
+        for ended in changed.gone.iter().filter_map(|slot| self.table.info(*slot)) {
+            self.containers.gone(ended.cgroup);
+        }
         let header = Header {
             seq: self.session.number(),
             boot_ns: reading.raw.boot_ns,

@@ -49,6 +49,8 @@ pub struct Forecast {
     pending: VecDeque<Pending>,
     now: Option<Now>,
     at_ms: Option<u64>,
+    /// There was a level above zero.
+    began: bool,
 }
 
 /// The answer at one time.
@@ -80,6 +82,7 @@ impl Forecast {
             pending: VecDeque::new(),
             now: None,
             at_ms: None,
+            began: false,
         }
     }
 
@@ -127,6 +130,11 @@ impl Forecast {
         let hole = HOLE * (self.settings.ahead_ms + self.settings.smooth_ms + self.settings.step_ms);
         if self.at_ms.replace(at_ms).is_some_and(|before| at_ms.saturating_sub(before) > hole) {
             self.forget_recent();
+        }
+        if level > 0.0 && !self.began {
+            // The first load ever is no miss of those who said zero: there was nothing to know it by.
+            self.forget_recent();
+            self.began = true;
         }
         let keep = (self.settings.smooth_ms / self.settings.step_ms.max(1)).max(1) as usize;
         self.recent.push_back(level);
@@ -210,6 +218,23 @@ mod tests {
             assert!((90.0..120.0).contains(&expected) && upper < 200.0, "{step}: {expected} {upper}");
         }
         assert!(forecast.margin.roughness() <= before, "{}", forecast.margin.roughness());
+    }
+
+    /// A workload waits for its first request, for a minute or for hours: its coming says nothing about how rough the load is.
+    #[test]
+    fn the_first_load_ever_is_no_miss() {
+        for idle in [4, 400] {
+            let mut forecast = Forecast::new(settings(0.01));
+            for step in 0..idle {
+                forecast.observe(step * 15_000, 0.0);
+            }
+            let mut highest: f64 = 0.0;
+            for step in idle..idle + 40 {
+                forecast.observe(step * 15_000, 10.0);
+                highest = highest.max(forecast.upper().unwrap());
+            }
+            assert!(highest < 20.0, "after {idle} steps of nothing: {highest}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! way changes nothing. Bounds: one try at a time per replica, back-off from [`RETRY_MS`] doubling to [`RETRY_LIMIT_MS`],
 //! [`tries`] tries until the state machine hears that it was given up.
 
-use model::action::{Command, Outcome, OutcomeKind, Size, Verb};
+use model::action::{Command, Outcome, OutcomeKind, Size, Strain, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 
 use crate::event::Time;
@@ -101,6 +101,8 @@ pub struct Replica {
     pub up_at: Option<Time>,
     /// What the last failed try said.
     pub trouble: Option<String>,
+    /// What its limits did to it last, and when its agent said so.
+    pub strain: Option<(Strain, Time)>,
     /// Limits that its agent confirmed.
     pub given: Option<Size>,
     /// Limits that its start was ordered with.
@@ -144,6 +146,7 @@ impl Replica {
             created: now,
             up_at: None,
             trouble: None,
+            strain: None,
             given: None,
             started_with: None,
             order: Order::new(now),

@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use autoscaler_core::brain::{Brain, Config};
 use autoscaler_core::event::{BalancerDigest, Digest, Event, ReplicaDigest, RunningTask, Time};
-use model::action::{BalancerStep, Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Verb};
+use model::action::{BalancerStep, Command, Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind, Verb};
 use model::adapter::{BalancerReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind};
 use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeId, TaskName};
@@ -84,6 +84,15 @@ impl Script {
                 for name in ["rate", "busy", "queued", "p95"] {
                     self.load.insert(name.to_owned(), number(name, 0.0));
                 }
+            }
+            "strain" => {
+                let task: TaskName = rest[0].parse().unwrap();
+                let strain = Strain {
+                    oom_kills: number("oom", 0.0) as u64,
+                    forks_refused: number("forks", 0.0) as u64,
+                };
+                let node = self.tasks[&task].clone();
+                self.task(node, task, TaskEventKind::Strained { strain });
             }
             "kill" => self.end(&rest[0].parse().unwrap()),
             "server" => {

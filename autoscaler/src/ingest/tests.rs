@@ -22,7 +22,7 @@ fn fleet() -> Fleet {
 }
 
 fn info(cgroup: u64) -> TaskInfo {
-    let class = TaskClass { kind: "a".into(), name: "b".into(), workload: None, task: None };
+    let class = TaskClass::new("a", "b");
     TaskInfo { cgroup: CgroupId(cgroup), since_ns: 1, class }
 }
 

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::problem::Failure;
-use crate::api::{API_VERSION, EndedTasks, Node, Nodes, Problem, Task, Tasks};
+use crate::api::{API_VERSION, Containers, EndedTasks, Node, Nodes, Problem, Task, Tasks};
 
 /// Most items of one answer.
 pub(super) const MOST: usize = 1000;
@@ -70,11 +70,7 @@ pub(super) async fn tasks(
             Ok(Json(EndedTasks::from(page)).into_response())
         }
         "live" => {
-            let node = query
-                .node
-                .map(NodeId::new)
-                .transpose()
-                .map_err(|e| Failure::bad_request(format!("node: {e}")))?;
+            let node = node_id(query.node)?;
             let skip = usize::try_from(cursor.unwrap_or(0)).unwrap_or(0);
             let limit = query.limit.map_or(usize::MAX, |limit| limit.clamp(1, MOST));
             let all = app.control.tasks(node).await?;
@@ -89,6 +85,35 @@ pub(super) async fn tasks(
         }
         other => Err(Failure::bad_request(format!("state `{other}` is not known: use `live` or `ended`"))),
     }
+}
+
+/// Which containers.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ContainerQuery {
+    /// Of one node.
+    node: Option<String>,
+    /// Of one workload.
+    workload: Option<String>,
+}
+
+/// Containers that run, each with what all its cgroups use.
+#[utoipa::path(get, path = "/api/v1/containers", tag = "fleet", params(ContainerQuery),
+    responses((status = 200, body = Containers), (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn containers(
+    State(app): State<App>,
+    query: Result<Query<ContainerQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Containers>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let node = node_id(query.node)?;
+    let mut containers = Containers::of(app.control.tasks(node).await?);
+    containers.items.retain(|c| query.workload.is_none() || c.workload == query.workload);
+    Ok(Json(containers))
+}
+
+fn node_id(name: Option<String>) -> Result<Option<NodeId>, Failure> {
+    name.map(NodeId::new).transpose().map_err(|e| Failure::bad_request(format!("node: {e}")))
 }
 
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<i64>, Failure> {

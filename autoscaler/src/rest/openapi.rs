@@ -20,6 +20,7 @@ use super::{changes, fleet, join, live, past, probes, workloads};
         fleet::node,
         join::token,
         fleet::tasks,
+        fleet::containers,
         workloads::list,
         workloads::one,
         workloads::explain,

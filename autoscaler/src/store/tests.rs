@@ -123,7 +123,7 @@ fn what_followed_is_put_beside_what_was_predicted() {
 }
 
 fn ended(cpu_us: Option<u64>) -> (NodeId, EndedTask) {
-    let class = TaskClass { kind: "task".into(), name: "web-1".into(), workload: None, task: None };
+    let class = TaskClass::new("task", "web-1");
     let totals = cpu_us.map(|us| {
         let mut values = Values::default();
         values.set(Metric::CpuTime, us);

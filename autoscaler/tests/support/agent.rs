@@ -81,10 +81,9 @@ fn samples(books: &mut Books, encoder: &mut Encoder, named: &mut BTreeMap<Cgroup
         let slot = *named.entry(*cgroup).or_insert(next);
         if fresh {
             let class = TaskClass {
-                kind: "task".into(),
-                name: task.to_string(),
                 workload: Some(workload.clone()),
                 task: Some(task.clone()),
+                ..TaskClass::new("task", task.as_str())
             };
             appeared.push((slot, TaskInfo { cgroup: *cgroup, since_ns: 1, class }));
         }

@@ -1,4 +1,4 @@
-//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | spin MS | join PROCS spin MS`.
+//! A small program to be launched, measured and ended: `e2e-task burn | stubborn | surge FILE | hog | bomb | spin MS | join PROCS spin MS`.
 
 use std::ffi::OsString;
 use std::hint::black_box;
@@ -22,13 +22,15 @@ fn main() -> ExitCode {
     match words {
         ["burn"] => burn(),
         ["stubborn"] => stubborn(),
+        ["hog"] => hog(),
+        ["bomb"] => bomb(),
         ["surge", file] => surge(std::path::Path::new(file)),
         ["spin", ms] => match ms.parse() {
             Ok(ms) => spin(Duration::from_millis(ms)),
             Err(_) => return ExitCode::from(2),
         },
         _ => {
-            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | surge FILE | spin MS");
+            eprintln!("usage: e2e-task [join PROCS] burn | stubborn | surge FILE | hog | bomb | spin MS");
             return ExitCode::from(2);
         }
     }
@@ -51,6 +53,27 @@ fn burn() {
     loop {
         spin(Duration::from_millis(3));
         std::thread::sleep(Duration::from_millis(97));
+    }
+}
+
+/// Takes memory without end, 1 MiB at a time.
+fn hog() {
+    let mut all = Vec::new();
+    loop {
+        // Every page is written, so that it is there.
+        all.push(vec![1u8; 1 << 20]);
+        black_box(&all);
+        spin(Duration::from_millis(1));
+    }
+}
+
+/// Makes processes that make nothing but CPU use, ten times a second, and goes on when it may not.
+fn bomb() {
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut all = Vec::new();
+    loop {
+        all.extend(std::process::Command::new(&program).arg("burn").spawn());
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

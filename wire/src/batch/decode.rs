@@ -200,6 +200,10 @@ impl Table {
             self.rows.resize(at + 1, Row::default());
         }
         let row = &mut self.rows[at];
+        if row.cgroup == Some(cgroup) {
+            // What it is became known later: its totals stay.
+            return Ok(());
+        }
         if row.cgroup.is_some() {
             return Err(WireError::Invalid { what: "task slot", why: format!("{slot} is in use") });
         }

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{Delays, Header};
 use crate::compress::Compressor;
-use crate::pb;
+use crate::{convert, pb};
 
 /// One round of samples, to be encoded.
 #[derive(Debug, Default)]
@@ -172,6 +172,7 @@ fn task(slot: u32, info: &TaskInfo) -> pb::Task {
         name: info.class.name.clone(),
         workload: info.class.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
         task: info.class.task.as_ref().map(ToString::to_string).unwrap_or_default(),
+        container: info.class.container.as_deref().map(convert::container_to_pb),
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use model::id::CgroupId;
 use model::metric::Metric;
-use model::node::{TaskClass, TaskInfo};
+use model::node::{Container, TaskClass, TaskInfo};
 use model::sample::Values;
 use proptest::prelude::*;
 use prost::Message;
@@ -11,8 +11,7 @@ use super::*;
 use crate::pb;
 
 fn info(cgroup: u64) -> TaskInfo {
-    let class =
-        TaskClass { kind: "service".into(), name: format!("s{cgroup}.service"), workload: None, task: None };
+    let class = TaskClass::new("service", format!("s{cgroup}.service"));
     TaskInfo { cgroup: CgroupId(cgroup), since_ns: 1, class }
 }
 
@@ -139,7 +138,7 @@ fn a_table_that_does_not_fit_is_refused_with_its_reason() {
     assert_eq!(send(&body(vec![task(3)], vec![column(vec![3], vec![9])])), Ok(()));
     for (body, why) in [
         (body(vec![], vec![column(vec![0], vec![1])]), "never named"),
-        (body(vec![task(1), task(1)], vec![]), "in use"),
+        (body(vec![task(1), pb::Task { cgroup: 2, ..task(1) }], vec![]), "in use"),
         (body(vec![task(20_000)], vec![]), "over the limit"),
         (body(vec![task(0)], vec![column(vec![0, 0], vec![1, 1])]), "step 0"),
         (body(vec![task(0)], vec![column(vec![0], vec![])]), "as many values"),
@@ -161,6 +160,37 @@ fn batches_must_come_in_order_and_begin_with_a_snapshot() {
     decoder.decode(&first).unwrap();
     assert!(decoder.decode(&first).err().unwrap().to_string().contains("batch 5 after batch 5"));
     decoder.decode(&second).unwrap();
+}
+
+#[test]
+fn a_task_that_turns_out_to_be_a_container_keeps_its_totals() {
+    let (mut encoder, mut decoder) = (Encoder::new().unwrap(), Decoder::new().unwrap());
+    let mut values = Values::default();
+    values.set(Metric::CpuTime, 70);
+    let rows = [(0, &values)];
+    let unnamed = Input { appeared: &[(0, info(1))], tasks: &rows, ..Input::default() };
+    decoder.decode(&encoder.encode(header(1), &unnamed, false).unwrap()).unwrap();
+    let container = Container {
+        id: "ab".repeat(32),
+        name: "web".into(),
+        image: "shop:1".into(),
+        labels: [("app".to_owned(), "shop".to_owned())].into(),
+    };
+    let mut named = info(1);
+    named.class.container = Some(Box::new(container));
+    let appeared = [(0, named)];
+    let input = Input { appeared: &appeared, tasks: &rows, ..Input::default() };
+    let batch = encoder.encode(header(2), &input, false).unwrap();
+    {
+        let decoded = decoder.decode(&batch).unwrap();
+        assert_eq!((&decoded.appeared[..], decoded.changed().count()), (&appeared[..], 0));
+    }
+    values.set(Metric::CpuTime, 75);
+    let rows = [(0, &values)];
+    let batch = encoder.encode(header(3), &Input { tasks: &rows, ..Input::default() }, false).unwrap();
+    let decoded = decoder.decode(&batch).unwrap();
+    let totals: Vec<_> = decoded.changed().map(|(_, _, v)| v.get(Metric::CpuTime)).collect();
+    assert_eq!(totals, [Some(75)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::action::{Outcome, OutcomeKind, TaskEvent, TaskEventKind};
+use model::action::{Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind};
 use model::gap::{Gap, GapKind};
 use model::id::{CgroupId, CommandId, Generation};
 
@@ -51,6 +51,9 @@ impl TryFrom<pb::TaskEvent> for TaskEvent {
             Kind::AdoptedPid(pid) => TaskEventKind::Adopted { pid },
             Kind::Healthy(_) => TaskEventKind::Healthy,
             Kind::Unhealthy(why) => TaskEventKind::Unhealthy { why: text("why unhealthy", why)? },
+            Kind::Strained(s) => TaskEventKind::Strained {
+                strain: Strain { oom_kills: s.oom_kills, forks_refused: s.forks_refused },
+            },
             Kind::Ended(e) => TaskEventKind::Ended {
                 status: e.status,
                 signal: e.signal,
@@ -76,6 +79,9 @@ impl From<TaskEvent> for pb::TaskEvent {
             TaskEventKind::Adopted { pid } => Kind::AdoptedPid(pid),
             TaskEventKind::Healthy => Kind::Healthy(true),
             TaskEventKind::Unhealthy { why } => Kind::Unhealthy(fit(why)),
+            TaskEventKind::Strained { strain: Strain { oom_kills, forks_refused } } => {
+                Kind::Strained(pb::Strain { oom_kills, forks_refused })
+            }
             TaskEventKind::Ended { status, signal, cpu_total_us, asked } => {
                 Kind::Ended(pb::Ended { status, signal, cpu_total_us, asked })
             }

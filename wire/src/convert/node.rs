@@ -2,7 +2,7 @@
 
 use model::gap::Unavailable;
 use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
-use model::node::{Incarnation, Inventory, Receipt, TaskClass, TaskInfo, Tier};
+use model::node::{Container, Incarnation, Inventory, LABEL_LIMIT, Receipt, TaskClass, TaskInfo, Tier};
 
 use super::{few, fit, name, optional_name, text, unspecified};
 use crate::{TASK_LIMIT, WireError, check_version, pb};
@@ -147,8 +147,32 @@ pub fn task_info(m: pb::Task) -> Result<(u32, TaskInfo), WireError> {
         name: text("task name", m.name)?,
         workload: optional_name("workload", &m.workload)?,
         task: optional_name("task", &m.task)?,
+        container: m.container.map(|c| container(c).map(Box::new)).transpose()?,
     };
     Ok((m.slot, TaskInfo { cgroup: CgroupId(m.cgroup), since_ns: m.since_ns, class }))
+}
+
+fn container(m: pb::Container) -> Result<Container, WireError> {
+    let labels = few("labels", m.labels, LABEL_LIMIT)?;
+    let labels = labels.into_iter().map(|l| Ok((text("label", l.key)?, text("label", l.value)?)));
+    Ok(Container {
+        id: text("container", m.id)?,
+        name: text("container name", m.name)?,
+        image: text("image", m.image)?,
+        labels: labels.collect::<Result<_, WireError>>()?,
+    })
+}
+
+/// Makes the part of a task's message that tells its container.
+pub(crate) fn container_to_pb(container: &Container) -> pb::Container {
+    let label =
+        |(key, value): (&String, &String)| pb::Label { key: fit(key.clone()), value: fit(value.clone()) };
+    pb::Container {
+        id: fit(container.id.clone()),
+        name: fit(container.name.clone()),
+        image: fit(container.image.clone()),
+        labels: container.labels.iter().take(LABEL_LIMIT).map(label).collect(),
+    }
 }
 
 impl From<pb::Receipt> for Receipt {

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use model::action::{BalancerStep, Command, Outcome, OutcomeKind, Size, TaskEvent, TaskEventKind, Verb};
+use model::action::{
+    BalancerStep, Command, Outcome, OutcomeKind, Size, Strain, TaskEvent, TaskEventKind, Verb,
+};
 use model::adapter::{AdapterReport, BalancerReport, PumaReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind, Unavailable};
 use model::id::{AgentEpoch, BootId, CgroupId, CommandId, ControllerEpoch, Generation};
@@ -107,6 +109,7 @@ fn reports_and_events_survive_the_wire() {
         TaskEventKind::Adopted { pid: 4 },
         TaskEventKind::Healthy,
         TaskEventKind::Unhealthy { why: "timeout".into() },
+        TaskEventKind::Strained { strain: Strain { oom_kills: 2, forks_refused: 0 } },
         TaskEventKind::Ended { status: None, signal: Some(9), cpu_total_us: Some(12), asked: false },
     ] {
         let (task, workload) = ("web-1".parse().unwrap(), "web".parse().unwrap());

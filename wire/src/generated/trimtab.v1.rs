@@ -153,7 +153,7 @@ pub struct BatchBody {
     #[prost(message, repeated, tag = "4")]
     pub delays: ::prost::alloc::vec::Vec<DelayHistogram>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Task {
     #[prost(uint32, tag = "1")]
     pub slot: u32,
@@ -171,6 +171,28 @@ pub struct Task {
     /// empty = none
     #[prost(string, tag = "7")]
     pub task: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "8")]
+    pub container: ::core::option::Option<Container>,
+}
+/// The container that a task is, or is a part of.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub image: ::prost::alloc::string::String,
+    /// ascending by key, 32 at most
+    #[prost(message, repeated, tag = "4")]
+    pub labels: ::prost::alloc::vec::Vec<Label>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Label {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// One metric of many tasks.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -236,7 +258,7 @@ pub struct TaskEvent {
     pub cgroup: u64,
     #[prost(uint64, tag = "4")]
     pub at_ns: u64,
-    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9")]
+    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9, 10")]
     pub kind: ::core::option::Option<task_event::Kind>,
 }
 /// Nested message and enum types in `TaskEvent`.
@@ -254,7 +276,16 @@ pub mod task_event {
         Unhealthy(::prost::alloc::string::String),
         #[prost(message, tag = "9")]
         Ended(super::Ended),
+        #[prost(message, tag = "10")]
+        Strained(super::Strain),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Strain {
+    #[prost(uint64, tag = "1")]
+    pub oom_kills: u64,
+    #[prost(uint64, tag = "2")]
+    pub forks_refused: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {

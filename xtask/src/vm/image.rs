@@ -1,4 +1,4 @@
-//! The root of every guest: a small Debian of the host's own release, so that programs built here run there.
+//! The roots of guests: each a small Debian of the host's own release, so that programs built here run there.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,8 +14,8 @@ use super::cache::Entry;
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,udev,kmod,iproute2,procps,util-linux,libelf1,ca-certificates,curl,adduser";
 
-/// Units that only slow a boot down, or wait for hardware that is not there.
-const MASKED: [&str; 18] = [
+/// Units that only slow a boot down, wait for hardware that is not there, or are started by the suite that needs them.
+const MASKED: [&str; 22] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
@@ -34,19 +34,30 @@ const MASKED: [&str; 18] = [
     "systemd-udev-trigger.service",
     "ldconfig.service",
     "systemd-pstore.service",
+    "containerd.service",
+    "docker.service",
+    "docker.socket",
+    "podman.socket",
 ];
 
-/// Makes the image, unless the cache has it.
-pub(super) fn prepare(cache: &Path) -> Result<PathBuf> {
+/// Makes the image of a node with `more` packages (with commas), unless the cache has it.
+pub(super) fn prepare(cache: &Path, more: &str) -> Result<PathBuf> {
     let release = apt::codename()?;
     let (suite, unit) = (include_str!("guest/suite.sh"), include_str!("guest/suite.service"));
-    let entry = Entry::at(cache, "root", &format!("{release} {PACKAGES} {MASKED:?} {suite} {unit}"));
+    let packages = format!("{PACKAGES},{more}");
+    let packages = packages.trim_end_matches(',');
+    let name = format!("root+{}", more.replace(',', "+"));
+    let entry = Entry::at(
+        cache,
+        name.trim_end_matches('+'),
+        &format!("{release} {packages} {MASKED:?} {suite} {unit}"),
+    );
     entry.make_once(|into| {
-        println!("    root: Debian {release} with {PACKAGES}");
+        println!("    root: Debian {release} with {packages}");
         let tree = into.join("tree");
         let status = Command::new("mmdebstrap")
             .args(["--mode=root", "--variant=minbase", "--quiet"])
-            .arg(format!("--include={PACKAGES}"))
+            .arg(format!("--include={packages}"))
             .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
             .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
             .arg(&release)

@@ -25,10 +25,12 @@ pub(super) struct Suite {
     oracle: bool,
     /// Lines of shell that check the packages of this checkout, in two versions, in `old` and `new`.
     script: Option<&'static str>,
+    /// Debian packages of its machine, beside those that every node has; with commas.
+    pub(super) debian: &'static str,
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 3] = [KERNEL, NODE, PACKAGES];
+pub(super) const SUITES: [Suite; 4] = [KERNEL, NODE, PACKAGES, CONTAINERS];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
@@ -42,6 +44,7 @@ const KERNEL: Suite = Suite {
     daemons: &[],
     oracle: true,
     script: None,
+    debian: "",
 };
 
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
@@ -58,9 +61,10 @@ const NODE: Suite = Suite {
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
     oracle: false,
     script: None,
+    debian: "",
 };
 
-/// The life of the packages: installed, upgraded, removed, under their own units.
+/// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
 const PACKAGES: Suite = Suite {
     name: "packages",
     memory: 768,
@@ -68,7 +72,20 @@ const PACKAGES: Suite = Suite {
     files: &[],
     daemons: &[],
     oracle: false,
-    script: Some(include_str!("guest/packages.sh")),
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/packages.sh"))),
+    debian: "rpm",
+};
+
+/// Containers of real runtimes: names, labels, exact use.
+const CONTAINERS: Suite = Suite {
+    name: "containers",
+    memory: 2048,
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/containers.sh"))),
+    debian: "docker.io,podman,busybox-static,jq",
 };
 
 /// What a run of test programs says of itself.

@@ -6,7 +6,7 @@ use super::*;
 use crate::raw::RawCgroup;
 
 fn class(id: CgroupId) -> TaskClass {
-    TaskClass { kind: "service".into(), name: id.to_string(), workload: None, task: None }
+    TaskClass::new("service", id.to_string())
 }
 
 fn raw(boot_ns: u64, cgroups: &[(u64, u64, u64)]) -> Raw {

@@ -1,6 +1,6 @@
 //! What an event means for a workload's replicas.
 
-use model::action::{Outcome, TaskEvent, TaskEventKind};
+use model::action::{Outcome, Strain, TaskEvent, TaskEventKind};
 use model::adapter::ServerReport;
 use model::gap::{Gap, GapKind};
 use model::id::{NodeId, TaskName};
@@ -15,6 +15,20 @@ use crate::signal::Warmth;
 /// Numbers that a name may lie above the newest one and still be believed: a store that was lost is adopted from, a
 /// name that somebody made up does not use up the numbers.
 const NUMBERS_AHEAD: u32 = 1_000_000;
+
+/// A word about a task's limits that is at most this old explains its end, ms: both come within two seconds.
+const STRAIN_FRESH_MS: u64 = 10_000;
+
+/// How a task ended, in words; `None` when nobody knows.
+fn ended(status: Option<i32>, signal: Option<i32>, strain: Option<Strain>) -> Option<String> {
+    let end = match (status, signal) {
+        (_, Some(signal)) => Some(format!("killed by signal {signal}")),
+        (Some(status), None) => Some(format!("exit status {status}")),
+        (None, None) => None,
+    };
+    let words: Vec<String> = end.into_iter().chain(strain.map(|strain| strain.to_string())).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
 
 impl Controller {
     pub(crate) fn outcome(&mut self, outcome: &Outcome, now: Time) {
@@ -36,6 +50,12 @@ impl Controller {
             // The start's answer says the same, with the address.
             TaskEventKind::Started { .. } | TaskEventKind::Adopted { .. } => return,
             TaskEventKind::Healthy => Event::Healthy,
+            TaskEventKind::Strained { strain } => {
+                if let Some(replica) = self.replicas.get_mut(&event.task) {
+                    replica.strain = Some((*strain, now));
+                }
+                return;
+            }
             TaskEventKind::Unhealthy { why } => {
                 if let Some(replica) = self.replicas.get_mut(&event.task) {
                     replica.trouble = Some(why.clone());
@@ -44,11 +64,8 @@ impl Controller {
             }
             TaskEventKind::Ended { status, signal, .. } => {
                 if let Some(replica) = self.replicas.get_mut(&event.task) {
-                    replica.trouble = match (status, signal) {
-                        (_, Some(signal)) => Some(format!("killed by signal {signal}")),
-                        (Some(status), None) => Some(format!("exit status {status}")),
-                        (None, None) => None,
-                    };
+                    let strain = replica.strain.filter(|(_, at)| now.since(*at) <= STRAIN_FRESH_MS);
+                    replica.trouble = ended(*status, *signal, strain.map(|(strain, _)| strain));
                 }
                 Event::Ended
             }

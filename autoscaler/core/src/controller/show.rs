@@ -3,8 +3,10 @@
 use model::reason::Reason;
 
 use super::{Context, Controller};
+use crate::event::Time;
 use crate::replica::State;
 use crate::resize;
+use crate::rollout::Replica;
 use crate::view::{Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
 
 impl Controller {
@@ -32,7 +34,7 @@ impl Controller {
                     state: r.state.name(),
                     since: r.state.since(),
                     port: r.port,
-                    detail: r.trouble.clone().unwrap_or_else(|| waits_for(r.state).to_owned()),
+                    detail: detail(r, context.now),
                 })
                 .collect(),
             paused: paused.map(|pause| pause.why.clone()),
@@ -130,6 +132,18 @@ impl Controller {
         }
         lines.push("a replica that is lost is replaced at once".to_owned());
         lines
+    }
+}
+
+/// A word about a replica's limits is shown for so long, ms.
+const STRAIN_SHOWN_MS: u64 = 600_000;
+
+fn detail(replica: &Replica, now: Time) -> String {
+    let what = replica.trouble.clone().unwrap_or_else(|| waits_for(replica.state).to_owned());
+    let strain = replica.strain.map(|(strain, at)| (strain, now.since(at)));
+    match strain.filter(|(_, age_ms)| *age_ms <= STRAIN_SHOWN_MS) {
+        Some((strain, age_ms)) => format!("{what}; {} s ago: {strain}", age_ms / 1000),
+        None => what,
     }
 }
 

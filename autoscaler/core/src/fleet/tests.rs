@@ -20,10 +20,9 @@ fn info(cgroup: u64, task: Option<&str>) -> TaskInfo {
         cgroup: CgroupId(cgroup),
         since_ns: 0,
         class: TaskClass {
-            kind: "puma".into(),
-            name: "web".into(),
             workload: task.map(|_| "web".parse().unwrap()),
             task: task.map(|t| t.parse().unwrap()),
+            ..TaskClass::new("puma", "web")
         },
     }
 }

@@ -64,12 +64,7 @@ pub(crate) async fn run(number: u64, tasks: u32, address: String, seen: Arc<Seen
 
 impl Agent {
     fn new(number: u64, tasks: u32) -> Self {
-        let class = |slot: u32| TaskClass {
-            kind: "service".into(),
-            name: format!("s{slot}.service"),
-            workload: None,
-            task: None,
-        };
+        let class = |slot: u32| TaskClass::new("service", format!("s{slot}.service"));
         let info =
             |slot: u32| TaskInfo { cgroup: CgroupId(100 + u64::from(slot)), since_ns: 1, class: class(slot) };
         Self {

@@ -1,30 +1,5 @@
 # The life of the packages on a node: install, measure, act, upgrade, bad configuration, remove, purge.
-# Sourced by the suite's script; each `check` is a test.
-passed=0
-failed=0
-check() {
-  name=$1
-  shift
-  if "$@" > /tmp/check.log 2>&1; then
-    echo "test $name ... ok"
-    passed=$((passed + 1))
-  else
-    echo "test $name ... FAILED"
-    sed 's/^/    /' /tmp/check.log | tail -110
-    failed=$((failed + 1))
-  fi
-}
-# Waits up to two minutes for a command to succeed.
-until_true() {
-  for _ in $(seq 240); do
-    "$@" && return 0
-    sleep 0.5
-  done
-  echo "not within two minutes: $*"
-  journalctl --no-pager -n 30 -u trimtab-agent -u trimtab-autoscaler
-  return 1
-}
-export DEBIAN_FRONTEND=noninteractive
+# Follows checks.sh in the suite's script.
 old="/payload/old/*.deb"
 new="/payload/new/*.deb"
 
@@ -166,5 +141,46 @@ check "its tasks go on" same_workers
 check "everything is purged" purge
 check "nothing of ours is left but what the owner wrote" left
 systemctl stop bystander 'trimtab-task-*'
-echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
-[ $failed = 0 ] || status=1
+
+# The same by rpm, where nothing is started at the first installation. (Its own database knows nothing of this Debian.)
+rm -rf /etc/trimtab /etc/systemd/system/trimtab-agent.service.d
+systemctl daemon-reload
+answers() { curl -sf http://127.0.0.1:7782/livez; }
+rpm_install() { rpm -i --nodeps /payload/old/*.rpm && ! systemctl is-active trimtab-agent; }
+rpm_start() { systemctl enable --now trimtab-agent && until_true answers; }
+rpm_upgrade() { rpm -U --nodeps /payload/new/*.rpm && rpm -q trimtab-agent | grep -q 0.2.0 && until_true answers; }
+restarted() { test "$(systemctl show -P MainPID trimtab-agent)" != "$first"; }
+rpm_remove() { rpm -e trimtab-agent trimtab-autoscaler trimtab && ! systemctl is-active trimtab-agent; }
+check "the .rpm files install, and start nothing" rpm_install
+check "the agent starts when it is told to" rpm_start
+first=$(systemctl show -P MainPID trimtab-agent)
+echo '# changed by its owner' >> /etc/trimtab/agent.toml
+check "an upgrade by .rpm succeeds" rpm_upgrade
+check "and restarts what runs" restarted
+check "and keeps the owner's configuration" kept
+check "the .rpm files are removed" rpm_remove
+
+# A host whose /usr cannot be written, and without packages: an archive, and the program installs itself.
+rm -rf /etc/trimtab /var/lib/trimtab-agent /var/lib/private/trimtab-agent
+mount --bind -o ro /usr /usr
+mount -o remount,bind,ro /usr
+tar -xzf /payload/old/trimtab-agent-*.tar.gz -C /tmp
+tar -xzf /payload/new/trimtab-agent-*.tar.gz -C /tmp
+frozen() { ! touch /usr/bin/x; }
+self_install() { /tmp/trimtab-agent-0.1.0-*/trimtab-agent install && until_true answers; }
+self_kernel() { curl -sf http://127.0.0.1:7782/metrics | grep -q 'trimtab_agent_info{tier="A"} 1'; }
+self_upgrade() { /tmp/trimtab-agent-0.2.0-*/trimtab-agent install && until_true answers; }
+self_purge() { /var/opt/trimtab/bin/trimtab-agent uninstall --purge && ! systemctl is-active trimtab-agent; }
+nothing_left() { ! find /etc /var /run/systemd -name '*trimtab*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/rpm/*' -not -path '/var/lib/systemd/*' | tee /dev/stderr | grep -q .; }
+check "/usr cannot be written" frozen
+check "the agent installs itself" self_install
+check "and measures with kernel programs" until_true self_kernel
+first=$(systemctl show -P MainPID trimtab-agent)
+echo '# changed by its owner' >> /etc/trimtab/agent.toml
+check "a newer one upgrades it" self_upgrade
+check "and restarts it" restarted
+check "and keeps the owner's configuration, too" kept
+check "its exposure is the same" exposed trimtab-agent 30
+check "it removes itself" self_purge
+check "nothing is left" nothing_left
+finish
