@@ -37,23 +37,15 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
     let io = |error| DurableError::Io { path: path.to_owned(), error };
     let mut bytes = serde_json::to_vec(value).map_err(|e| io(io::Error::other(e)))?;
     bytes.push(b'\n');
-    replace(path, &bytes, 0o666, None).map_err(io)
+    replace(path, &bytes, 0o644)
 }
 
-/// Writes bytes with this mode (as the umask allows), in the same way.
+/// Writes `bytes` with this mode (as the umask allows) so that `path` holds either the old or the new content after a crash at any point.
 ///
 /// # Errors
-/// [`DurableError::Io`].
-pub fn write_bytes(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
-    replace(path, bytes, mode, None).map_err(|error| DurableError::Io { path: path.to_owned(), error })
-}
-
-/// Writes a text for everybody to read, in the same way.
-///
-/// # Errors
-/// [`DurableError::Io`].
-pub fn write_text(path: &Path, text: &str) -> Result<(), DurableError> {
-    write_bytes(path, text.as_bytes(), 0o644)
+/// As [`write()`].
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    swap(path, bytes, mode, None).map_err(|error| DurableError::Io { path: path.to_owned(), error })
 }
 
 /// Writes a secret in the same way: mode 0600, and of the directory's owner, also when root writes it for the agent.
@@ -63,7 +55,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), DurableError> {
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let io = |error| DurableError::Io { path: path.to_owned(), error };
     let owner = path.parent().map(fs::metadata).transpose().map_err(io)?;
-    replace(path, bytes, 0o600, owner.map(|of| (of.uid(), of.gid()))).map_err(io)
+    swap(path, bytes, 0o600, owner.map(|of| (of.uid(), of.gid()))).map_err(io)
 }
 
 /// Whether a secret of this size could be written now. What is tried is taken away again.
@@ -82,7 +74,7 @@ pub fn try_secret(path: &Path, bytes: usize) -> Result<(), DurableError> {
     tried.and(removed).map_err(io)
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+fn swap(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
     let beside = path.with_extension("new");
     // Left over from a crash: made anew, so that its mode is known.
     match fs::remove_file(&beside) {

@@ -28,12 +28,13 @@ enum Whose {
 }
 
 /// Path below the root, content, whose.
-const FILES: [(&str, &str, Whose); 7] = [
+const FILES: [(&str, &str, Whose); 8] = [
     ("etc/systemd/system/trimtab-agent.service", include_str!("../dist/trimtab-agent.service"), Whose::Ours),
     ("etc/sysusers.d/trimtab-agent.conf", include_str!("../dist/sysusers.conf"), Whose::Ours),
     ("etc/tmpfiles.d/trimtab-agent.conf", include_str!("../dist/tmpfiles.conf"), Whose::Ours),
     (CONFIGURATION, include_str!("../dist/agent.toml"), Whose::Owners),
     ("var/opt/trimtab/share/acting.conf", include_str!("../dist/acting.conf"), Whose::Ours),
+    ("var/opt/trimtab/share/network.conf", include_str!("../dist/network.conf"), Whose::Ours),
     (
         "var/opt/trimtab/share/launcher.toml",
         include_str!("../dist/launch.d/example.toml.disabled"),
@@ -42,14 +43,17 @@ const FILES: [(&str, &str, Whose); 7] = [
     ("var/opt/trimtab/share/tasks.toml", include_str!("../dist/tasks.d/90-default.toml"), Whose::Ours),
 ];
 
+/// What `trimtab-agent join` writes, removed by a purge.
+const JOINED: &str = "etc/trimtab/agent.d/joined.toml";
 /// State of the agent, removed by a purge; under a dynamic user the first is a link to the second.
 const STATE: [&str; 2] = ["var/lib/trimtab-agent", "var/lib/private/trimtab-agent"];
 /// Folders that are removed when nothing is left in them.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "var/opt/trimtab/bin",
     "var/opt/trimtab/share",
     "var/opt/trimtab",
     "etc/systemd/system/trimtab-agent.service.d",
+    "etc/trimtab/agent.d",
     "etc/trimtab/conf.d",
     "etc/trimtab/launch.d",
     "etc/trimtab/tasks.d",
@@ -114,7 +118,7 @@ pub fn uninstall(root: &Path, purge: bool) -> Result<()> {
     let removed =
         FILES.iter().filter(|(_, _, whose)| purge || *whose == Whose::Ours).map(|(path, _, _)| *path);
     let mut nothing = true;
-    for path in removed.chain([PROGRAM]).map(|path| root.join(path)) {
+    for path in removed.chain([PROGRAM]).chain(purge.then_some(JOINED)).map(|path| root.join(path)) {
         match fs::remove_file(&path) {
             Ok(()) => {
                 nothing = false;
@@ -171,7 +175,7 @@ fn put(path: &Path, content: &[u8], mode: u32, whose: Whose, dry_run: bool) -> R
         found => {
             let directory: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
             fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-            durable::write_bytes(path, content, mode)?;
+            durable::replace(path, content, mode)?;
             println!("{} {shown}", if found.is_ok() { "replaced" } else { "written " });
         }
     }
@@ -235,6 +239,8 @@ mod tests {
         assert_eq!(files(dir.path()), [CONFIGURATION]);
         fs::create_dir_all(dir.path().join("var/lib/trimtab-agent")).unwrap();
         fs::write(dir.path().join("var/lib/trimtab-agent/lock"), "").unwrap();
+        fs::create_dir_all(dir.path().join("etc/trimtab/agent.d")).unwrap();
+        fs::write(dir.path().join(JOINED), "").unwrap();
         uninstall(dir.path(), true).unwrap();
         assert!(files(dir.path()).is_empty() && !dir.path().join("etc/trimtab").exists());
         uninstall(dir.path(), true).unwrap();

@@ -124,7 +124,7 @@ pub fn configure(configuration: &Path, remote: &Remote, node: &NodeId) -> Result
     }
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     made.map_err(|error| format!("{}: {error}", path.display()))?;
-    durable::write_text(&path, &text).map_err(|error| error.to_string())?;
+    durable::replace(&path, text.as_bytes(), 0o644).map_err(|error| error.to_string())?;
     Ok(path)
 }
 
