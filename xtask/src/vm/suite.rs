@@ -56,6 +56,8 @@ const NODE: Suite = Suite {
         ("e2e", &["--test", "hostile"]),
         ("e2e", &["--test", "agent_disk_full"]),
         ("e2e", &["--test", "clock"]),
+        ("e2e", &["--test", "strain"]),
+        ("e2e", &["--test", "isolation"]),
     ],
     files: &[],
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
