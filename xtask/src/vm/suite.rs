@@ -30,7 +30,7 @@ pub(super) struct Suite {
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 4] = [KERNEL, NODE, PACKAGES, CONTAINERS];
+pub(super) const SUITES: [Suite; 5] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
@@ -88,6 +88,18 @@ const CONTAINERS: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/containers.sh"))),
     debian: "docker.io,podman,busybox-static,jq",
+};
+
+/// Classes of work under systemd: what the kernel is told, and the dead-man.
+const ISOLATION: Suite = Suite {
+    name: "isolation",
+    memory: 768,
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/isolation.sh"))),
+    debian: "",
 };
 
 /// What a run of test programs says of itself.
