@@ -390,7 +390,7 @@ spec:
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        for v1 in ["cpu", "memory"] {
+        for v1 in ["cpu", "memory", "pids"] {
             let path = Path::new("/sys/fs/cgroup").join(v1).join(SLICE);
             if path.exists() && !remove_tree(&path) {
                 eprintln!("warning: {} could not be removed", path.display());
