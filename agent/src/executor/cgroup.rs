@@ -105,11 +105,10 @@ impl Cgroups {
         Path::new(&self.slice).join(path)
     }
 
-    /// A file of the task's cgroup on a v1 hierarchy; it need not exist.
-    pub(super) fn v1_file(&self, path: &str, controller: &str, file: &str) -> PathBuf {
-        let kind = if controller == "memory" { Controllers::Mem } else { Controllers::Pids };
-        let mount = V1::new().get_mount_point(kind).map(|(mount, _)| mount);
-        mount.unwrap_or_default().join(self.below_v1(path)).join(file)
+    /// Where the v1 hierarchy of a controller has the cgroup at `path`, which need not exist; `None` on hosts without it.
+    pub(super) fn v1_directory(&self, path: &str, controller: Controllers) -> Option<PathBuf> {
+        let (mount, _) = V1::new().get_mount_point(controller)?;
+        Some(mount.join(self.below_v1(path)))
     }
 
     /// The cgroup at `path`, when there is one.
@@ -172,14 +171,9 @@ impl Cgroups {
                 Cgroup::new_with_specified_controllers(Box::new(V1::new()), &below, Some(self.v1.clone()))
                     .map_err(|e| CgroupError::V1 { path: below.clone(), why: e.to_string() })?;
             drop(v1);
-            let hierarchies = V1::new();
-            for (name, controller) in V1_CONTROLLERS {
-                let mount =
-                    hierarchies.get_mount_point(controller).filter(|_| self.v1.iter().any(|c| c == name));
-                if let Some((mount, _)) = mount {
-                    join.push(mount.join(&below).join("cgroup.procs"));
-                }
-            }
+            let in_use = V1_CONTROLLERS.into_iter().filter(|(name, _)| self.has_v1(name));
+            let directories = in_use.filter_map(|(_, controller)| self.v1_directory(path, controller));
+            join.extend(directories.map(|directory| directory.join("cgroup.procs")));
         }
         self.resize(path, size)?;
         if let Some(most) = processes {

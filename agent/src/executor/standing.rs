@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use agent_core::qos::standing::{self, LEAST_WEIGHT, Standing, WEIGHT};
 use cgroups_rs::fs::Controllers;
-use cgroups_rs::fs::hierarchies::V1;
 use model::action::Size;
 use model::gap::Unavailable;
 use model::id::TaskName;
@@ -251,8 +250,7 @@ impl Cgroups {
     /// Where the CPU controller has this group.
     pub(super) fn cpu_directory(&self, path: &str) -> Option<PathBuf> {
         if self.has_v1("cpu") {
-            let (mount, _) = V1::new().get_mount_point(Controllers::Cpu)?;
-            return Some(mount.join(self.below_v1(path)));
+            return self.v1_directory(path, Controllers::Cpu);
         }
         self.has_unified("cpu").then(|| self.unified(path))
     }

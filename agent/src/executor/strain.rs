@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_core::parse;
+use cgroups_rs::fs::Controllers;
 use model::action::Strain;
 use model::id::TaskName;
 use model::metric::Metric;
@@ -34,10 +35,13 @@ impl Files {
     /// Those of the task at `path`.
     pub(super) fn of(cgroups: &Cgroups, path: &str) -> Self {
         let unified = cgroups.unified(path);
-        let memory = [unified.join("memory.events"), cgroups.v1_file(path, "memory", "memory.oom_control")];
-        let processes = [unified.join("pids.events"), cgroups.v1_file(path, "pids", "pids.events")];
-        let there = |files: [PathBuf; 2]| files.into_iter().find(|file| file.exists());
-        let (memory, processes) = (there(memory), there(processes));
+        let there = |name, controller, v1_name| {
+            let file = Some(unified.join(name)).filter(|file| file.exists());
+            let v1 = || Some(cgroups.v1_directory(path, controller)?.join(v1_name));
+            file.or_else(|| v1().filter(|file| file.exists()))
+        };
+        let memory = there("memory.events", Controllers::Mem, "memory.oom_control");
+        let processes = there("pids.events", Controllers::Pids, "pids.events");
         // pids.events is announced on v1, too.
         let announced = memory.as_ref().is_none_or(|file| file.starts_with(&unified));
         Self { memory, processes, announced }
@@ -84,7 +88,7 @@ impl Files {
     }
 }
 
-/// A file whose changes the kernel announces (cgroup v2: \"poll and inotify\" on files of events).
+/// A file whose changes the kernel announces (cgroup-v2.rst: files of events can be polled).
 #[expect(
     deprecated,
     reason = "unsound only for types that change their descriptor; an OwnedFd does not, and `register` is unsafe"
