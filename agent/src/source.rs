@@ -85,6 +85,10 @@ pub struct Health {
     pub events_lost: u64,
     /// Kernel memory of the programs' maps, bytes.
     pub map_bytes: usize,
+    /// Places of the switch program in use, all CPUs together.
+    pub slots_used: usize,
+    /// Places there are.
+    pub slots: usize,
     /// CPU time of the kernel programs, ns, when it is measured.
     pub program_ns: Option<u64>,
     /// Largest difference between the iterator and a task's file since the last look, µs.
