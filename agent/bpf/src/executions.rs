@@ -13,7 +13,7 @@ use aya::maps::{HashMap, MapData, RingBuf};
 use aya_obj::generated::bpf_prog_info;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -28,7 +28,7 @@ const RING_BYTES: u32 = 4096;
 /// Most cgroups that are watched at a time.
 const WATCHED_LIMIT: u32 = 256;
 
-/// The attached program, its ring and the cgroups that it watches. The descriptor is readable when there are executions.
+/// The attached program, its ring and the cgroups that it watches.
 pub struct Executions {
     ring: RingBuf<MapData>,
     watched: HashMap<MapData, u64, u8>,
@@ -94,6 +94,15 @@ impl Executions {
         }
     }
 
+    /// A descriptor that is readable when there are executions.
+    ///
+    /// # Errors
+    /// The kernel's: too many are open.
+    pub fn readiness(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring keeps its descriptor open while it is duplicated.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
+    }
+
     /// Executions that found the ring full, since load.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -112,11 +121,5 @@ impl Executions {
             runs: info.run_cnt,
             verified_instructions: info.verified_insns,
         })
-    }
-}
-
-impl AsRawFd for Executions {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }

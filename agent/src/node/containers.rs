@@ -39,10 +39,7 @@ impl Node {
         for (cgroup, path) in self.containers.answered(runtime, list.ok(), clock::boot_ms()) {
             let (rules, processes) = (&self.rules, &self.processes);
             let class = rules.classify(&path, self.containers.get(cgroup), || processes.first(&path));
-            let slot = self.table.reclassify(cgroup, class);
-            if let (Some(slot), Some(up)) = (slot, &mut self.up) {
-                up.named.remove(slot);
-            }
+            self.name_again(cgroup, class);
         }
     }
 }
