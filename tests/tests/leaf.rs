@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -81,11 +82,11 @@ impl NodeManager {
 
     /// Launches a container as DefaultContainerExecutor does; `more` is what its environment has besides.
     fn launch(&self, id: &str, more: &str, command: &str) -> PathBuf {
-        let work = self.folder.join(format!("application_1795246453454_0002/{id}").replace('/', "-"));
+        // The folder has the container's name, when that is one.
+        let name = if id.starts_with("container_") { id.to_owned() } else { format!("id-of-{}", id.len()) };
+        let work = self.folder.join(name);
         fs::create_dir(&work).unwrap();
-        let script = work.join(id.replace('/', "_"));
-        fs::create_dir_all(&script).unwrap();
-        let (w, launch) = (work.display(), script.join("launch_container.sh"));
+        let (w, launch) = (work.display(), work.join("launch_container.sh"));
         let outer = format!(
             "#!/bin/bash\n/bin/bash \"{w}/default_container_executor_session.sh\"\nrc=$?\n\
              echo $rc > \"{w}/exitcode.tmp\"\n/bin/mv -f \"{w}/exitcode.tmp\" \"{w}/exitcode\"\nexit $rc\n"
@@ -120,6 +121,11 @@ impl Drop for NodeManager {
         }
         kernel::end_slice(&self.above);
     }
+}
+
+/// The number of a cgroup.
+fn number(cgroup: &Path) -> u64 {
+    fs::metadata(cgroup).unwrap().ino()
 }
 
 fn pids(cgroup: &Path) -> Vec<u32> {
@@ -180,7 +186,17 @@ fn every_container_has_a_leaf_with_exactly_its_cpu_time_and_survives_the_agent()
     nm.start(&mut stage, true);
     let own = pids(&nm.cgroup)[0];
 
-    nm.launch(MASTER, "export APP_SUBMIT_TIME_ENV=\"1795246453999\"", &format!("{}; sleep 3", spin(900)));
+    // What it uses once it is in its leaf is in its leaf: it says itself how much that is.
+    let master = nm.launch(
+        MASTER,
+        "export APP_SUBMIT_TIME_ENV=\"1795246453999\" TIMEFORMAT=%3U+%3S",
+        &format!("while [ ! -e on ]; do sleep 0.05; done; (time {}) 2>used; while [ ! -e end ]; do sleep 0.05; done", spin(900)),
+    );
+    stage.until("the master's leaf", |_| {
+        let there = pids(&nm.cgroup.join(MASTER));
+        (!there.is_empty() && !pids(&nm.cgroup).into_iter().any(|pid| names(pid, MASTER))).then_some(())
+    });
+    fs::write(master.join("on"), "").unwrap();
     // A child, one that leaves the session and forgets who it is, and one that outlives its parent.
     let forks = format!("{s} & env -u CONTAINER_ID setsid {s} & (sleep 1; {s}) & {s}", s = spin(500));
     nm.launch(FORKS, "", &forks);
@@ -191,8 +207,15 @@ fn every_container_has_a_leaf_with_exactly_its_cpu_time_and_survives_the_agent()
     for id in [MASTER, FORKS, LONG] {
         stage.until(id, |_| nm.leaves().contains(&id.to_owned()).then_some(()));
     }
+    for id in [FORKS, LONG] {
+        // Its first process has just begun when it notes its id.
+        let began = fs::metadata(nm.folder.join(id).join("pid")).unwrap().modified().unwrap();
+        let made = fs::metadata(nm.cgroup.join(id)).ok().and_then(|m| m.modified().ok());
+        println!("{id}: its leaf {:?} after its first process", made.map(|made| made.duration_since(began)));
+    }
     stage.until("all of it there", |_| {
-        let left = pids(&nm.cgroup).into_iter().any(|pid| [MASTER, FORKS, LONG].iter().any(|id| names(pid, id)));
+        let left =
+            pids(&nm.cgroup).into_iter().any(|pid| [MASTER, FORKS, LONG].iter().any(|id| names(pid, id)));
         (!left && !pids(&nm.cgroup.join(LONG)).is_empty()).then_some(())
     });
     assert!(pids(&nm.cgroup).contains(&own), "the NodeManager stays where it is");
@@ -213,21 +236,28 @@ fn every_container_has_a_leaf_with_exactly_its_cpu_time_and_survives_the_agent()
     stage.start_agent();
     stage.until("the late container's leaf", |s| (role(s, LATE).as_deref() == Some("task")).then_some(()));
     stage.until("the long one's name", |s| (role(s, LONG).as_deref() == Some("task")).then_some(()));
-    let id = fs::metadata(nm.cgroup.join(LONG)).unwrap();
-    fs::write(long.join("end"), "").unwrap();
-    fs::write(late.join("end"), "").unwrap();
+    let (id, master_leaf) = (number(&nm.cgroup.join(LONG)), number(&nm.cgroup.join(MASTER)));
+    let used = stage.until("the master's own word", |_| {
+        let text = fs::read_to_string(master.join("used")).ok()?;
+        let (user, system) = text.trim().split_once('+')?;
+        Some(user.parse::<f64>().ok()? + system.parse::<f64>().ok()?)
+    });
+    for container in [&master, &long, &late] {
+        fs::write(container.join("end"), "").unwrap();
+    }
 
     let leaves_us = compare(&mut stage, &ledger, 4);
     stage.until("no leaf", |_| nm.leaves().is_empty().then_some(()));
     let ended = ledger.finals();
     assert_eq!(ended.len(), 4, "{ended:?}");
-    assert!(ended[&std::os::unix::fs::MetadataExt::ino(&id)] >= before_us);
-    assert!(ended.values().all(|us| *us > 100_000), "{ended:?}");
+    assert!(ended[&id] >= before_us);
+    let master_us = ended[&master_leaf];
+    println!("the master says {used} s, its leaf {master_us} µs");
+    assert!(used > 0.0 && master_us as f64 >= used * 1e6 - 2_000.0, "to the millisecond of `time`");
     assert!(!Path::new("/pwned").exists() && !nm.folder.join("pwned").exists());
 
     // All of the unit's CPU time is in its row and theirs. Each row is cut to whole microseconds.
-    let cgroup = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&nm.cgroup).unwrap());
-    nm.launch("none", "", "true");
+    let cgroup = number(&nm.cgroup);
     let (kernel_us, row_us) = stage.until("the unit's own time", |s| {
         let kernel_us = kernel::cpu_us(&nm.cgroup)?;
         let tasks = s.get("/tasks?node=n1");
@@ -274,7 +304,9 @@ fn what_hinders_is_said_and_everything_is_as_before() {
     let want = if systemd { "Delegate=yes" } else { "act = false" };
     let why = stage.until("the reason", |s| {
         let gaps = s.get("/nodes/n1")["unavailable"].as_array().cloned()?;
-        let gap = gaps.iter().find(|gap| gap["what"].as_str().is_some_and(|what| what.starts_with("leaves of ")))?;
+        let gap = gaps
+            .iter()
+            .find(|gap| gap["what"].as_str().is_some_and(|what| what.starts_with("leaves of ")))?;
         gap["why"].as_str().map(str::to_owned)
     });
     assert!(why.contains(want), "{why}");

@@ -126,7 +126,10 @@ impl Unit {
                 Ok(text) => text,
                 Err(e) if is_gone(&e) => continue,
                 Err(error) if has(&error, Errno::OPNOTSUPP) => {
-                    return Err(format!("{}: it is threaded: its processes cannot be told apart", path.display()));
+                    return Err(format!(
+                        "{}: it is threaded: its processes cannot be told apart",
+                        path.display()
+                    ));
                 }
                 Err(error) => return Err(format!("{}: {error}", path.display())),
             };
@@ -261,7 +264,9 @@ fn hindrance(path: &Path, error: &io::Error) -> String {
             ": the cgroup belongs to the unit's user: give the agent CAP_DAC_OVERRIDE (see acting.conf)"
         }
         Some(Errno::ROFS) => ": the agent may not write cgroups: see acting.conf",
-        Some(Errno::AGAIN) => ": too many cgroups, or too deep: see cgroup.max.descendants and cgroup.max.depth above it",
+        Some(Errno::AGAIN) => {
+            ": too many cgroups, or too deep: see cgroup.max.descendants and cgroup.max.depth above it"
+        }
         Some(Errno::OPNOTSUPP) => ": the cgroup is threaded",
         Some(Errno::BUSY) => ": somebody has enabled controllers in the leaf",
         _ => "",
