@@ -68,6 +68,8 @@ pub struct Fragment {
     pub docker: Option<PathBuf>,
     /// Podman's socket, for containers of root.
     pub podman: Option<PathBuf>,
+    /// containerd's socket, for what it does not run for Docker.
+    pub containerd: Option<PathBuf>,
     /// Units whose children may be moved into cgroups of their own: services by name, anything else by its path.
     pub leaves: Option<Vec<String>>,
     /// Balancers on this host that may be read and told.
@@ -143,6 +145,8 @@ pub struct Settings {
     pub docker: PathBuf,
     /// Podman's socket.
     pub podman: PathBuf,
+    /// containerd's socket.
+    pub containerd: PathBuf,
     /// Paths of the units whose children may be moved into leaves, below the top of the unified hierarchy.
     pub leaves: Vec<String>,
     /// Balancers.
@@ -202,6 +206,7 @@ impl Settings {
             ("measure_programs", self.measure_programs != new.measure_programs),
             ("docker", self.docker != new.docker),
             ("podman", self.podman != new.podman),
+            ("containerd", self.containerd != new.containerd),
             ("leaves", self.leaves != new.leaves),
             ("balancer", self.balancers != new.balancers),
         ];
@@ -219,7 +224,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 17] = [
+        let values: [(&str, String); 18] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -236,6 +241,7 @@ impl Settings {
             ("ebpf", self.ebpf.to_string()),
             ("docker", self.docker.display().to_string()),
             ("podman", self.podman.display().to_string()),
+            ("containerd", self.containerd.display().to_string()),
             ("leaves", format!("{:?}", self.leaves)),
         ];
         let mut out = String::new();
@@ -343,6 +349,7 @@ settings_keys!(
     measure_programs,
     docker,
     podman,
+    containerd,
     leaves
 );
 
@@ -466,6 +473,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             qos,
             docker: input.docker.unwrap_or_else(|| PathBuf::from("/run/docker.sock")),
             podman: input.podman.unwrap_or_else(|| PathBuf::from("/run/podman/podman.sock")),
+            containerd: input.containerd.unwrap_or_else(|| PathBuf::from("/run/containerd/containerd.sock")),
             leaves,
             balancers: input.balancer,
             origins,

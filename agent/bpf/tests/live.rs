@@ -267,7 +267,7 @@ fn costs_are_measured_on_demand() {
             costs.insert(cost.program, cost);
         })
         .unwrap();
-    assert_eq!(costs.len(), 5);
+    assert_eq!(costs.len(), 4);
     assert!(costs["count_switch"].runs > 0 && costs["count_switch"].run_time_ns > 0);
     assert!(costs["visit_cgroup"].runs > 0);
     assert!(probe.map_bytes() > 0 && probe.map_bytes() < 8 << 20, "{} bytes", probe.map_bytes());
