@@ -129,7 +129,7 @@ impl Rules {
             return class;
         }
         if let Some(id) = self.leaf(path) {
-            return self.leaf_class(path, &id, process());
+            return self.leaf_class(path, &id, process().as_ref());
         }
         let mut class = self.by_rule(path, container, process);
         if let (Some(container), Some((_, _, part))) = (container, container::of_path(path)) {
@@ -143,9 +143,9 @@ impl Rules {
     }
 
     /// A leaf is named by its folder, which this agent made; rules see it as a container.
-    fn leaf_class(&self, path: &str, id: &ContainerId, first: Option<Process>) -> TaskClass {
-        let container = id.describe(first.as_ref());
-        let mut class = self.by_rule(path, Some(&container), || first.clone());
+    fn leaf_class(&self, path: &str, id: &ContainerId, first: Option<&Process>) -> TaskClass {
+        let container = id.describe(first);
+        let mut class = self.by_rule(path, Some(&container), || first.cloned());
         if class.kind == OTHER {
             class.kind = LEAF.to_owned();
         }

@@ -184,7 +184,7 @@ impl Unit {
 
     /// The process ended while it was moved. Should its id be somebody else's already, that one goes where its parent is.
     fn give_back(&self, one: &Move) {
-        if !member(one.pid).ok().flatten().is_some_and(|now| now.start != one.start) {
+        if member(one.pid).ok().flatten().is_none_or(|now| now.start == one.start) {
             return;
         }
         let below = |pid: &str| {
