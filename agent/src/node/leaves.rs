@@ -119,6 +119,7 @@ impl Node {
             };
             let total = self.table.slot_of(cgroup).and_then(|slot| self.table.own_cpu_ns(slot));
             if self.leaves.known.read(cgroup, populated, total.unwrap_or_default())
+                && self.frozen().is_none()
                 && let Err(error) = remove(&self.settings.cgroup, &path)
             {
                 tracing::debug!(path, %error, "a leaf is not removed yet");
