@@ -51,6 +51,11 @@ pub enum Report {
         /// Why, and what to do.
         why: Option<String>,
     },
+    /// The kernel does not tell executions: units are looked into every 2 s.
+    Untold {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The kernel program, and what becomes readable when it tells something.
@@ -128,7 +133,7 @@ impl Leaves {
             Ok(Err(refusal)) => refusal.to_string(),
             Err(error) => error.to_string(),
         };
-        tracing::warn!(%why, "executions are not told: containers are looked for every 2 s");
+        let _ = self.reports.send(Report::Untold { why }).await;
     }
 
     /// Watches the cgroups that the units have now. Returns the units to look into.

@@ -83,13 +83,21 @@ impl Node {
                         self.leaves.hindered.remove(&unit);
                     }
                 }
-                let what = format!("leaves of {unit}");
-                self.inventory.unavailable.retain(|gap| gap.what != what);
-                self.inventory.unavailable.extend(why.map(|why| Unavailable { what, why }));
-                if self.up.is_some() {
-                    self.lost("what this node can do has changed");
-                }
+                self.cannot(format!("leaves of {unit}"), why);
             }
+            Report::Untold { why } => {
+                tracing::warn!(%why, "executions are not told: containers are looked for every 2 s");
+                self.cannot("executions".to_owned(), Some(why));
+            }
+        }
+    }
+
+    /// Something cannot be had, or can again; the autoscaler is told by a new stream.
+    fn cannot(&mut self, what: String, why: Option<String>) {
+        self.inventory.unavailable.retain(|gap| gap.what != what);
+        self.inventory.unavailable.extend(why.map(|why| Unavailable { what, why }));
+        if self.up.is_some() {
+            self.lost("what this node can do has changed");
         }
     }
 
