@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the measurements behind the promises in SPECIFICATION.md.
 
+mod colocate;
 mod ingest;
 mod overhead;
 mod switch;
@@ -8,6 +9,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub(crate) use colocate::{Part as ColocatePart, part as colocate_part};
 pub(crate) use overhead::sleeper;
 
 /// What to measure.
@@ -17,6 +19,8 @@ pub(crate) enum Command {
     Switch(switch::Args),
     /// What the agent costs at 1,000 cgroups and 1 Hz, streaming to a live autoscaler.
     Overhead(overhead::Args),
+    /// What best-effort work costs a latency-critical service beside it, and what it gets done, in several modes.
+    Colocate(colocate::Args),
     /// What a task sample costs at the receiver, with 1,000 agents.
     Ingest(ingest::Args),
 }
@@ -29,6 +33,7 @@ pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
     match command {
         Command::Switch(args) => switch::run(args, root),
         Command::Overhead(args) => overhead::run(args, root),
+        Command::Colocate(args) => colocate::run(args, root),
         Command::Ingest(args) => ingest::run(args, root),
     }
 }

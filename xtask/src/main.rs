@@ -34,6 +34,9 @@ enum Command {
     /// (internal) One process of a benchmark's population.
     #[command(hide = true)]
     BenchSleeper { awake: PathBuf },
+    /// (internal) A process of `bench colocate`.
+    #[command(hide = true, subcommand)]
+    BenchColocate(bench::ColocatePart),
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Run all tests; this is what CI runs.
@@ -60,6 +63,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(command) => bench::run(&command, &root()),
+        Command::BenchColocate(part) => bench::colocate_part(part),
         Command::Codegen(args) => codegen::run(&args, &root()),
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
