@@ -66,9 +66,16 @@ pub(crate) struct Args {
     /// Of the arrivals; each slot's is printed.
     #[arg(long, default_value_t = 2026)]
     seed: u64,
-    /// A slot is measured again, up to twice, when others used more than this share of the machine.
+    /// A slot during which others used more than this share of the machine is measured again, up to twice, and does not count when there are
+    /// others.
     #[arg(long, default_value_t = 0.1)]
     foreign: f64,
+    /// For waiting until others use less than that, and for measuring again: seconds in all.
+    #[arg(long, default_value_t = 120.0)]
+    patience: f64,
+    /// Measure the programs in this directory instead of building them.
+    #[arg(long, value_name = "DIRECTORY")]
+    bin: Option<PathBuf>,
     /// Put the slots of an earlier result of this command, with the same settings, to those of this one.
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
@@ -112,6 +119,8 @@ fn workers() -> u32 {
 const CALIBRATION: f64 = 5.0;
 /// Not measured at the start of a slot: without best-effort work, and where it begins anew (two intervals of the fixed rule, and some).
 const WARM: (f64, f64) = (0.5, 2.5);
+/// It is quiet when others used little for so long.
+const QUIET: Duration = Duration::from_millis(500);
 /// Measurements of one slot at most.
 const TRIALS: u32 = 3;
 /// Between these the table stands.
@@ -134,7 +143,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     ensure!(args.loads.iter().all(|load| (1..=100).contains(load)), "loads are percent: 1 to 100");
     ensure!(args.modes.contains(&Mode::Off), "all modes are compared with `off`: add it to --modes");
     let earlier = args.with.as_deref().map(read).transpose()?;
-    let bin = install::build(root, false)?;
+    let bin = args.bin.clone().map_or_else(|| install::build(root, false), Ok)?;
     let (report, took) = measure(args, &bin, earlier)?;
     println!("\n{}", report.table());
     summary(&report);
@@ -182,7 +191,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
     bench.calibrate_service(CALIBRATION)?;
     bench.calibrate_best(CALIBRATION)?;
     println!("==> alone: {:.0} requests/s; best-effort work {:.0} units/s", bench.capacity, bench.best_alone);
-    let mut taker = Taker { args, bench, repeated: 0 };
+    let mut taker = Taker { args, bench, repeated: 0, patience: args.patience };
     let pairs = taker.pairs()?;
     let mut slots = Vec::new();
     for round in 0..args.rounds {
@@ -199,6 +208,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
     let mut report = Report {
         aa_p99_ratio: None,
         aa_p99_spread: None,
+        counted_pairs: 0,
         lc_p99_ratio: None,
         lc_p99_spread: None,
         utilisation_gain_points_at_60: None,
@@ -210,6 +220,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
         request_us: args.request_us,
         seconds: args.seconds,
         settle: args.settle,
+        foreign_limit: args.foreign,
         runs: vec![run],
         pairs,
         slots,
@@ -227,6 +238,8 @@ struct Taker<'a> {
     args: &'a Args,
     bench: Bench,
     repeated: u32,
+    /// Left for waiting and measuring again, seconds.
+    patience: f64,
 }
 
 impl Taker<'_> {
@@ -235,6 +248,7 @@ impl Taker<'_> {
         let load = self.args.loads.iter().copied().max().unwrap_or(0);
         let mut pairs = Vec::new();
         for number in 0..self.args.pairs {
+            self.wait_for_quiet()?;
             let mut one = || self.slot(Mode::Off, load, number, 2, WARM.0);
             pairs.push(Pair { load, first: one()?, second: one()? });
         }
@@ -253,6 +267,9 @@ impl Taker<'_> {
             if before == Some(Mode::Ours) && !goes_on {
                 self.bench.rest()?;
             }
+            if !goes_on {
+                self.wait_for_quiet()?;
+            }
             let warm = match mode {
                 Mode::Off => WARM.0,
                 Mode::Ours if goes_on => WARM.0,
@@ -266,12 +283,34 @@ impl Taker<'_> {
         Ok(slots)
     }
 
+    /// Waits until others use little of this machine, as long as there is patience for it. Nothing of ours runs now.
+    fn wait_for_quiet(&mut self) -> Result<()> {
+        let node = f64::from(self.bench.cpus) * QUIET.as_micros() as f64;
+        while self.patience > 0.0 {
+            let (before, _) = host::busy_and_stolen_us()?;
+            std::thread::sleep(QUIET);
+            let (after, _) = host::busy_and_stolen_us()?;
+            if (after.saturating_sub(before)) as f64 / node <= self.args.foreign {
+                return Ok(());
+            }
+            self.patience -= QUIET.as_secs_f64();
+        }
+        Ok(())
+    }
+
     fn slot(&mut self, mode: Mode, load: u32, round: u32, half: u32, warm: f64) -> Result<Slot> {
         let seed = arrivals::seed(self.args.seed, load, round, half);
         let mut wanted = Wanted { mode, load, round, half, seed, warm, seconds: self.args.seconds };
         let mut best: Option<Slot> = None;
         for trial in 0..TRIALS {
-            self.repeated += u32::from(trial > 0);
+            let length = wanted.warm + wanted.seconds;
+            if trial > 0 && self.patience < length {
+                break;
+            }
+            if trial > 0 {
+                self.repeated += 1;
+                self.patience -= length;
+            }
             let slot = self.bench.slot(wanted)?;
             println!(
                 "  {load:>3} % {:<20} seed {seed:<16} p50 {:>7.2} p99 {:>8.2} ms, best-effort {:>5.1} %, others {:>5.1} %, wait {} ms, allowed {}",

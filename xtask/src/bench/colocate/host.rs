@@ -57,19 +57,17 @@ fn busy_and_stolen(stat: &str) -> Option<(u64, u64)> {
     Some(((user + nice + system + irq + softirq) * us, stolen * us))
 }
 
-/// CPU time of a process, µs.
+/// CPU time of a process' live threads, µs: to the nanosecond, where /proc/PID/stat has ticks of 10 ms.
 pub(super) fn process_us(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    process_ticks(&text).map(|ticks| ticks * 1_000_000 / HZ).context(path)
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).with_context(|| path.clone())?;
+    let files = threads.filter_map(Result::ok).map(|thread| thread.path().join("schedstat"));
+    let ns: u64 = files.filter_map(|file| on_cpu_ns(&fs::read_to_string(file).ok()?)).sum();
+    Ok(ns / 1000)
 }
 
-fn process_ticks(stat: &str) -> Option<u64> {
-    // The name may hold spaces and brackets.
-    let rest = stat.rsplit_once(')')?.1;
-    let mut fields = rest.split_whitespace().skip(11);
-    let number = |field: Option<&str>| field?.parse::<u64>().ok();
-    Some(number(fields.next())? + number(fields.next())?)
+fn on_cpu_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split(' ').next()?.parse().ok()
 }
 
 /// A group of the CPU controller for best-effort work that Trimtab knows nothing of: in the agent's slice, beside its workloads, so that it stands
@@ -163,8 +161,7 @@ mod tests {
         let stat = "cpu  100 20 30 4000 50 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n";
         assert_eq!(busy_and_stolen(stat), Some((1_630_000, 80_000)));
         assert_eq!(busy_and_stolen("cpu  100 20\n"), None);
-        let of = "42 (a (strange) name) S 1 2 3 4 5 6 7 8 9 10 250 30 0 0 20";
-        assert_eq!(process_ticks(of), Some(280));
-        assert_eq!(process_ticks("42 (short) S 1"), None);
+        assert_eq!((on_cpu_ns("1234567 89 10\n"), on_cpu_ns("")), (Some(1_234_567), None));
+        assert!(process_us(std::process::id()).unwrap() > 0, "this process has run");
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Report {
     pub(super) aa_p99_ratio: Option<f64>,
     /// The smallest and the largest of them: the noise.
     pub(super) aa_p99_spread: Option<(f64, f64)>,
+    /// How many of the pairs counted.
+    pub(super) counted_pairs: usize,
     /// The same with our loop, of without best-effort work, at the worst load.
     pub(super) lc_p99_ratio: Option<f64>,
     pub(super) lc_p99_spread: Option<(f64, f64)>,
@@ -52,6 +54,8 @@ pub(super) struct Report {
     pub(super) request_us: u64,
     pub(super) seconds: f64,
     pub(super) settle: f64,
+    /// A slot counts when others used at most this share of the machine.
+    pub(super) foreign_limit: f64,
     pub(super) runs: Vec<Run>,
     pub(super) pairs: Vec<Pair>,
     pub(super) slots: Vec<Slot>,
@@ -71,7 +75,8 @@ pub(super) struct Other {
 pub(super) struct Row {
     pub(super) load: u32,
     pub(super) mode: Mode,
-    pub(super) slots: usize,
+    /// How many count, of how many: those during which others used little of this machine, or all when there are none.
+    pub(super) slots: (usize, usize),
     pub(super) lc_p50_us: f64,
     pub(super) lc_p99_us: f64,
     /// Smallest and largest of `lc_p99_us`.
@@ -115,7 +120,11 @@ impl Report {
         keys.dedup();
         self.rows = keys.into_iter().map(|(load, mode)| self.row(load, mode)).collect();
         self.worst_load = self.slots.iter().map(|slot| slot.load).max().unwrap_or(0);
-        let aa: Vec<f64> = self.pairs.iter().map(|pair| pair.second.p99_us / pair.first.p99_us).collect();
+        let clean = |pair: &&Pair| pair.first.foreign.max(pair.second.foreign) <= self.foreign_limit;
+        let some = self.pairs.iter().any(|pair| clean(&pair));
+        let pairs = self.pairs.iter().filter(|pair| !some || clean(pair));
+        let aa: Vec<f64> = pairs.map(|pair| pair.second.p99_us / pair.first.p99_us).collect();
+        self.counted_pairs = aa.len();
         (self.aa_p99_spread, self.aa_p99_ratio) = (spread(&aa), median(aa));
         let of = |mode| {
             let worst = self.find(self.worst_load, mode);
@@ -142,7 +151,10 @@ impl Report {
     }
 
     fn row(&self, load: u32, mode: Mode) -> Row {
-        let slots: Vec<&Slot> = self.slots.iter().filter(|s| (s.load, s.mode) == (load, mode)).collect();
+        let every: Vec<&Slot> = self.slots.iter().filter(|s| (s.load, s.mode) == (load, mode)).collect();
+        let clean = |slot: &Slot| slot.foreign <= self.foreign_limit;
+        let some = every.iter().any(|slot| clean(slot));
+        let slots: Vec<&Slot> = every.iter().copied().filter(|slot| !some || clean(slot)).collect();
         let all = |of: &dyn Fn(&Slot) -> f64| slots.iter().map(|slot| of(slot)).collect::<Vec<_>>();
         let mid = |of: &dyn Fn(&Slot) -> f64| median(all(of)).unwrap_or(f64::NAN);
         let without = |slot: &Slot| {
@@ -150,13 +162,16 @@ impl Report {
                 (other.mode, other.load, other.round, other.half, other.seed)
                     == (Mode::Off, slot.load, slot.round, slot.half, slot.seed)
             };
-            self.slots.iter().find(same).map(|off| slot.p99_us / off.p99_us)
+            self.slots.iter().find(same).map(|off| (clean(slot) && clean(off), slot.p99_us / off.p99_us))
         };
-        let ratios: Vec<f64> = slots.iter().filter_map(|slot| without(slot)).collect();
+        let ratios: Vec<(bool, f64)> = slots.iter().filter_map(|slot| without(slot)).collect();
+        let some_ratio = ratios.iter().any(|(clean, _)| *clean);
+        let ratios: Vec<f64> =
+            ratios.into_iter().filter(|(clean, _)| !some_ratio || *clean).map(|of| of.1).collect();
         Row {
             load,
             mode,
-            slots: slots.len(),
+            slots: (slots.len(), every.len()),
             lc_p50_us: mid(&|slot| slot.p50_us),
             lc_p99_us: mid(&|slot| slot.p99_us),
             spread: spread(&all(&|slot| slot.p99_us)).unwrap_or((f64::NAN, f64::NAN)),
@@ -202,14 +217,15 @@ impl Report {
         if let (Some(median), Some((low, high))) = (self.aa_p99_ratio, self.aa_p99_spread) {
             let _ = writeln!(
                 text,
-                "A/A, {} pairs without best-effort work at {} % load: p99 ratio {median:.3} ({low:.3}–{high:.3}).",
+                "A/A, {} of {} pairs without best-effort work at {} % load: p99 ratio {median:.3} ({low:.3}–{high:.3}).",
+                self.counted_pairs,
                 self.pairs.len(),
                 self.pairs.first().map_or(0, |pair| pair.load)
             );
         }
         text.push_str(
-            "\n| load | mode | p50 ms | p99 ms (least–most) | p99 ÷ off (least–most) | best-effort work, of alone | node used | answers/s | agent, cores | others on the machine |\n\
-             |---|---|---|---|---|---|---|---|---|---|\n",
+            "\n| load | mode | p50 ms | p99 ms (least–most) | p99 ÷ off (least–most) | best-effort work, of alone | node used | answers/s | agent, cores | others on the machine | slots |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             let ratio = row.lc_p99_ratio.zip(row.ratio_spread);
@@ -219,7 +235,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {} % | {} | {:.2} | {:.2} ({:.2}–{:.2}) | {ratio} | {:.1} % | {:.1} % | {:.0} of {:.0} | {:.4} | {:.1} % |",
+                "| {} % | {} | {:.2} | {:.2} ({:.2}–{:.2}) | {ratio} | {:.1} % | {:.1} % | {:.0} of {:.0} | {:.4} | {:.1} % | {} of {} |",
                 row.load,
                 row.mode.name(),
                 row.lc_p50_us / 1e3,
@@ -231,7 +247,9 @@ impl Report {
                 row.lc_rate,
                 row.lc_rate_wanted,
                 row.agent_cores,
-                row.foreign * 100.0
+                row.foreign * 100.0,
+                row.slots.0,
+                row.slots.1
             );
         }
         text
@@ -268,6 +286,37 @@ mod tests {
         }
     }
 
+    fn report(slots: Vec<Slot>, pairs: Vec<Pair>) -> Report {
+        let host = Host {
+            kernel: "6.18".into(),
+            cpu: "a processor".into(),
+            cpus: 2,
+            cgroup_cpu: "v1".into(),
+            cpu_idle: true,
+            generator: "chrt".into(),
+        };
+        Report {
+            aa_p99_ratio: None,
+            aa_p99_spread: None,
+            counted_pairs: 0,
+            lc_p99_ratio: None,
+            lc_p99_spread: None,
+            utilisation_gain_points_at_60: None,
+            worst_load: 0,
+            others: vec![],
+            rows: vec![],
+            host,
+            kind: "cpu".into(),
+            request_us: 1_000,
+            seconds: 4.0,
+            settle: 15.0,
+            foreign_limit: 0.1,
+            runs: vec![],
+            pairs,
+            slots,
+        }
+    }
+
     #[test]
     fn ratios_are_of_slots_with_the_same_arrivals_and_the_median_counts() {
         let slots = vec![
@@ -284,32 +333,7 @@ mod tests {
             first: slot(Mode::Off, 90, 0, a, 0.0),
             second: slot(Mode::Off, 90, 0, b, 0.0),
         };
-        let host = Host {
-            kernel: "6.18".into(),
-            cpu: "a processor".into(),
-            cpus: 2,
-            cgroup_cpu: "v1".into(),
-            cpu_idle: true,
-            generator: "chrt".into(),
-        };
-        let report = Report {
-            aa_p99_ratio: None,
-            aa_p99_spread: None,
-            lc_p99_ratio: None,
-            lc_p99_spread: None,
-            utilisation_gain_points_at_60: None,
-            worst_load: 0,
-            others: vec![],
-            rows: vec![],
-            host,
-            kind: "cpu".into(),
-            request_us: 1_000,
-            seconds: 4.0,
-            settle: 15.0,
-            runs: vec![],
-            pairs: vec![pair(100.0, 90.0), pair(100.0, 105.0), pair(100.0, 120.0)],
-            slots,
-        };
+        let report = report(slots, vec![pair(100.0, 90.0), pair(100.0, 105.0), pair(100.0, 120.0)]);
         let done = report.complete();
         let near = |is: Option<f64>, wanted: f64| {
             assert!((is.unwrap() - wanted).abs() < 1e-9, "{is:?}, not {wanted}");
@@ -322,11 +346,32 @@ mod tests {
         near(done.others[0].lc_p99_ratio, 2.0);
         assert_eq!(done.others[0].utilisation_gain_points_at_60, None, "it was not measured there");
         let table = done.table();
-        for part in ["| 60 % | our loop |", "1.20 (1.10–1.30)", "A/A, 3 pairs", "2.00 (2.00–2.00)"] {
+        for part in ["| 60 % | our loop |", "1.20 (1.10–1.30)", "A/A, 3 of 3 pairs", "2.00 (2.00–2.00)"] {
             assert!(table.contains(part), "{part} in:\n{table}");
         }
         let again: Report = serde_json::from_str(&serde_json::to_string(&done).unwrap()).unwrap();
         assert_eq!(again.complete().table(), table, "from its file as from the run");
+    }
+
+    #[test]
+    fn slots_in_which_others_used_the_machine_count_only_where_there_are_no_others() {
+        let dirty = |slot: Slot| Slot { foreign: 0.4, ..slot };
+        let slots = vec![
+            slot(Mode::Off, 60, 0, 1_000.0, 0.0),
+            slot(Mode::Ours, 60, 0, 1_100.0, 0.4),
+            dirty(slot(Mode::Ours, 60, 1, 9_000.0, 0.1)),
+            slot(Mode::Off, 60, 1, 1_000.0, 0.0),
+            dirty(slot(Mode::Off, 70, 0, 1_000.0, 0.0)),
+            slot(Mode::Ours, 70, 0, 1_500.0, 0.0),
+        ];
+        let done = report(slots, vec![]).complete();
+        let ours = done.find(60, Mode::Ours).unwrap();
+        assert_eq!((ours.slots, ours.lc_p99_us), ((1, 2), 1_100.0));
+        assert_eq!(done.find(70, Mode::Off).unwrap().slots, (1, 1));
+        assert!(
+            (done.find(70, Mode::Ours).unwrap().lc_p99_ratio.unwrap() - 1.5).abs() < 1e-9,
+            "better than none"
+        );
     }
 
     #[test]
