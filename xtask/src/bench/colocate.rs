@@ -25,6 +25,8 @@ mod work;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -63,6 +65,9 @@ pub(crate) struct Args {
     /// CPU time of a request, µs.
     #[arg(long, default_value_t = 1000)]
     request_us: u64,
+    /// A line for `[qos]` of the agent's configuration, as `headroom = "5%"`; may be given several times.
+    #[arg(long, value_name = "KEY = VALUE")]
+    qos: Vec<String>,
     /// Of the arrivals; each slot's is printed.
     #[arg(long, default_value_t = 2026)]
     seed: u64,
@@ -164,11 +169,17 @@ fn read(path: &Path) -> Result<Report> {
 
 fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, Duration)> {
     let began = Instant::now();
+    // The first signal ends it in order after its slot, the second one at once.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     let at_start = host::load_average()?;
     let units = work::units_for(Duration::from_micros(args.request_us));
     let priority = load::priority();
     println!("==> load average {at_start}; a request is {units} units of work; the stage comes up");
-    let stage = Stage::start(bin, units, args.kind)?;
+    let stage = Stage::start(bin, units, args.kind, &args.qos)?;
     let group = Group::make(&stage.slice)?;
     let host = Host {
         kernel: host::kernel()?,
@@ -179,11 +190,11 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
         generator: if priority.is_empty() { "no priority".to_owned() } else { priority.join(" ") },
     };
     if let Some(earlier) = &earlier {
-        let same = (&earlier.host, &earlier.kind, earlier.request_us)
-            == (&host, &args.kind.name().to_owned(), args.request_us);
+        let same = (&earlier.host, earlier.kind.as_str(), &earlier.qos, earlier.request_us)
+            == (&host, args.kind.name(), &args.qos, args.request_us);
         ensure!(
             same,
-            "--with: that was another host, another kind of work or another request: they cannot be put together"
+            "--with: that was another host, kind of work, request or [qos]: they cannot be put together"
         );
     }
     let cpus = host::cpus();
@@ -191,7 +202,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
     bench.calibrate_service(CALIBRATION)?;
     bench.calibrate_best(CALIBRATION)?;
     println!("==> alone: {:.0} requests/s; best-effort work {:.0} units/s", bench.capacity, bench.best_alone);
-    let mut taker = Taker { args, bench, repeated: 0, patience: args.patience };
+    let mut taker = Taker { args, bench, repeated: 0, patience: args.patience, stop };
     let pairs = taker.pairs()?;
     let mut slots = Vec::new();
     for round in 0..args.rounds {
@@ -217,6 +228,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
         rows: Vec::new(),
         host,
         kind: args.kind.name().to_owned(),
+        qos: args.qos.clone(),
         request_us: args.request_us,
         seconds: args.seconds,
         settle: args.settle,
@@ -240,6 +252,7 @@ struct Taker<'a> {
     repeated: u32,
     /// Left for waiting and measuring again, seconds.
     patience: f64,
+    stop: Arc<AtomicBool>,
 }
 
 impl Taker<'_> {
@@ -311,6 +324,7 @@ impl Taker<'_> {
                 self.repeated += 1;
                 self.patience -= length;
             }
+            ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
             let slot = self.bench.slot(wanted)?;
             println!(
                 "  {load:>3} % {:<20} seed {seed:<16} p50 {:>7.2} p99 {:>8.2} ms, best-effort {:>5.1} %, others {:>5.1} %, wait {} ms, allowed {}",

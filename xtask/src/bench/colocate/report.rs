@@ -50,6 +50,8 @@ pub(super) struct Report {
     pub(super) host: Host,
     /// What best-effort work does: `cpu` or `memory`.
     pub(super) kind: String,
+    /// Lines of `[qos]` of the agent's configuration; empty = its defaults.
+    pub(super) qos: Vec<String>,
     /// CPU time of a request, µs.
     pub(super) request_us: u64,
     pub(super) seconds: f64,
@@ -207,6 +209,9 @@ impl Report {
             self.seconds,
             host.generator
         );
+        if !self.qos.is_empty() {
+            let _ = writeln!(text, "Our loop with `{}`.", self.qos.join("`, `"));
+        }
         for run in &self.runs {
             let _ = writeln!(
                 text,
@@ -307,6 +312,7 @@ mod tests {
             rows: vec![],
             host,
             kind: "cpu".into(),
+            qos: vec![],
             request_us: 1_000,
             seconds: 4.0,
             settle: 15.0,

@@ -33,14 +33,14 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts everything; best-effort work is stopped when this returns.
-    pub(super) fn start(bin: &Path, units: u32, kind: Kind) -> Result<Self> {
+    pub(super) fn start(bin: &Path, units: u32, kind: Kind, qos: &[String]) -> Result<Self> {
         let id = std::process::id();
         let directory = std::env::temp_dir().join(format!("trimtab-colocate-{id}"));
         let slice = format!("trimtab-colocate-{id}.slice");
         let unified = crate::cgroup::unified_mount()?;
         let (programs, api) = (Vec::new(), String::new());
         let mut stage = Self { directory, slice, unified, programs, api, port: 0, service: 0, hog: 0 };
-        stage.write_files(units, kind)?;
+        stage.write_files(units, kind, qos)?;
         stage.start_programs(bin)?;
         stage.apply("web", "serve", "latency-critical")?;
         let place = stage.directory.join("place");
@@ -57,7 +57,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn write_files(&self, units: u32, kind: Kind) -> Result<()> {
+    fn write_files(&self, units: u32, kind: Kind, qos: &[String]) -> Result<()> {
         let d = &self.directory;
         for part in ["launch.d", "agent", "autoscaler"] {
             fs::create_dir_all(d.join(part)).with_context(|| format!("making {}", d.display()))?;
@@ -78,7 +78,8 @@ impl Stage {
         let agent = format!(
             "node = \"bench\"\nautoscaler = \"unix:{d}/agents.sock\"\nstate = \"{d}/agent\"\n\
              launchers = \"{d}/launch.d\"\nrules = \"{d}/tasks.d\"\nhttp = \"127.0.0.1:0\"\n\
-             slice = \"{slice}\"\nexecutor = \"direct\"\nact = true\n"
+             slice = \"{slice}\"\nexecutor = \"direct\"\nact = true\n[qos]\n{}\n",
+            qos.join("\n")
         );
         Ok(fs::write(self.directory.join("agent.toml"), agent)?)
     }
