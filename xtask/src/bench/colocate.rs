@@ -84,6 +84,9 @@ pub(crate) struct Args {
     /// Put the slots of an earlier result of this command, with the same settings, to those of this one.
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
+    /// Measure nothing: show what `--with` has.
+    #[arg(long, requires = "with")]
+    show: bool,
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -148,13 +151,21 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     ensure!(args.loads.iter().all(|load| (1..=100).contains(load)), "loads are percent: 1 to 100");
     ensure!(args.modes.contains(&Mode::Off), "all modes are compared with `off`: add it to --modes");
     let earlier = args.with.as_deref().map(read).transpose()?;
+    if let (true, Some(earlier)) = (args.show, &earlier) {
+        return tell(args, &earlier.clone().complete());
+    }
     let bin = args.bin.clone().map_or_else(|| install::build(root, false), Ok)?;
     let (report, took) = measure(args, &bin, earlier)?;
-    println!("\n{}", report.table());
-    summary(&report);
+    tell(args, &report)?;
     println!("  took {:.0} s", took.as_secs_f64());
+    Ok(())
+}
+
+fn tell(args: &Args, report: &Report) -> Result<()> {
+    println!("\n{}", report.table());
+    summary(report);
     if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+        fs::write(path, serde_json::to_string_pretty(report)? + "\n")?;
     }
     if let Some(path) = &args.table {
         fill(path, &report.table())?;
@@ -224,6 +235,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
         lc_p99_spread: None,
         utilisation_gain_points_at_60: None,
         worst_load: 0,
+        inconclusive: Vec::new(),
         others: Vec::new(),
         rows: Vec::new(),
         host,
@@ -357,6 +369,9 @@ fn summary(report: &Report) {
     };
     let points =
         |points: Option<f64>| points.map_or("not measured".to_owned(), |points| format!("{points:+.1}"));
+    for doubt in &report.inconclusive {
+        println!("  INCONCLUSIVE: {doubt}");
+    }
     println!(
         "  p99 ÷ p99 without best-effort work at {} % load; node utilisation at 60 % load, points:",
         report.worst_load

@@ -10,6 +10,11 @@ use super::slot::{Mode, Slot};
 /// The load at which utilisation is compared, percent.
 const AT: u32 = 60;
 
+/// A/A pairs that show the noise of a 99th percentile.
+const PAIRS: usize = 9;
+/// A/A ratios further apart than this hide any difference that is worth looking for.
+const NOISE: f64 = 1.5;
+
 /// One run: what may differ between runs whose slots are put together.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Run {
@@ -45,6 +50,8 @@ pub(super) struct Report {
     /// Node utilisation with our loop less without best-effort work at 60 % load, percentage points.
     pub(super) utilisation_gain_points_at_60: Option<f64>,
     pub(super) worst_load: u32,
+    /// Why nothing may be concluded from it; empty when something may.
+    pub(super) inconclusive: Vec<String>,
     pub(super) others: Vec<Other>,
     pub(super) rows: Vec<Row>,
     pub(super) host: Host,
@@ -142,10 +149,30 @@ impl Report {
         let others = [Mode::Weight, Mode::Fixed, Mode::Idle].map(of);
         self.others =
             others.into_iter().filter(|of| self.slots.iter().any(|slot| slot.mode == of.mode)).collect();
+        self.inconclusive = self.doubts();
         self.lc_p99_ratio = ours.lc_p99_ratio;
         self.lc_p99_spread = ours.lc_p99_spread;
         self.utilisation_gain_points_at_60 = ours.utilisation_gain_points_at_60;
         self
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.counted_pairs < PAIRS {
+            doubts.push(format!("{} A/A pairs, {PAIRS} show the noise", self.counted_pairs));
+        }
+        if let Some((low, high)) = self.aa_p99_spread.filter(|(low, high)| *high > low * NOISE) {
+            doubts.push(format!("A/A differs by itself: {low:.2}–{high:.2}"));
+        }
+        let dirty = self.slots.iter().filter(|slot| slot.foreign > self.foreign_limit).count();
+        if dirty * 2 > self.slots.len() {
+            doubts.push(format!(
+                "in {dirty} of {} slots others used more than {:.0} % of the machine",
+                self.slots.len(),
+                self.foreign_limit * 100.0
+            ));
+        }
+        doubts
     }
 
     fn find(&self, load: u32, mode: Mode) -> Option<&Row> {
@@ -192,6 +219,13 @@ impl Report {
     /// The table that people read; Markdown, which is plain text, too.
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
+        if !self.inconclusive.is_empty() {
+            let _ = writeln!(
+                text,
+                "**Nothing is to be concluded from this**: {}.\n",
+                self.inconclusive.join("; ")
+            );
+        }
         let host = &self.host;
         let idle =
             if host.cpu_idle { "with cpu.idle" } else { "without cpu.idle: the smallest weight stands in" };
@@ -308,6 +342,7 @@ mod tests {
             lc_p99_spread: None,
             utilisation_gain_points_at_60: None,
             worst_load: 0,
+            inconclusive: vec![],
             others: vec![],
             rows: vec![],
             host,
@@ -351,8 +386,15 @@ mod tests {
         near(done.find(60, Mode::Ours).unwrap().lc_p99_ratio, 1.2);
         near(done.others[0].lc_p99_ratio, 2.0);
         assert_eq!(done.others[0].utilisation_gain_points_at_60, None, "it was not measured there");
+        assert_eq!(done.inconclusive, ["3 A/A pairs, 9 show the noise"]);
         let table = done.table();
-        for part in ["| 60 % | our loop |", "1.20 (1.10–1.30)", "A/A, 3 of 3 pairs", "2.00 (2.00–2.00)"] {
+        for part in [
+            "**Nothing is to be concluded from this**: 3 A/A pairs",
+            "| 60 % | our loop |",
+            "1.20 (1.10–1.30)",
+            "A/A, 3 of 3 pairs",
+            "2.00 (2.00–2.00)",
+        ] {
             assert!(table.contains(part), "{part} in:\n{table}");
         }
         let again: Report = serde_json::from_str(&serde_json::to_string(&done).unwrap()).unwrap();
@@ -371,12 +413,30 @@ mod tests {
             slot(Mode::Ours, 70, 0, 1_500.0, 0.0),
         ];
         let done = report(slots, vec![]).complete();
+        assert_eq!(done.inconclusive.len(), 1, "most slots were clean: {:?}", done.inconclusive);
         let ours = done.find(60, Mode::Ours).unwrap();
         assert_eq!((ours.slots, ours.lc_p99_us), ((1, 2), 1_100.0));
         assert_eq!(done.find(70, Mode::Off).unwrap().slots, (1, 1));
         assert!(
             (done.find(70, Mode::Ours).unwrap().lc_p99_ratio.unwrap() - 1.5).abs() < 1e-9,
             "better than none"
+        );
+    }
+
+    #[test]
+    fn noise_and_a_busy_machine_are_said_and_nothing_is_said_where_all_is_well() {
+        let busy = |foreign| Slot { foreign, ..slot(Mode::Off, 90, 0, 1_000.0, 0.0) };
+        let pair = |ratio: f64| Pair {
+            load: 90,
+            first: busy(0.0),
+            second: Slot { p99_us: 1_000.0 * ratio, ..busy(0.0) },
+        };
+        let nine = |high| (0..9).map(|n| pair(if n == 4 { high } else { 1.0 })).collect::<Vec<_>>();
+        assert_eq!(report(vec![busy(0.01)], nine(1.1)).complete().inconclusive, Vec::<String>::new());
+        let noisy = report(vec![busy(0.01), busy(0.5), busy(0.6)], nine(1.8)).complete().inconclusive;
+        assert_eq!(
+            noisy,
+            ["A/A differs by itself: 1.00–1.80", "in 2 of 3 slots others used more than 10 % of the machine"]
         );
     }
 
