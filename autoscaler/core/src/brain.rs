@@ -18,7 +18,7 @@ use crate::event::{Event, Plan, Time};
 use crate::idle::{Ledger, NodeFacts, Page};
 use crate::place::{Link, Node};
 use crate::rollout::Fence;
-use crate::view::{Explanation, WorkloadView};
+use crate::view::{DrainView, Explanation, WorkloadView};
 
 /// Settings of the whole brain; a workload's own are in its specification.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,12 +98,23 @@ impl Brain {
                 self.set_pause(workload.as_ref(), Some(Pause { why: reason, until }));
             }
             Event::Resumed { workload } => self.set_pause(workload.as_ref(), None),
+            Event::NodeDrained { node, reason } => {
+                self.await_node(&node, now);
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.drained = Some(reason);
+                }
+            }
+            Event::NodeReturned { node } => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.drained = None;
+                }
+            }
             Event::NodeUp { node, inventory, tasks, .. } => {
-                let load = self.nodes.remove(&node).and_then(|old| old.load);
-                self.nodes.insert(
-                    node.clone(),
-                    Node { inventory: Some(inventory), link: Link::Up, load, failed_at: None },
-                );
+                let old = self.nodes.remove(&node);
+                let (load, drained) = old.map_or((None, None), |old| (old.load, old.drained));
+                let inventory = Some(inventory);
+                self.nodes
+                    .insert(node.clone(), Node { inventory, link: Link::Up, load, failed_at: None, drained });
                 self.each(|workload| workload.node_up(&node, &tasks, now));
             }
             Event::NodeDown { node, .. } => {
@@ -190,6 +201,11 @@ impl Brain {
                 events.push(Event::SpecRemoved { workload: name.clone() });
             }
         }
+        for (node, known) in &self.nodes {
+            if let Some(reason) = known.drained.clone() {
+                events.push(Event::NodeDrained { node: node.clone(), reason });
+            }
+        }
         if let Some(pause) = &self.pause {
             events.push(Event::Paused { workload: None, reason: pause.why.clone(), until: pause.until });
         }
@@ -214,6 +230,30 @@ impl Brain {
     #[must_use]
     pub fn paused(&self) -> Option<&str> {
         self.pause.as_ref().map(|pause| pause.why.as_str())
+    }
+
+    /// The nodes that are to be empty, with what is left on each.
+    #[must_use]
+    pub fn drains(&self) -> BTreeMap<NodeId, DrainView> {
+        let drained = self.nodes.iter().filter_map(|(node, known)| Some((node, known.drained.clone()?)));
+        drained
+            .map(|(node, why)| {
+                let left = self.workloads.values().map(|workload| workload.left_on(node)).sum();
+                (node.clone(), DrainView { why, left })
+            })
+            .collect()
+    }
+
+    /// What could not leave `node` now if it were drained: of each workload how many replicas, and why.
+    #[must_use]
+    pub fn would_stay(&self, node: &NodeId, now: Time) -> Vec<(WorkloadName, u32, Reason)> {
+        let context = self.context(now);
+        let workloads = self.workloads.iter().filter(|(_, workload)| workload.in_force);
+        let staying = workloads.filter_map(|(name, workload)| {
+            let (left, why) = workload.would_stay(node, &context)?;
+            Some((name.clone(), left, why))
+        });
+        staying.collect()
     }
 
     /// Commands that the linter held back since the start; anything but 0 is a fault of this crate.
@@ -285,13 +325,14 @@ impl Brain {
         self.ledger.spend(&facts, &claims, now);
     }
 
-    /// A remembered replica's node counts as awaited until it connects.
+    /// A node that nothing else is known of yet counts as awaited until it connects.
     fn await_node(&mut self, node: &NodeId, now: Time) {
         self.nodes.entry(node.clone()).or_insert_with(|| Node {
             inventory: None,
             link: Link::Awaited { since: now },
             load: None,
             failed_at: None,
+            drained: None,
         });
     }
 }

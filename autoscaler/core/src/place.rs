@@ -25,6 +25,8 @@ pub struct Node {
     pub load: Option<NodeDigest>,
     /// The last failed start on it.
     pub failed_at: Option<Time>,
+    /// An operator wants it empty: why.
+    pub drained: Option<String>,
 }
 
 /// Whether a node is there.
@@ -51,7 +53,7 @@ impl Node {
         let may = |inventory: &Inventory| {
             inventory.acts && inventory.launchers.iter().any(|listed| listed == launcher)
         };
-        self.link == Link::Up && self.inventory.as_ref().is_some_and(may)
+        self.link == Link::Up && self.drained.is_none() && self.inventory.as_ref().is_some_and(may)
     }
 }
 
@@ -111,6 +113,7 @@ mod tests {
                 tasks: 1,
             }),
             failed_at: None,
+            drained: None,
         }
     }
 
@@ -130,6 +133,8 @@ mod tests {
         nodes.get_mut(&name("d")).unwrap().failed_at = Some(Time(5));
         assert_eq!(choose(&nodes, "puma", &none, 1.0, Time(9)), Some(name("c")), "a start failed on d");
         assert_eq!(choose(&nodes, "ruby", &none, 1.0, Time(9)), None);
+        nodes.get_mut(&name("c")).unwrap().drained = Some(String::new());
+        assert_eq!(choose(&nodes, "puma", &none, 1.0, Time(9)), Some(name("d")), "c is to be empty");
     }
 
     #[test]
