@@ -5,7 +5,7 @@
 //! maps. So feeding a journal to a new brain gives the same plans, bit for bit. Bounds: work per call grows with workloads
 //! and their replicas, not with tasks; what is remembered per workload is limited where it is declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::action::Command;
 use model::id::{Generation, NodeId, WorkloadName};
@@ -105,8 +105,10 @@ impl Brain {
                 }
             }
             Event::NodeReturned { node } => {
-                if let Some(node) = self.nodes.get_mut(&node) {
-                    node.drained = None;
+                let was = self.nodes.get_mut(&node).and_then(|node| node.drained.take());
+                let drained: BTreeSet<NodeId> = self.drains().into_keys().collect();
+                if was.is_some() {
+                    self.each(|workload| workload.drain_ended(&drained));
                 }
             }
             Event::NodeUp { node, inventory, tasks, .. } => {

@@ -83,6 +83,13 @@ impl Controller {
         leave
     }
 
+    /// A node is in use again, maybe in the middle of a move: what was started to take a place is more than wanted now. It stays, as
+    /// when a drain is cancelled, and leaves once there is proof that fewer do. `drained` are the nodes that are still to be empty.
+    pub(crate) fn drain_ended(&mut self, drained: &BTreeSet<NodeId>) {
+        let settled = self.number(|r| r.state.counts() && !drained.contains(&r.node));
+        self.wanted = self.wanted.max(settled.min(self.workload.spec.replicas.max));
+    }
+
     /// Replicas whose process may still be on a node.
     pub(crate) fn left_on(&self, node: &NodeId) -> u32 {
         self.number(|r| r.node == *node && r.state.may_run())
