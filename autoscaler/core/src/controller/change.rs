@@ -111,10 +111,8 @@ impl Controller {
             let backend = rails.balancer.backend.clone();
             return (change, Some(Reason::NoBalancer { backend }));
         }
-        let mut placed: BTreeMap<NodeId, u32> = BTreeMap::new();
-        for rising in self.replicas.values().filter(|r| r.state.rises()) {
-            *placed.entry(rising.node.clone()).or_default() += 1;
-        }
+        let mut placed = self.by_node(|r| r.state.rises());
+        let mut siblings = self.by_node(|r| r.state.counts());
         let serving = self.number(|r| r.state.serves());
         let cores = self.load.cpu_cores().map_or(REPLICA_CORES, |all| all / f64::from(serving.max(1)));
         let mut number = self.next_number;
@@ -125,7 +123,8 @@ impl Controller {
             {
                 return (change, rails::ceiling_reason(rails, processes));
             }
-            let Some(node) = choose(context.nodes, self.launcher(), &placed, cores, context.now) else {
+            let Some(node) = choose(context.nodes, self.launcher(), &siblings, &placed, cores, context.now)
+            else {
                 return (change, Some(Reason::NoNodeWithLauncher { launcher: self.launcher().to_owned() }));
             };
             let Some(free) = self.free_number(number, &change) else {
@@ -135,11 +134,21 @@ impl Controller {
             let Ok(task) = TaskName::new(format!("{}-{free}", self.workload.name)) else {
                 return (change, None);
             };
-            *placed.entry(node.clone()).or_default() += 1;
+            for counted in [&mut placed, &mut siblings] {
+                *counted.entry(node.clone()).or_default() += 1;
+            }
             change.start.push((task, free, node));
             number = free + 1;
         }
         (change, None)
+    }
+
+    fn by_node(&self, which: impl Fn(&Replica) -> bool) -> BTreeMap<NodeId, u32> {
+        let mut counted = BTreeMap::new();
+        for replica in self.replicas.values().filter(|r| which(r)) {
+            *counted.entry(replica.node.clone()).or_default() += 1;
+        }
+        counted
     }
 
     /// The surplus leaves; those that take requests only when nothing else changes, and never all of them.
