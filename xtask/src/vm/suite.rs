@@ -280,6 +280,25 @@ mod tests {
         assert_eq!(count(&ended(output, 0)), Counted { passed: 1, failed: 0, skipped: 1 });
     }
 
+    /// What README.md tells users to type for a fleet is what the suite types.
+    #[test]
+    fn the_fleet_is_made_as_the_manual_says() {
+        let manual = include_str!("../../../README.md");
+        let script = include_str!("guest/fleet.sh");
+        let (_, section) = manual.split_once("## More than one machine").unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let blocks = section.split("```").skip(1).step_by(2);
+        let mut commands = 0;
+        for line in blocks.flat_map(str::lines).filter(|line| !line.is_empty()) {
+            let typed = line.split(" #").next().unwrap().trim_end();
+            let typed = typed.replace("join-token n2", "join-token \"$1\"").replace("--node n2", "--node $1");
+            let typed = typed.replace("trimtab node", "trimtab --quiet node");
+            assert!(script.contains(&typed), "{typed}");
+            commands += 1;
+        }
+        assert!(commands >= 8, "{commands} commands");
+    }
+
     #[test]
     fn a_program_that_dies_is_a_failure() {
         assert_eq!(count(&ended("", 139)), Counted { passed: 0, failed: 1, skipped: 0 });
