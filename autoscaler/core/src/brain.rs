@@ -318,7 +318,7 @@ impl Brain {
                         fresh.and_then(|l| l.cpu_cores).map(|cores| (cores.max(0.0) * 1e3) as u64),
                         fresh.and_then(|l| l.memory_bytes).map(|bytes| bytes / 1_024),
                     ),
-                    acts: has.acts,
+                    acts: has.acts && node.drained.is_none(),
                     unit: units.min(),
                 })
             })
@@ -357,5 +357,50 @@ fn lint(
 impl From<check::Finding> for Reason {
     fn from(finding: check::Finding) -> Self {
         Reason::PlanRefused { finding: finding.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NodeDigest;
+    use crate::idle::Cause;
+    use model::id::{AgentEpoch, BootId};
+    use model::node::{Incarnation, Inventory, Tier};
+
+    /// The cause of what is idle on one node with nothing on it.
+    fn idle(brain: &mut Brain, from: u64) -> Vec<Cause> {
+        let node = NodeId::new("a").unwrap();
+        for second in from..from + 3 {
+            let now = Time(second * 1_000);
+            let load = NodeDigest {
+                node: node.clone(),
+                age_ms: Some(0),
+                cpu_cores: Some(0.0),
+                memory_bytes: Some(0),
+                tasks: 0,
+            };
+            brain.observe(Event::Nodes { nodes: vec![load] }, now);
+            brain.next(now);
+        }
+        brain.take_idle().pop().unwrap().idle.into_iter().map(|idle| idle.cause).collect()
+    }
+
+    #[test]
+    fn capacity_of_a_drained_node_is_not_free() {
+        let mut brain = Brain::new(Config { idle_ms: 1_000, ..Config::default() });
+        let node = NodeId::new("a").unwrap();
+        let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(1) };
+        let inventory = Inventory { acts: true, ..Inventory::new(2, 1 << 30, Tier::A) };
+        let up = Event::NodeUp { node: node.clone(), incarnation, inventory, tasks: vec![] };
+        brain.observe(up.clone(), Time(0));
+        assert_eq!(idle(&mut brain, 1), [Cause::NoDemand]);
+        brain.observe(Event::NodeDrained { node: node.clone(), reason: "disk".into() }, Time(5_000));
+        // The word outlives its stream.
+        brain.observe(up, Time(5_000));
+        assert_eq!(idle(&mut brain, 10), [Cause::Unmanaged]);
+        assert!(brain.memory().contains(&Event::NodeDrained { node: node.clone(), reason: "disk".into() }));
+        brain.observe(Event::NodeReturned { node }, Time(15_000));
+        assert_eq!(idle(&mut brain, 20), [Cause::NoDemand]);
     }
 }
