@@ -9,7 +9,9 @@ mod workload;
 pub use container::{Container, Containers};
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
 pub use idle::{Amount, Idle, IdleCause, IdlePage};
-pub use node::{EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable};
+pub use node::{
+    Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable,
+};
 pub use workload::{Applied, Load, Pause, Replica, SizeStatus, Workload, WorkloadDetail, Workloads};
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //! log-in yet, so it refuses what a browser page of another site would send ([`guard`]).
 
 mod changes;
+mod drain;
 mod fleet;
 mod guard;
 mod join;
@@ -151,6 +152,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes", get(fleet::nodes))
         .route("/nodes/{id}", get(fleet::node))
         .route("/nodes/{id}/join-token", post(join::token))
+        .route("/nodes/{id}/drain", post(drain::begin).delete(drain::end))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))
         .route("/workloads", get(workloads::list))

@@ -120,6 +120,56 @@ fn a_pause_holds_is_told_and_survives_a_restart() {
 }
 
 #[test]
+fn a_drained_node_is_emptied_stays_so_through_a_restart_and_is_used_again() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let first = FakeAgent::start("n1");
+    first.follow(&service.agents);
+    let drain = |service: &Service, body: &str| service.request("POST", "/api/v1/nodes/n1/drain", &[], body);
+    let nobody = service.request("POST", "/api/v1/nodes/n9/drain", &[], "{}");
+    assert_eq!(nobody.status, 404, "nobody of that name has connected: {nobody:?}");
+    assert_eq!(service.put("jobs", &worker(2, 2), &[]).status, 201);
+    let up = |service: &Service| service.get("/api/v1/workloads").1["items"][0]["up"].as_u64();
+    service.until("two replicas", |service| (up(service)? == 2).then_some(()));
+
+    let refused = drain(&service, r#"{"reason":"disk"}"#);
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!((refused.status, detail.contains("2 of workload jobs would stay")), (409, true), "{detail}");
+    assert_eq!(service.get("/api/v1/nodes/n1").1["drain"], json!(null), "a refusal changes nothing");
+    assert_eq!(drain(&service, r#"{"reasn":"disk"}"#).status, 400);
+    let partly = drain(&service, r#"{"reason":"disk","partly":true}"#);
+    assert_eq!(
+        (partly.status, partly.json()["drain"].clone()),
+        (200, json!({"why": "disk", "left": 2})),
+        "{partly:?}"
+    );
+    service.kill();
+
+    let service = Service::start(state.path(), &[]);
+    let second = FakeAgent::start("n2");
+    first.follow(&service.agents);
+    second.follow(&service.agents);
+    let running = |agent: &FakeAgent| agent.books.lock().unwrap().running.len();
+    // Never fewer than two run. The one that only loses is counted first, so that a move in between is not missed.
+    service.until("an empty node", |service| {
+        let leaving = running(&first);
+        assert!(leaving + running(&second) >= 2);
+        (service.get("/api/v1/nodes/n1").1["drain"]["left"] == 0).then_some(())
+    });
+    assert_eq!((running(&first), running(&second)), (0, 2));
+    assert_eq!(service.get("/api/v1/nodes").1["items"][0]["drain"]["why"], "disk");
+    let moves = service.get("/api/v1/decisions?acts=true&workload=jobs").1;
+    let moved = moves["items"].as_array().unwrap().iter().any(|decision| decision["kind"] == "move");
+    assert!(moved, "{moves}");
+
+    let back = service.request("DELETE", "/api/v1/nodes/n1/drain", &[], "");
+    assert_eq!((back.status, back.json()["drain"].clone()), (200, json!(null)));
+    assert_eq!(service.request("POST", "/api/v1/nodes/n2/drain", &[], "").status, 200);
+    service.until("the way back", |_| (running(&first) == 2 && running(&second) == 0).then_some(()));
+    assert_eq!(service.request("DELETE", "/api/v1/nodes/..%2Fa/drain", &[], "").status, 404);
+}
+
+#[test]
 fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
     let state = tempfile::tempdir().unwrap();
     let service = Service::start(state.path(), &[]);

@@ -79,6 +79,16 @@ pub(crate) enum Command {
         /// One workload; without it all.
         workload: Option<String>,
     },
+    /// Empty a node: nothing starts there, and what runs there is started elsewhere before it ends there.
+    ///
+    /// It is refused when something could not leave now (no other node may start it, or acting is paused), and says what. The node
+    /// stays empty until `trimtab uncordon NODE`. What Trimtab did not start is left alone.
+    Drain(Drain),
+    /// Let replicas start on a node again.
+    Uncordon {
+        /// Its name.
+        node: String,
+    },
     /// Run the journal again, offline, and compare each plan bit for bit.
     Replay {
         /// A state directory or a copy of its trimtab.db [default: that of this host].
@@ -266,6 +276,24 @@ pub(crate) enum NodeCommand {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// Its name.
+    pub(crate) node: String,
+    /// Why, for those who ask later.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Begin also when something could not leave now: it stays until it can.
+    #[arg(long)]
+    pub(crate) partly: bool,
+    /// Wait until nothing is left there.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]

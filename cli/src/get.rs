@@ -146,7 +146,7 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
         rows.push(vec![
             node.name.clone(),
-            if node.connected { "connected" } else { "away" }.to_owned(),
+            state(node),
             node.tier.clone(),
             node.cpus.to_string(),
             number(node.cpu_cores),
@@ -162,6 +162,15 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         ]);
     }
     rows
+}
+
+fn state(node: &Node) -> String {
+    let link = if node.connected { "connected" } else { "away" };
+    match &node.drain {
+        None => link.to_owned(),
+        Some(drain) if drain.left == 0 => format!("{link}, drained"),
+        Some(drain) => format!("{link}, draining ({} left)", drain.left),
+    }
 }
 
 pub(crate) fn workload_rows(workloads: &[Workload]) -> Rows {

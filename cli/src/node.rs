@@ -1,12 +1,14 @@
-//! What lets a node in.
+//! What lets a node in, and what empties it.
 
-use autoscaler::api::JoinToken;
+use std::time::{Duration, Instant};
+
+use autoscaler::api::{DrainRequest, JoinToken, Node};
 use hyper::Method;
 use hyper::body::Bytes;
 
-use crate::arguments::Output;
+use crate::arguments::{Drain, Output};
 use crate::client::{Client, escaped};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::output::{self, safe};
 
 pub(crate) fn join_token(client: &Client, name: &str, output: Output) -> Result<(), Failure> {
@@ -24,4 +26,39 @@ pub(crate) fn join_token(client: &Client, name: &str, output: Output) -> Result<
         "or leave the token out there and paste it when asked: then it is not in the list of processes",
     );
     Ok(())
+}
+
+pub(crate) fn drain(client: &Client, drain: &Drain) -> Result<(), Failure> {
+    let path = format!("/api/v1/nodes/{}", escaped(&drain.node));
+    let request = DrainRequest { reason: drain.reason.clone(), partly: drain.partly };
+    let body = Bytes::from(serde_json::to_vec(&request)?);
+    let headers = [("content-type", "application/json")];
+    let answer = client.send(Method::POST, &format!("{path}/drain"), &headers, body)?;
+    let mut node: Node = serde_json::from_slice(&answer.body)?;
+    let began = Instant::now();
+    loop {
+        let left = node.drain.as_ref().map(|drain| drain.left);
+        match left {
+            None => {
+                let message = format!("node {} is in use again: somebody ended the drain", safe(&drain.node));
+                return Err(Failure::new(Kind::Conflict, message).next("trimtab get nodes"));
+            }
+            Some(0) => return output::print(&format!("node {}: empty\n", safe(&drain.node))),
+            Some(left) if !drain.wait => {
+                return output::print(&format!("node {}: draining, {left} left\n", safe(&drain.node)));
+            }
+            Some(left) if began.elapsed() > Duration::from_secs(drain.timeout) => {
+                let message = format!("node {}: {left} left after {} s", safe(&drain.node), drain.timeout);
+                let next = "`trimtab explain workload NAME` says what keeps its replicas there";
+                return Err(Failure::new(Kind::Timeout, message).next(next));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+        node = client.get(&path)?;
+    }
+}
+
+pub(crate) fn uncordon(client: &Client, name: &str) -> Result<(), Failure> {
+    client.send(Method::DELETE, &format!("/api/v1/nodes/{}/drain", escaped(name)), &[], Bytes::new())?;
+    output::print(&format!("node {}: in use\n", safe(name)))
 }

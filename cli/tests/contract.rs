@@ -37,7 +37,9 @@ fn shown(output: &Output) -> String {
 #[test]
 fn help_is_as_promised() {
     insta::assert_snapshot!("help", shown(&run(&["--help"])));
-    for command in ["get", "explain", "top", "validate", "plan", "apply", "pause", "replay", "doctor"] {
+    for command in
+        ["get", "explain", "top", "validate", "plan", "apply", "pause", "drain", "replay", "doctor"]
+    {
         insta::assert_snapshot!(format!("help-{command}"), shown(&run(&[command, "--help"])));
     }
     insta::assert_snapshot!("help-node-join-token", shown(&run(&["node", "join-token", "--help"])));

@@ -66,6 +66,8 @@ pub enum DecisionKind {
     ScaleIn,
     /// As many as before: a lost one is started again.
     Replace,
+    /// As many as before, elsewhere: a node is being emptied.
+    Move,
     /// A drain is cancelled: the replica takes requests again.
     CancelDrain,
     /// Another size of a replica.
@@ -80,6 +82,7 @@ impl fmt::Display for DecisionKind {
             DecisionKind::ScaleOut => "scale out",
             DecisionKind::ScaleIn => "scale in",
             DecisionKind::Replace => "replace",
+            DecisionKind::Move => "move",
             DecisionKind::CancelDrain => "cancel drain",
             DecisionKind::Resize => "resize",
             DecisionKind::Hold => "hold",

@@ -164,6 +164,13 @@ pub enum Reason {
         /// What its check says.
         check: String,
     },
+    /// Its node is being emptied: it is started elsewhere, then ended there.
+    NodeDrained {
+        /// Which node.
+        node: NodeId,
+        /// In the operator's words.
+        why: String,
+    },
     /// The policy of the Horizontal Pod Autoscaler computed this number.
     HpaRatio {
         /// Usage ÷ target.
@@ -399,6 +406,7 @@ impl Reason {
             Reason::SurvivorsTooBusy { .. } => "survivors_too_busy",
             Reason::TooFewUp { .. } => "too_few_up",
             Reason::NoNodeWithLauncher { .. } => "no_node_with_launcher",
+            Reason::NodeDrained { .. } => "node_drained",
             Reason::NoFreePort { .. } => "no_free_port",
             Reason::StartBackoff { .. } => "start_backoff",
             Reason::NodeAwaited { .. } => "node_awaited",

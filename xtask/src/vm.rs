@@ -7,11 +7,13 @@
 //! | [`qemu`] | which emulator? |
 //! | [`kernel`] | which kernels, and what do they need to boot? |
 //! | [`image`] | what is on a node? |
-//! | [`machine`] | how does one guest run, and how does it end? |
+//! | [`machine`] | how does one guest boot, and how does it end? |
+//! | [`fleet`] | how do guests run together, and on which network? |
 //! | [`suite`] | what is run there? |
 
 mod apt;
 mod cache;
+mod fleet;
 mod image;
 mod kernel;
 mod machine;
@@ -202,14 +204,20 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
             let image = image::prepare(&cache, suite.debian)?;
             println!("==> {} on {}", suite.name, bootable.release);
             let began = Instant::now();
-            let machine = machine::Machine {
-                qemu: &emulator,
-                kernel: &bootable,
-                root: &image,
-                payload,
-                memory: suite.memory,
-            };
-            let ended = machine.run(&scratch.path().join("run"))?;
+            let disk = scratch.path().join("payload.erofs");
+            image::pack(payload, &disk)?;
+            let machines: Vec<machine::Machine<'_>> = suite
+                .places()
+                .map(|(place, memory)| machine::Machine {
+                    qemu: &emulator,
+                    kernel: &bootable,
+                    root: &image,
+                    payload: &disk,
+                    memory,
+                    place,
+                })
+                .collect();
+            let ended = fleet::run(&machines, &scratch.path().join("run"))?;
             report.can(&bootable.release, &ended.output);
             let counted = suite::count(&ended);
             report.add(Run {

@@ -5,7 +5,7 @@
 //! maps. So feeding a journal to a new brain gives the same plans, bit for bit. Bounds: work per call grows with workloads
 //! and their replicas, not with tasks; what is remembered per workload is limited where it is declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::action::Command;
 use model::id::{Generation, NodeId, WorkloadName};
@@ -18,7 +18,7 @@ use crate::event::{Event, Plan, Time};
 use crate::idle::{Ledger, NodeFacts, Page};
 use crate::place::{Link, Node};
 use crate::rollout::Fence;
-use crate::view::{Explanation, WorkloadView};
+use crate::view::{DrainView, Explanation, WorkloadView};
 
 /// Settings of the whole brain; a workload's own are in its specification.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,12 +98,25 @@ impl Brain {
                 self.set_pause(workload.as_ref(), Some(Pause { why: reason, until }));
             }
             Event::Resumed { workload } => self.set_pause(workload.as_ref(), None),
+            Event::NodeDrained { node, reason } => {
+                self.await_node(&node, now);
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.drained = Some(reason);
+                }
+            }
+            Event::NodeReturned { node } => {
+                let was = self.nodes.get_mut(&node).and_then(|node| node.drained.take());
+                let drained: BTreeSet<NodeId> = self.drains().into_keys().collect();
+                if was.is_some() {
+                    self.each(|workload| workload.drain_ended(&drained));
+                }
+            }
             Event::NodeUp { node, inventory, tasks, .. } => {
-                let load = self.nodes.remove(&node).and_then(|old| old.load);
-                self.nodes.insert(
-                    node.clone(),
-                    Node { inventory: Some(inventory), link: Link::Up, load, failed_at: None },
-                );
+                let old = self.nodes.remove(&node);
+                let (load, drained) = old.map_or((None, None), |old| (old.load, old.drained));
+                let inventory = Some(inventory);
+                self.nodes
+                    .insert(node.clone(), Node { inventory, link: Link::Up, load, failed_at: None, drained });
                 self.each(|workload| workload.node_up(&node, &tasks, now));
             }
             Event::NodeDown { node, .. } => {
@@ -190,6 +203,11 @@ impl Brain {
                 events.push(Event::SpecRemoved { workload: name.clone() });
             }
         }
+        for (node, known) in &self.nodes {
+            if let Some(reason) = known.drained.clone() {
+                events.push(Event::NodeDrained { node: node.clone(), reason });
+            }
+        }
         if let Some(pause) = &self.pause {
             events.push(Event::Paused { workload: None, reason: pause.why.clone(), until: pause.until });
         }
@@ -214,6 +232,30 @@ impl Brain {
     #[must_use]
     pub fn paused(&self) -> Option<&str> {
         self.pause.as_ref().map(|pause| pause.why.as_str())
+    }
+
+    /// The nodes that are to be empty, with what is left on each.
+    #[must_use]
+    pub fn drains(&self) -> BTreeMap<NodeId, DrainView> {
+        let drained = self.nodes.iter().filter_map(|(node, known)| Some((node, known.drained.clone()?)));
+        drained
+            .map(|(node, why)| {
+                let left = self.workloads.values().map(|workload| workload.left_on(node)).sum();
+                (node.clone(), DrainView { why, left })
+            })
+            .collect()
+    }
+
+    /// What could not leave `node` now if it were drained: of each workload how many replicas, and why.
+    #[must_use]
+    pub fn would_stay(&self, node: &NodeId, now: Time) -> Vec<(WorkloadName, u32, Reason)> {
+        let context = self.context(now);
+        let workloads = self.workloads.iter().filter(|(_, workload)| workload.in_force);
+        let staying = workloads.filter_map(|(name, workload)| {
+            let (left, why) = workload.would_stay(node, &context)?;
+            Some((name.clone(), left, why))
+        });
+        staying.collect()
     }
 
     /// Commands that the linter held back since the start; anything but 0 is a fault of this crate.
@@ -276,7 +318,7 @@ impl Brain {
                         fresh.and_then(|l| l.cpu_cores).map(|cores| (cores.max(0.0) * 1e3) as u64),
                         fresh.and_then(|l| l.memory_bytes).map(|bytes| bytes / 1_024),
                     ),
-                    acts: has.acts,
+                    acts: has.acts && node.drained.is_none(),
                     unit: units.min(),
                 })
             })
@@ -285,13 +327,14 @@ impl Brain {
         self.ledger.spend(&facts, &claims, now);
     }
 
-    /// A remembered replica's node counts as awaited until it connects.
+    /// A node that nothing else is known of yet counts as awaited until it connects.
     fn await_node(&mut self, node: &NodeId, now: Time) {
         self.nodes.entry(node.clone()).or_insert_with(|| Node {
             inventory: None,
             link: Link::Awaited { since: now },
             load: None,
             failed_at: None,
+            drained: None,
         });
     }
 }
@@ -314,5 +357,50 @@ fn lint(
 impl From<check::Finding> for Reason {
     fn from(finding: check::Finding) -> Self {
         Reason::PlanRefused { finding: finding.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NodeDigest;
+    use crate::idle::Cause;
+    use model::id::{AgentEpoch, BootId};
+    use model::node::{Incarnation, Inventory, Tier};
+
+    /// The cause of what is idle on one node with nothing on it.
+    fn idle(brain: &mut Brain, from: u64) -> Vec<Cause> {
+        let node = NodeId::new("a").unwrap();
+        for second in from..from + 3 {
+            let now = Time(second * 1_000);
+            let load = NodeDigest {
+                node: node.clone(),
+                age_ms: Some(0),
+                cpu_cores: Some(0.0),
+                memory_bytes: Some(0),
+                tasks: 0,
+            };
+            brain.observe(Event::Nodes { nodes: vec![load] }, now);
+            brain.next(now);
+        }
+        brain.take_idle().pop().unwrap().idle.into_iter().map(|idle| idle.cause).collect()
+    }
+
+    #[test]
+    fn capacity_of_a_drained_node_is_not_free() {
+        let mut brain = Brain::new(Config { idle_ms: 1_000, ..Config::default() });
+        let node = NodeId::new("a").unwrap();
+        let incarnation = Incarnation { boot: BootId(1), agent: AgentEpoch(1) };
+        let inventory = Inventory { acts: true, ..Inventory::new(2, 1 << 30, Tier::A) };
+        let up = Event::NodeUp { node: node.clone(), incarnation, inventory, tasks: vec![] };
+        brain.observe(up.clone(), Time(0));
+        assert_eq!(idle(&mut brain, 1), [Cause::NoDemand]);
+        brain.observe(Event::NodeDrained { node: node.clone(), reason: "disk".into() }, Time(5_000));
+        // The word outlives its stream.
+        brain.observe(up, Time(5_000));
+        assert_eq!(idle(&mut brain, 10), [Cause::Unmanaged]);
+        assert!(brain.memory().contains(&Event::NodeDrained { node: node.clone(), reason: "disk".into() }));
+        brain.observe(Event::NodeReturned { node }, Time(15_000));
+        assert_eq!(idle(&mut brain, 20), [Cause::NoDemand]);
     }
 }

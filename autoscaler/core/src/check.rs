@@ -38,6 +38,10 @@ pub struct Facts {
     pub rising: BTreeSet<TaskName>,
     /// Those that take requests and fail their checks.
     pub failing: BTreeSet<TaskName>,
+    /// Those that are there or will be on a node that is being emptied: their replacements count in their stead.
+    pub moving: BTreeSet<TaskName>,
+    /// Replicas wanted.
+    pub wanted: u32,
     /// Processes that exist or may.
     pub processes: u32,
     /// Most processes at once that a shared ceiling (database connections) allows.
@@ -93,6 +97,14 @@ pub enum Finding {
     /// A shrink without fresh proof.
     #[error("a replica leaves without fresh proof that it is not needed")]
     NoProof,
+    /// A replica leaves its node before enough others take requests.
+    #[error("{left} replicas would take requests after a move, {wanted} are wanted")]
+    MovedTooSoon {
+        /// After the change.
+        left: u32,
+        /// Wanted.
+        wanted: u32,
+    },
     /// Two changes at once.
     #[error("{task} leaves while {other} is changing")]
     TwoAtOnce {
@@ -186,8 +198,9 @@ pub fn change(facts: &Facts, change: &Change) -> Vec<Finding> {
     }
     let coming = count(change.start.len() + change.take_back.len());
     let after = (count(facts.counting.len()) + coming).saturating_sub(count(change.leave.len()));
-    if coming > 0 && after > facts.max {
-        found.push(Finding::AboveMax { after, max: facts.max });
+    let beside = after.saturating_sub(count(facts.moving.len()));
+    if coming > 0 && beside > facts.max {
+        found.push(Finding::AboveMax { after: beside, max: facts.max });
     }
     if !change.leave.is_empty() {
         if coming > 0 {
@@ -224,7 +237,13 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
     if serving == 0 && change.leave.iter().any(|task| facts.serving.contains(task)) {
         found.push(Finding::NoneServing);
     }
-    if !facts.proven && !above {
+    // A move is no shrink: it needs no proof that fewer would do, but those that take its place.
+    let moves = change.leave.iter().all(|task| facts.moving.contains(task));
+    if moves && count(serving) < facts.wanted && change.leave.iter().any(|task| facts.serving.contains(task))
+    {
+        found.push(Finding::MovedTooSoon { left: count(serving), wanted: facts.wanted });
+    }
+    if !facts.proven && !above && !moves {
         found.push(Finding::NoProof);
     }
     for task in &change.leave {
@@ -232,7 +251,7 @@ fn leaving(facts: &Facts, change: &Change, after: u32, found: &mut Vec<Finding>)
             found.push(Finding::NotPossible { task: task.clone() });
         }
         // One that takes no requests yet, or no more, is a change that is taken back, not a second one.
-        if !facts.serving.contains(task) {
+        if moves || !facts.serving.contains(task) {
             continue;
         }
         let others = facts.draining.iter().chain(&facts.ending).chain(&facts.rising).chain(&facts.failing);

@@ -5,6 +5,7 @@
 //! | `controller/happened.rs` | what an event means for the replicas |
 //! | `controller/round.rs` | what to do about this round's numbers |
 //! | `controller/change.rs` | which replicas start or leave, and whether the linter lets them |
+//! | `controller/moves.rs` | how a node is emptied |
 //! | `controller/orders.rs` | which steps are sent now |
 //! | `controller/sizes.rs` | what one replica should be given |
 //! | `controller/recorded.rs` | what was decided, and what followed |
@@ -14,6 +15,7 @@
 mod change;
 mod claims;
 mod happened;
+mod moves;
 mod orders;
 mod recorded;
 mod round;

@@ -74,6 +74,18 @@ pub enum Event {
         /// One workload, or all.
         workload: Option<WorkloadName>,
     },
+    /// An operator wants a node empty: nothing starts there, and what runs there moves.
+    NodeDrained {
+        /// Which node.
+        node: NodeId,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// An operator lets replicas start on a node again.
+    NodeReturned {
+        /// Which node.
+        node: NodeId,
+    },
     /// An agent connected: its stream is up, and these are the tasks that it runs for us.
     NodeUp {
         /// Which node.

@@ -52,7 +52,7 @@ pub enum Cause {
     },
     /// Free, but in one of the two resources too little for one more replica of any kind that the node may start.
     Fragmented,
-    /// On a node that Trimtab may not act on.
+    /// On a node where nothing may be started: its agent only observes, or an operator wants it empty.
     Unmanaged,
     /// Free, and nobody needs it.
     NoDemand,

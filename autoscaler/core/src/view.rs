@@ -46,6 +46,15 @@ pub struct WorkloadView {
     pub last: Option<Decision>,
 }
 
+/// A node that an operator wants empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrainView {
+    /// Why, in the operator's words.
+    pub why: String,
+    /// Replicas of Trimtab's that may still run there.
+    pub left: u32,
+}
+
 /// One replica.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplicaView {

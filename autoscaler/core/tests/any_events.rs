@@ -129,6 +129,8 @@ fn event(bytes: [u8; 4], sent: &[(NodeId, Command)]) -> Event {
                 tasks: 1,
             }],
         },
+        18 if a < 160 => Event::NodeDrained { node: node(a), reason: "kernel".into() },
+        18 => Event::NodeReturned { node: node(a) },
         _ => digest(a, b, c),
     }
 }

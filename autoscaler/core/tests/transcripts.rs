@@ -127,6 +127,14 @@ impl Script {
                 self.tell(Event::Paused { workload: None, reason, until: None });
             }
             "resume" => self.tell(Event::Resumed { workload: None }),
+            "drain" => {
+                let (node, reason) = (rest[0].parse().unwrap(), rest[1..].join(" "));
+                for (workload, left, why) in self.brain.would_stay(&node, Time(self.now)) {
+                    writeln!(self.out, "     {left} of {workload} would stay: {why}").unwrap();
+                }
+                self.tell(Event::NodeDrained { node, reason });
+            }
+            "return" => self.tell(Event::NodeReturned { node: rest[0].parse().unwrap() }),
             "run" => {
                 for _ in 0..rest[0].parse::<u64>().unwrap() {
                     self.round();
@@ -312,6 +320,9 @@ impl Script {
         for replica in view.replicas {
             let (task, node, state) = (replica.task, replica.node, replica.state);
             writeln!(self.out, "     {task} on {node}: {state}, {}", replica.detail).unwrap();
+        }
+        for (node, drain) in self.brain.drains() {
+            writeln!(self.out, "     {node} is drained ({}): {} left", drain.why, drain.left).unwrap();
         }
         for block in explained.blocks {
             writeln!(self.out, "     blocked: {block}").unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use autoscaler_core::fleet::{NodeView, TaskView};
+use autoscaler_core::view::DrainView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -58,6 +59,30 @@ pub struct Node {
     pub refused_samples: u64,
     /// How far its CPU ledgers differ, share; absent when only one is known.
     pub accounting_error_ratio: Option<f64>,
+    /// Set while an operator wants it empty.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+}
+
+/// A node that an operator wants empty: nothing starts there, and what runs there moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drain {
+    /// Why, in the operator's words.
+    pub why: String,
+    /// Replicas that may still run there.
+    pub left: u32,
+}
+
+/// A wish for an empty node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Why, for those who ask later.
+    #[serde(default)]
+    pub reason: String,
+    /// Begin also when something could not leave now: it stays until it can.
+    #[serde(default)]
+    pub partly: bool,
 }
 
 /// A metric that cannot be had.
@@ -95,7 +120,17 @@ impl From<NodeView> for Node {
             samples: view.samples,
             refused_samples: view.refused,
             accounting_error_ratio: view.receipt.and_then(|receipt| receipt.error_ratio()),
+            drain: None,
         }
+    }
+}
+
+impl Node {
+    /// The same, with what an operator wants of it.
+    #[must_use]
+    pub fn drained(mut self, drain: Option<&DrainView>) -> Self {
+        self.drain = drain.map(|drain| Drain { why: drain.why.clone(), left: drain.left });
+        self
     }
 }
 

@@ -1,10 +1,11 @@
 //! How other tasks speak with the control loop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
-use autoscaler_core::view::{Explanation, WorkloadView};
+use autoscaler_core::view::{DrainView, Explanation, WorkloadView};
 use model::id::{NodeId, WorkloadName};
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -157,6 +158,14 @@ impl Handle {
     /// [`Unreachable`] at the end of the service.
     pub async fn node(&self, node: NodeId) -> Result<Option<NodeView>, Unreachable> {
         self.ask(move |control, now| control.fleet.view(&node, now)).await
+    }
+
+    /// The nodes that are to be empty, with what is left on each.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn drains(&self) -> Result<BTreeMap<NodeId, DrainView>, Unreachable> {
+        self.ask(|control, _| control.brain.drains()).await
     }
 
     /// Live tasks of all nodes, or of one.

@@ -1,7 +1,7 @@
 //! What people change: each change is an event, answered when it is durable.
 
 use autoscaler_core::event::{Event, Time};
-use model::id::WorkloadName;
+use model::id::{NodeId, WorkloadName};
 use model::workload::Workload;
 use tokio::sync::oneshot;
 
@@ -39,6 +39,20 @@ pub enum Write {
         /// One workload, or all.
         workload: Option<WorkloadName>,
     },
+    /// Empty a node.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// Why, in the operator's words.
+        reason: String,
+        /// Also when something could not leave it now.
+        partly: bool,
+    },
+    /// Let replicas start on a node again.
+    Uncordon {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What must be in force for a change to go through.
@@ -73,6 +87,19 @@ pub enum WriteError {
     /// There is no such workload.
     #[error("there is no workload `{0}`")]
     NotFound(WorkloadName),
+    /// There is no such node.
+    #[error("there is no node `{0}`")]
+    NoNode(NodeId),
+    /// Something could not leave the node.
+    #[error(
+        "node `{node}` cannot be emptied now: {stays}; make room elsewhere, or drain it partly (--partly)"
+    )]
+    WouldStay {
+        /// Which.
+        node: NodeId,
+        /// How many of which workload, and why.
+        stays: String,
+    },
     /// Somebody else changed it in between.
     #[error("workload `{name}` is at revision {found}, not at the one that was expected: read it again")]
     Conflict {
@@ -149,6 +176,24 @@ impl Control {
                 self.known(workload.as_ref())?;
                 event(Event::Resumed { workload }, None, false)
             }
+            Write::Drain { node, reason, partly } => {
+                self.known_node(&node)?;
+                let stays = self.brain.would_stay(&node, self.clock.now());
+                if !partly && !stays.is_empty() {
+                    let stays: Vec<String> = stays
+                        .iter()
+                        .map(|(workload, left, why)| {
+                            format!("{left} of workload {workload} would stay ({why})")
+                        })
+                        .collect();
+                    return Err(WriteError::WouldStay { node, stays: stays.join("; ") });
+                }
+                event(Event::NodeDrained { node, reason }, None, false)
+            }
+            Write::Uncordon { node } => {
+                self.known_node(&node)?;
+                event(Event::NodeReturned { node }, None, false)
+            }
         }
     }
 
@@ -159,6 +204,11 @@ impl Control {
             }
             _ => Ok(()),
         }
+    }
+
+    fn known_node(&self, node: &NodeId) -> Result<(), WriteError> {
+        let known = self.fleet.table(node).is_some() || self.brain.drains().contains_key(node);
+        if known { Ok(()) } else { Err(WriteError::NoNode(node.clone())) }
     }
 
     /// The specification in force, when it is as expected. What waits in this very round counts as a conflict.

@@ -192,7 +192,7 @@ pub(super) async fn resume(
     .await
 }
 
-fn read<T: Default + for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Failure> {
+pub(super) fn read<T: Default + for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Failure> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }

@@ -17,7 +17,14 @@ pub(super) const MOST: usize = 1000;
 /// All nodes.
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "fleet", responses((status = 200, body = Nodes)))]
 pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Nodes>, Failure> {
-    let items = app.control.nodes().await?.into_iter().map(Node::from).collect();
+    let drains = app.control.drains().await?;
+    let nodes = app.control.nodes().await?.into_iter();
+    let items = nodes
+        .map(|view| {
+            let drain = drains.get(&view.node);
+            Node::from(view).drained(drain)
+        })
+        .collect();
     Ok(Json(Nodes { api_version: API_VERSION.to_owned(), items }))
 }
 
@@ -25,12 +32,22 @@ pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Nodes>, Failure
 #[utoipa::path(get, path = "/api/v1/nodes/{id}", tag = "fleet", params(("id" = String, Path, description = "The node's name")),
     responses((status = 200, body = Node), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn node(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Node>, Failure> {
-    let node = match id.parse() {
-        Ok(name) => app.control.node(name).await?,
-        // Such a name has no node.
-        Err(_) => None,
-    };
-    node.map(|node| Json(node.into())).ok_or_else(|| Failure::not_found(format!("there is no node `{id}`")))
+    one(&app, &named(&id)?).await
+}
+
+pub(super) fn named(id: &str) -> Result<NodeId, Failure> {
+    // A name that cannot be one has no node.
+    id.parse().map_err(|_| no_such_node(id))
+}
+
+fn no_such_node(id: &str) -> Failure {
+    Failure::not_found(format!("there is no node `{id}`"))
+}
+
+pub(super) async fn one(app: &App, name: &NodeId) -> Result<Json<Node>, Failure> {
+    let drains = app.control.drains().await?;
+    let view = app.control.node(name.clone()).await?.ok_or_else(|| no_such_node(name.as_str()))?;
+    Ok(Json(Node::from(view).drained(drains.get(name))))
 }
 
 /// Which tasks.

@@ -4,7 +4,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{changes, fleet, join, live, past, probes, workloads};
+use super::{changes, drain, fleet, join, live, past, probes, workloads};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,8 @@ use super::{changes, fleet, join, live, past, probes, workloads};
         fleet::nodes,
         fleet::node,
         join::token,
+        drain::begin,
+        drain::end,
         fleet::tasks,
         fleet::containers,
         workloads::list,

@@ -77,7 +77,8 @@ impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         let detail = error.to_string();
         match error {
-            WriteError::NotFound(_) => Self::not_found(detail),
+            WriteError::NotFound(_) | WriteError::NoNode(_) => Self::not_found(detail),
+            WriteError::WouldStay { .. } => Self::new(StatusCode::CONFLICT, "would-stay", detail),
             WriteError::Conflict { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", detail),
             WriteError::Frozen(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "frozen", detail),
             WriteError::Store(error) => Self::internal(&error),

@@ -64,6 +64,15 @@ fn observe(db: &Connection, event: &Event, round: &Round<'_>) -> Result<()> {
             let name = workload.as_ref().map_or("", |name| name.as_str());
             db.execute("DELETE FROM pauses WHERE workload = ?1", [name])?;
         }
+        Event::NodeDrained { node, reason } => {
+            db.execute(
+                "INSERT OR REPLACE INTO drains (node, reason, at_ms) VALUES (?1, ?2, ?3)",
+                params![node.as_str(), reason, at],
+            )?;
+        }
+        Event::NodeReturned { node } => {
+            db.execute("DELETE FROM drains WHERE node = ?1", [node.as_str()])?;
+        }
         Event::NodeUp { node, incarnation, .. } => {
             db.prepare_cached("INSERT OR REPLACE INTO boots VALUES (?1, ?2)")?
                 .execute(params![node.as_str(), incarnation.boot.to_string()])?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use autoscaler_core::event::{Event, Time};
 use autoscaler_core::idle::Page;
 use model::decision::Decision;
-use model::id::WorkloadName;
+use model::id::{NodeId, WorkloadName};
 use model::workload::{Workload, WorkloadSpec};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -310,7 +310,26 @@ impl Reader {
         })
     }
 
-    /// Specifications and pauses in force, as events: what a new brain must know.
+    /// Nodes that are to be empty, with the operator's words.
+    fn drains(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+        self.ask(|db| {
+            db.prepare("SELECT node, reason FROM drains ORDER BY node")?
+                .query_map([], |row| {
+                    let node: String = row.get(0)?;
+                    let node = NodeId::new(node).map_err(|error| {
+                        rusqlite::Error::FromSqlConversionFailure(
+                            0,
+                            rusqlite::types::Type::Text,
+                            Box::new(error),
+                        )
+                    })?;
+                    Ok((node, row.get(1)?))
+                })?
+                .collect()
+        })
+    }
+
+    /// Specifications, pauses and drains in force, as events: what a new brain must know.
     ///
     /// # Errors
     /// [`StoreError`] when SQLite refuses.
@@ -321,7 +340,8 @@ impl Reader {
             reason: pause.reason,
             until: pause.until_ms.map(Time),
         });
-        Ok(specs.chain(pauses).collect())
+        let drains = self.drains()?.into_iter().map(|(node, reason)| Event::NodeDrained { node, reason });
+        Ok(specs.chain(pauses).chain(drains).collect())
     }
 }
 

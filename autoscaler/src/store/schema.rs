@@ -60,6 +60,9 @@ const STEPS: &[&str] = &["
         hash BLOB PRIMARY KEY, node TEXT NOT NULL, expires_ms INTEGER NOT NULL, used_ms INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX join_tokens_of_node ON join_tokens (node);
+", "
+    -- Nodes that an operator wants empty.
+    CREATE TABLE drains (node TEXT PRIMARY KEY, reason TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 "];
 
 /// Marks the file as ours: 'trim'.

@@ -102,6 +102,20 @@ fn specs_and_pauses_follow_from_events() {
 }
 
 #[test]
+fn drains_follow_from_events_and_are_kept() {
+    let state = tempfile::tempdir().unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    let node = |name: &str| name.parse::<NodeId>().unwrap();
+    let drained = |name: &str, why: &str| Event::NodeDrained { node: node(name), reason: why.into() };
+    let events = [drained("n1", "disk"), drained("n2", "x"), drained("n2", "kernel")];
+    store.commit(&round(1, &events, None)).unwrap();
+    store.commit(&round(2, &[Event::NodeReturned { node: node("n1") }], None)).unwrap();
+    drop(store);
+    let store = Store::open(state.path()).unwrap();
+    assert_eq!(store.reader().in_force(Time(50)).unwrap(), [drained("n2", "kernel")]);
+}
+
+#[test]
 fn what_followed_is_put_beside_what_was_predicted() {
     let state = tempfile::tempdir().unwrap();
     let mut store = Store::open(state.path()).unwrap();

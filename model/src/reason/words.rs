@@ -145,6 +145,15 @@ impl fmt::Display for Reason {
             Reason::TooFewUp { left, needed } => {
                 write!(f, "only {} would be left to take requests, {needed} must be", replicas(*left))
             }
+            Reason::NodeDrained { node, why } if why.is_empty() => {
+                write!(f, "node {node} is being emptied: its replicas run elsewhere before they end there")
+            }
+            Reason::NodeDrained { node, why } => {
+                write!(
+                    f,
+                    "node {node} is being emptied ({why}): its replicas run elsewhere before they end there"
+                )
+            }
             Reason::NoNodeWithLauncher { launcher } => {
                 write!(f, "no connected node that may act lists the launcher {launcher}")
             }

@@ -1,18 +1,17 @@
-//! One guest: boots, runs its payload, ends. What the guest prints appears as it is printed.
+//! One guest: how it boots, what it prints, how it ends.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::image;
 use super::kernel::Bootable;
 use super::qemu::Qemu;
 
-/// A guest that has been silent for so long hangs; emulation of a loaded host is slow.
+/// A suite that has been silent for so long hangs; emulation of a loaded host is slow.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// What a guest is made of.
@@ -21,10 +20,28 @@ pub(super) struct Machine<'a> {
     pub(super) qemu: &'a Qemu,
     pub(super) kernel: &'a Bootable,
     pub(super) root: &'a Path,
-    /// A folder with `run.sh`.
+    /// A disk with `run.sh`.
     pub(super) payload: &'a Path,
     /// MiB.
     pub(super) memory: u32,
+    /// Its place in a network; `None` when it is alone.
+    pub(super) place: Option<Place>,
+}
+
+/// A guest's place in a network of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its host name.
+    pub(super) name: &'static str,
+    /// From 1; the last part of its address 10.77.0.N.
+    pub(super) number: usize,
+}
+
+impl Place {
+    /// Its network device on the host's side.
+    pub(super) fn tap(self) -> String {
+        format!("tap{}", self.number)
+    }
 }
 
 /// How a payload ended.
@@ -36,15 +53,32 @@ pub(super) struct Ended {
     pub(super) status: i32,
 }
 
+/// A guest that runs; it ends with its owner.
+#[derive(Debug)]
+pub(super) struct Guest {
+    emulator: Child,
+    /// Before each of its lines.
+    label: String,
+    out: fs::File,
+    serial: PathBuf,
+    seen: Vec<u8>,
+    told: usize,
+    last: Instant,
+}
+
+/// The socket on which the emulator itself takes orders, in the folder of a guest.
+pub(super) const EMULATOR: &str = "emulator.sock";
+/// The socket at whose other end is the guest's port `trimtab.host`, likewise.
+pub(super) const HOST: &str = "host.sock";
+
 impl Machine<'_> {
-    /// Boots the guest and waits for the end of its payload; `scratch` holds the files of this one run.
-    pub(super) fn run(&self, scratch: &Path) -> Result<Ended> {
+    /// Boots the guest; `scratch` holds the files of this one run.
+    pub(super) fn boot(&self, scratch: &Path) -> Result<Guest> {
         fs::create_dir_all(scratch)?;
-        let payload = scratch.join("payload.erofs");
-        image::pack(self.payload, &payload)?;
         let (out, serial) = (scratch.join("suite.out"), scratch.join("serial.out"));
         fs::write(&out, "")?;
-        let mut command = self.qemu.command();
+        let mut command = with_its_parent(&self.qemu.command());
+        let processors = if self.place.is_some() { "1" } else { "2" };
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
             .args([
@@ -53,13 +87,13 @@ impl Machine<'_> {
                 "-accel",
                 "tcg,thread=multi,tb-size=256",
             ])
-            .args(["-cpu", "max", "-smp", "2", "-m", &self.memory.to_string()])
+            .args(["-cpu", "max", "-smp", processors, "-m", &self.memory.to_string()])
             .arg("-kernel")
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(&self.kernel.initramfs)
-            .args(["-append", &command_line()]);
-        for (id, disk) in [("root", self.root), ("payload", &payload)] {
+            .args(["-append", &command_line(self.place)]);
+        for (id, disk) in [("root", self.root), ("payload", self.payload)] {
             let drive = format!("file={},format=raw,if=none,id={id},readonly=on", disk.display());
             command.args(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")]);
         }
@@ -67,50 +101,100 @@ impl Machine<'_> {
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
             .args(["-serial", &format!("file:{}", serial.display())])
             .args(["-chardev", &format!("file,id=suite,path={}", out.display())])
-            .args(["-device", "virtserialport,chardev=suite,name=trimtab.suite"])
-            .stdin(Stdio::null());
-        let guest = Guest(command.spawn().context("starting the emulator")?);
-        let output = follow(guest, &out, &serial)?;
+            .args(["-device", "virtserialport,chardev=suite,name=trimtab.suite"]);
+        if let Some(place) = self.place {
+            connect(&mut command, place, scratch);
+        }
+        let emulator = command.stdin(Stdio::null()).spawn().context("starting the emulator")?;
+        Ok(Guest {
+            emulator,
+            label: self.place.map_or_else(String::new, |place| place.name.to_owned()),
+            out: fs::File::open(out)?,
+            serial,
+            seen: Vec::new(),
+            told: 0,
+            last: Instant::now(),
+        })
+    }
+}
+
+/// A network device, and two sockets: for orders to the emulator, and for words with the guest.
+fn connect(command: &mut Command, place: Place, scratch: &Path) {
+    let socket = |id: &str, file: &str| {
+        format!("socket,id={id},path={},server=on,wait=off", scratch.join(file).display())
+    };
+    command
+        .args(["-netdev", &format!("tap,id=net,ifname={},script=no,downscript=no", place.tap())])
+        .args([
+            "-device",
+            &format!("virtio-net-pci,netdev=net,id=nic,mac=52:54:00:00:00:{:02x},romfile=", place.number),
+        ])
+        .args(["-chardev", &socket("emulator", EMULATOR), "-mon", "chardev=emulator,mode=control"])
+        .args(["-chardev", &socket("host", HOST)])
+        .args(["-device", "virtserialport,chardev=host,name=trimtab.host"]);
+}
+
+/// The same command, killed by the kernel when the thread that starts it is gone, however that ended.
+fn with_its_parent(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            bound.env(name, value);
+        }
+    }
+    bound
+}
+
+impl Guest {
+    /// Prints what the guest printed since the last call; true when the emulator has ended.
+    pub(super) fn follow(&mut self) -> Result<bool> {
+        let ended = self.emulator.try_wait()?.is_some();
+        self.out.seek(SeekFrom::Start(self.seen.len() as u64))?;
+        if self.out.read_to_end(&mut self.seen)? > 0 {
+            self.last = Instant::now();
+        }
+        while let Some(end) = self.seen[self.told..].iter().position(|b| *b == b'\n') {
+            let line = &self.seen[self.told..self.told + end];
+            println!("    {}| {}", self.label, String::from_utf8_lossy(line).trim_end());
+            self.told += end + 1;
+        }
+        Ok(ended)
+    }
+
+    /// Its suite still says something from time to time.
+    ///
+    /// # Errors
+    /// When it was silent for [`SILENCE`].
+    pub(super) fn is_alive(&self) -> Result<()> {
+        if self.last.elapsed() > SILENCE {
+            bail!(
+                "the guest was silent for {} s; its console says:\n{}",
+                SILENCE.as_secs(),
+                tail(&self.serial)
+            );
+        }
+        Ok(())
+    }
+
+    /// What came of its suite.
+    pub(super) fn ended(&self) -> Result<Ended> {
+        let output = String::from_utf8_lossy(&self.seen).into_owned();
         let Some(status) = output.lines().rev().find_map(|line| line.strip_prefix("guest: exit ")) else {
-            bail!("the guest ended without a status; its console says:\n{}", tail(&serial));
+            bail!(
+                "the guest {} ended without a status; its console says:\n{}",
+                self.label,
+                tail(&self.serial)
+            );
         };
         Ok(Ended { status: status.trim().parse().context("the guest's status")?, output })
     }
 }
 
-/// Ends the emulator with its owner.
-struct Guest(Child);
-
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-/// Prints what the guest prints until the emulator ends.
-fn follow(mut guest: Guest, out: &Path, serial: &Path) -> Result<String> {
-    let mut file = fs::File::open(out)?;
-    let mut seen: Vec<u8> = Vec::new();
-    let mut told = 0;
-    let mut last = Instant::now();
-    loop {
-        let ended = guest.0.try_wait()?.is_some();
-        file.seek(SeekFrom::Start(seen.len() as u64))?;
-        if file.read_to_end(&mut seen)? > 0 {
-            last = Instant::now();
-        }
-        while let Some(end) = seen[told..].iter().position(|b| *b == b'\n') {
-            println!("    | {}", String::from_utf8_lossy(&seen[told..told + end]).trim_end());
-            told += end + 1;
-        }
-        if ended {
-            return Ok(String::from_utf8_lossy(&seen).into_owned());
-        }
-        if last.elapsed() > SILENCE {
-            bail!("the guest was silent for {} s; its console says:\n{}", SILENCE.as_secs(), tail(serial));
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        let _ended = self.emulator.kill();
+        let _reaped = self.emulator.wait();
     }
 }
 
@@ -121,9 +205,13 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-fn command_line() -> String {
+fn command_line(place: Option<Place>) -> String {
     let boot = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check tsc=reliable audit=0";
     let random = "random.trust_cpu=1 cryptomgr.notests=1";
-    let systemd = "systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 systemd.machine_id=00000000000000000000000000000001";
-    format!("{boot} {random} {systemd} psi=1")
+    let number = place.map_or(1, |place| place.number);
+    let systemd = format!(
+        "systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 systemd.machine_id={number:032x} psi=1"
+    );
+    let network = place.map(|place| format!(" vm.ip=10.77.0.{}/24 vm.host={}", place.number, place.name));
+    format!("{boot} {random} {systemd}{}", network.unwrap_or_default())
 }

@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::Ended;
+use super::machine::{Ended, Place};
 use crate::dist;
 
 /// A payload and what it needs.
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: &'static str,
-    /// MiB.
-    pub(super) memory: u32,
+    /// Its machines: name and MiB. The first one's script is the suite; several are on a network.
+    machines: &'static [(&'static str, u32)],
     /// Test programs: package, extra arguments to cargo, name of the program (`None`: all of the package).
     programs: &'static [(&'static str, &'static [&'static str])],
     /// Files of the checkout that tests read.
@@ -23,19 +23,19 @@ pub(super) struct Suite {
     daemons: &'static [&'static str],
     /// Whether the C twin of the kernel programs goes along, compiled here.
     oracle: bool,
-    /// Lines of shell that check the packages of this checkout, in two versions, in `old` and `new`.
+    /// Lines of shell that check the packages of this checkout, in two versions: /payload/old/ and /payload/new/.
     script: Option<&'static str>,
     /// Debian packages of its machine, beside those that every node has; with commas.
     pub(super) debian: &'static str,
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 5] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION];
+pub(super) const SUITES: [Suite; 6] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, FLEET];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
     name: "kernel",
-    memory: 768,
+    machines: &[("guest", 768)],
     programs: &[
         ("agent-bpf", &["--lib", "--tests"]),
         ("e2e", &["--features", "oracle", "--test", "kernel_oracle"]),
@@ -50,7 +50,7 @@ const KERNEL: Suite = Suite {
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
 const NODE: Suite = Suite {
     name: "node",
-    memory: 1536,
+    machines: &[("guest", 1536)],
     programs: &[
         ("e2e", &["--test", "agent_faults"]),
         ("e2e", &["--test", "hostile"]),
@@ -70,7 +70,7 @@ const NODE: Suite = Suite {
 /// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
 const PACKAGES: Suite = Suite {
     name: "packages",
-    memory: 768,
+    machines: &[("guest", 768)],
     programs: &[],
     files: &[],
     daemons: &[],
@@ -82,7 +82,7 @@ const PACKAGES: Suite = Suite {
 /// Containers of real runtimes: names, labels, exact use.
 const CONTAINERS: Suite = Suite {
     name: "containers",
-    memory: 2048,
+    machines: &[("guest", 2048)],
     programs: &[],
     files: &[],
     daemons: &[],
@@ -94,13 +94,29 @@ const CONTAINERS: Suite = Suite {
 /// Classes of work under systemd: what the kernel is told, and the dead-man.
 const ISOLATION: Suite = Suite {
     name: "isolation",
-    memory: 768,
+    machines: &[("guest", 768)],
     programs: &[],
     files: &[],
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/isolation.sh"))),
     debian: "",
+};
+
+/// An autoscaler and three nodes on a network: join, place, drain, cut one off, heal.
+const FLEET: Suite = Suite {
+    name: "fleet",
+    machines: &[("scale", 512), ("n1", 384), ("n2", 384), ("n3", 384)],
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(
+        include_str!("guest/checks.sh"),
+        include_str!("guest/peers.sh"),
+        include_str!("guest/fleet.sh")
+    )),
+    debian: "jq",
 };
 
 /// What a run of test programs says of itself.
@@ -112,6 +128,15 @@ pub(super) struct Counted {
 }
 
 impl Suite {
+    /// Its machines: where in the network, if there is one, and MiB.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Option<Place>, u32)> {
+        let several = self.machines.len() > 1;
+        (1..).zip(self.machines).map(move |(number, (name, memory))| {
+            let place = Place { name, number };
+            (several.then_some(place), *memory)
+        })
+    }
+
     /// Builds the programs and puts everything into one folder.
     pub(super) fn payload(&self, root: &Path, into: &Path) -> Result<PathBuf> {
         fs::create_dir_all(into)?;
@@ -161,8 +186,12 @@ impl Suite {
             }
         }
         if let Some(lines) = self.script {
+            // Packing takes half a minute: a script gets the versions that it names.
+            let named = |folder: &str| lines.contains(&format!("/payload/{folder}/"));
             for (folder, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
-                dist::packages(root, true, version, &into.join(folder))?;
+                if named(folder) {
+                    dist::packages(root, true, version, &into.join(folder))?;
+                }
             }
             script.push_str(lines);
         }
@@ -254,6 +283,25 @@ mod tests {
     fn a_test_that_says_skip_did_not_pass() {
         let output = "test one ... SKIP: not root\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
         assert_eq!(count(&ended(output, 0)), Counted { passed: 1, failed: 0, skipped: 1 });
+    }
+
+    /// What README.md tells users to type for a fleet is what the suite types.
+    #[test]
+    fn the_fleet_is_made_as_the_manual_says() {
+        let manual = include_str!("../../../README.md");
+        let script = include_str!("guest/fleet.sh");
+        let (_, section) = manual.split_once("## More than one machine").unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let blocks = section.split("```").skip(1).step_by(2);
+        let mut commands = 0;
+        for line in blocks.flat_map(str::lines).filter(|line| !line.is_empty()) {
+            let typed = line.split(" #").next().unwrap().trim_end();
+            let typed = typed.replace("join-token n2", "join-token \"$1\"").replace("--node n2", "--node $1");
+            let typed = typed.replace("trimtab node", "trimtab --quiet node");
+            assert!(script.contains(&typed), "{typed}");
+            commands += 1;
+        }
+        assert!(commands >= 8, "{commands} commands");
     }
 
     #[test]

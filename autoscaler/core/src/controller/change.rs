@@ -18,6 +18,10 @@ const REPLICA_CORES: f64 = 0.5;
 impl Controller {
     /// The change from what is there to what is wanted, and why it is smaller than that, if it is.
     pub(super) fn plan(&self, context: &Context<'_>) -> (Change, Option<Reason>) {
+        let moving = self.moving(context);
+        if !moving.is_empty() {
+            return self.moves(&moving, context);
+        }
         let have = self.number(|r| r.state.counts());
         match have.cmp(&self.wanted) {
             std::cmp::Ordering::Less => self.more(self.wanted - have, context),
@@ -66,6 +70,8 @@ impl Controller {
             ending: self.names(|r| r.state.leaves() && !matches!(r.state, State::Draining { .. })),
             rising: self.names(|r| r.state.rises()),
             failing: self.failing_survivors().into_iter().map(|(task, _)| task).collect(),
+            moving: self.moving(context),
+            wanted: self.wanted,
             processes: self.processes(),
             ceiling: spec.rails.as_ref().and_then(rails::ceiling),
             next_number: self.next_number,
@@ -77,11 +83,12 @@ impl Controller {
         self.number(|r| r.state.may_run() && !matches!(r.state, State::Away { .. }))
     }
 
-    fn more(&self, missing: u32, context: &Context<'_>) -> (Change, Option<Reason>) {
+    pub(super) fn more(&self, missing: u32, context: &Context<'_>) -> (Change, Option<Reason>) {
         let mut change = Change::default();
         // One that drains is warm: nothing is faster than to take it back. The newest drain has most left to give.
         let mut draining: Vec<&Replica> =
             self.replicas.values().filter(|r| matches!(r.state, State::Draining { .. })).collect();
+        draining.retain(|r| !self.is_drained(&r.node, context));
         draining.sort_by_key(|r| std::cmp::Reverse((r.state.since(), r.number)));
         change.take_back = draining.iter().take(missing as usize).map(|r| r.task.clone()).collect();
         let mut missing = missing - u32::try_from(change.take_back.len()).unwrap_or(0);
@@ -104,10 +111,8 @@ impl Controller {
             let backend = rails.balancer.backend.clone();
             return (change, Some(Reason::NoBalancer { backend }));
         }
-        let mut placed: BTreeMap<NodeId, u32> = BTreeMap::new();
-        for rising in self.replicas.values().filter(|r| r.state.rises()) {
-            *placed.entry(rising.node.clone()).or_default() += 1;
-        }
+        let mut placed = self.by_node(|r| r.state.rises());
+        let mut siblings = self.by_node(|r| r.state.counts());
         let serving = self.number(|r| r.state.serves());
         let cores = self.load.cpu_cores().map_or(REPLICA_CORES, |all| all / f64::from(serving.max(1)));
         let mut number = self.next_number;
@@ -118,7 +123,8 @@ impl Controller {
             {
                 return (change, rails::ceiling_reason(rails, processes));
             }
-            let Some(node) = choose(context.nodes, self.launcher(), &placed, cores, context.now) else {
+            let Some(node) = choose(context.nodes, self.launcher(), &siblings, &placed, cores, context.now)
+            else {
                 return (change, Some(Reason::NoNodeWithLauncher { launcher: self.launcher().to_owned() }));
             };
             let Some(free) = self.free_number(number, &change) else {
@@ -128,11 +134,21 @@ impl Controller {
             let Ok(task) = TaskName::new(format!("{}-{free}", self.workload.name)) else {
                 return (change, None);
             };
-            *placed.entry(node.clone()).or_default() += 1;
+            for counted in [&mut placed, &mut siblings] {
+                *counted.entry(node.clone()).or_default() += 1;
+            }
             change.start.push((task, free, node));
             number = free + 1;
         }
         (change, None)
+    }
+
+    fn by_node(&self, which: impl Fn(&Replica) -> bool) -> BTreeMap<NodeId, u32> {
+        let mut counted = BTreeMap::new();
+        for replica in self.replicas.values().filter(|r| which(r)) {
+            *counted.entry(replica.node.clone()).or_default() += 1;
+        }
+        counted
     }
 
     /// The surplus leaves; those that take requests only when nothing else changes, and never all of them.

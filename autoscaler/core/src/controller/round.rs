@@ -71,8 +71,9 @@ impl Controller {
         let paused = held.filter(|reason| matches!(reason, Reason::Paused { .. })).cloned();
         let failing = failing.into_iter().next();
         let why = failing.map(|(task, check)| Reason::SurvivorFailing { task, check }).or(paused)?;
-        let take_back: Vec<TaskName> =
-            self.names(|r| matches!(r.state, State::Draining { .. })).into_iter().collect();
+        let take_back =
+            self.names(|r| matches!(r.state, State::Draining { .. }) && !self.is_drained(&r.node, context));
+        let take_back: Vec<TaskName> = take_back.into_iter().collect();
         if take_back.is_empty() {
             return None;
         }
@@ -234,7 +235,12 @@ impl Controller {
             alternatives: Vec::new(),
         });
         let have = self.number(|r| r.state.counts());
-        if decided.kind == DecisionKind::Hold && (have != self.wanted || self.wanted != old) {
+        let moving = self.why_moving(context).filter(|_| decided.kind == DecisionKind::Hold);
+        if let Some(moving) = moving.filter(|_| have >= self.wanted) {
+            decided.kind = DecisionKind::Move;
+            (decided.to, decided.act) = (self.wanted, !change.is_empty());
+            decided.reasons = vec![moving];
+        } else if decided.kind == DecisionKind::Hold && (have != self.wanted || self.wanted != old) {
             self.repair(have, bounds, &mut decided);
         }
         if let Some(short) = short {
