@@ -1,11 +1,13 @@
 //! What runs in a guest: the test programs of this checkout, at the paths that were compiled into them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::image;
 use super::machine::{Ended, Place};
 use crate::dist;
 
@@ -13,6 +15,8 @@ use crate::dist;
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: &'static str,
+    /// About how long it takes with nothing beside it, s: the longest is started first.
+    pub(super) seconds: u32,
     /// Its machines: name and MiB. The first one's script is the suite; several are on a network.
     machines: &'static [(&'static str, u32)],
     /// Test programs: package, extra arguments to cargo, name of the program (`None`: all of the package).
@@ -27,14 +31,17 @@ pub(super) struct Suite {
     script: Option<&'static str>,
     /// Debian packages of its machine, beside those that every node has; with commas.
     pub(super) debian: &'static str,
+    /// Whether its machine has a disk that is slow and empty.
+    pub(super) slow_disk: bool,
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 6] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, FLEET];
+pub(super) const SUITES: [Suite; 7] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, HOGS, FLEET];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
     name: "kernel",
+    seconds: 85,
     machines: &[("guest", 768)],
     programs: &[
         ("agent-bpf", &["--lib", "--tests"]),
@@ -45,11 +52,13 @@ const KERNEL: Suite = Suite {
     oracle: true,
     script: None,
     debian: "",
+    slow_disk: false,
 };
 
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
 const NODE: Suite = Suite {
     name: "node",
+    seconds: 360,
     machines: &[("guest", 1536)],
     programs: &[
         ("e2e", &["--test", "agent_faults"]),
@@ -65,11 +74,13 @@ const NODE: Suite = Suite {
     oracle: false,
     script: None,
     debian: "",
+    slow_disk: false,
 };
 
 /// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
 const PACKAGES: Suite = Suite {
     name: "packages",
+    seconds: 250,
     machines: &[("guest", 768)],
     programs: &[],
     files: &[],
@@ -77,11 +88,13 @@ const PACKAGES: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/packages.sh"))),
     debian: "rpm",
+    slow_disk: false,
 };
 
 /// Containers of real runtimes: names, labels, exact use.
 const CONTAINERS: Suite = Suite {
     name: "containers",
+    seconds: 200,
     machines: &[("guest", 2048)],
     programs: &[],
     files: &[],
@@ -89,11 +102,13 @@ const CONTAINERS: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/containers.sh"))),
     debian: "docker.io,podman,busybox-static,jq",
+    slow_disk: false,
 };
 
 /// Classes of work under systemd: what the kernel is told, and the dead-man.
 const ISOLATION: Suite = Suite {
     name: "isolation",
+    seconds: 90,
     machines: &[("guest", 768)],
     programs: &[],
     files: &[],
@@ -101,11 +116,27 @@ const ISOLATION: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/isolation.sh"))),
     debian: "",
+    slow_disk: false,
+};
+
+/// Tasks that take a disk or all process ids: who does it has a name, and the others go on.
+const HOGS: Suite = Suite {
+    name: "hogs",
+    seconds: 150,
+    machines: &[("guest", 768)],
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/hogs.sh"))),
+    debian: "jq",
+    slow_disk: true,
 };
 
 /// An autoscaler and three nodes on a network: join, place, drain, cut one off, heal.
 const FLEET: Suite = Suite {
     name: "fleet",
+    seconds: 240,
     machines: &[("scale", 512), ("n1", 384), ("n2", 384), ("n3", 384)],
     programs: &[],
     files: &[],
@@ -117,6 +148,7 @@ const FLEET: Suite = Suite {
         include_str!("guest/fleet.sh")
     )),
     debian: "jq",
+    slow_disk: false,
 };
 
 /// What a run of test programs says of itself.
@@ -127,7 +159,72 @@ pub(super) struct Counted {
     pub(super) skipped: u32,
 }
 
+/// What suites run, each built once.
+pub(super) struct Builds<'a> {
+    root: &'a Path,
+    scratch: &'a Path,
+    payloads: BTreeMap<&'static str, PathBuf>,
+    /// Versions of the packages that a suite needed, by folder.
+    packages: BTreeMap<&'static str, PathBuf>,
+}
+
+/// The packages come in two versions, so that there is something to upgrade: folder and version.
+const VERSIONS: [(&str, &str); 2] = [("old", "0.1.0"), ("new", "0.2.0")];
+
+impl<'a> Builds<'a> {
+    /// Those of this checkout; `scratch` holds them.
+    pub(super) fn new(root: &'a Path, scratch: &'a Path) -> Self {
+        Self { root, scratch, payloads: BTreeMap::new(), packages: BTreeMap::new() }
+    }
+
+    /// The disk of a suite.
+    pub(super) fn payload(&mut self, suite: &'static Suite) -> Result<PathBuf> {
+        if let Some(made) = self.payloads.get(suite.name) {
+            return Ok(made.clone());
+        }
+        println!("    building what {} runs", suite.name);
+        let folder = self.scratch.join(suite.name);
+        suite.payload(self.root, &folder)?;
+        // Packing takes half a minute: a script gets the versions that it names.
+        let script = suite.script.unwrap_or_default();
+        for (name, version) in VERSIONS {
+            if script.contains(&format!("/payload/{name}/")) {
+                link(&self.packages(name, version)?, &folder.join(name))?;
+            }
+        }
+        let disk = self.scratch.join(format!("{}.erofs", suite.name));
+        image::pack(&folder, &disk)?;
+        self.payloads.insert(suite.name, disk.clone());
+        Ok(disk)
+    }
+
+    fn packages(&mut self, name: &'static str, version: &str) -> Result<PathBuf> {
+        if let Some(made) = self.packages.get(name) {
+            return Ok(made.clone());
+        }
+        let folder = self.scratch.join(format!("{name}-packages"));
+        dist::packages(self.root, true, version, &folder)?;
+        self.packages.insert(name, folder.clone());
+        Ok(folder)
+    }
+}
+
+/// The files of a folder, in another one, too.
+fn link(from: &Path, into: &Path) -> Result<()> {
+    fs::create_dir_all(into)?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        fs::hard_link(file.path(), into.join(file.file_name()))?;
+    }
+    Ok(())
+}
+
 impl Suite {
+    /// How many machines it has.
+    pub(super) fn machines(&self) -> usize {
+        self.machines.len()
+    }
+
     /// Its machines: where in the network, if there is one, and MiB.
     pub(super) fn places(&self) -> impl Iterator<Item = (Option<Place>, u32)> {
         let several = self.machines.len() > 1;
@@ -137,8 +234,8 @@ impl Suite {
         })
     }
 
-    /// Builds the programs and puts everything into one folder.
-    pub(super) fn payload(&self, root: &Path, into: &Path) -> Result<PathBuf> {
+    /// Builds the programs and puts everything but packages into one folder.
+    fn payload(&self, root: &Path, into: &Path) -> Result<()> {
         fs::create_dir_all(into)?;
         let mut script = String::from("status=0\nexport TRIMTAB_OWN_MACHINE=1\n");
         // Tests know their checkout by the path at which they were compiled.
@@ -186,18 +283,11 @@ impl Suite {
             }
         }
         if let Some(lines) = self.script {
-            // Packing takes half a minute: a script gets the versions that it names.
-            let named = |folder: &str| lines.contains(&format!("/payload/{folder}/"));
-            for (folder, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
-                if named(folder) {
-                    dist::packages(root, true, version, &into.join(folder))?;
-                }
-            }
             script.push_str(lines);
         }
         script.push_str("exit $status\n");
         fs::write(into.join("run.sh"), script)?;
-        Ok(into.to_owned())
+        Ok(())
     }
 }
 
