@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 mod change;
+mod crowd;
 mod file;
 pub mod health;
 mod isolate;

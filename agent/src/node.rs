@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_core::backlog::Backlog;
 use agent_core::classify::Rules;
 use agent_core::container::{Containers, Runtime};
+use agent_core::crowd::Crowd;
 use agent_core::receipt::Ledgers;
 use agent_core::session::Session;
 use agent_core::table::Table;
@@ -116,6 +117,7 @@ struct Node {
     fences: Fences,
     executor: Executor,
     isolation: isolation::Isolation,
+    crowd: Crowd,
     haproxies: Vec<Haproxy>,
     /// The stream that is dialing or up, by number.
     dialed: Option<(u64, Stream)>,
@@ -203,6 +205,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         fences: Fences::open(&settings.state)?,
         executor,
         isolation,
+        crowd: Crowd::default(),
         haproxies,
         dialed: None,
         streams: 0,

@@ -8,6 +8,7 @@
 //! | stalls of our own tasks | `*.pressure` by kept descriptor, each round | the same |
 //! | memory | the iterator, or `memory.current`, or the v1 hierarchy through cgroups-rs | the same without the iterator |
 
+mod disks;
 mod files;
 mod glance;
 mod held;
@@ -85,6 +86,10 @@ pub struct Health {
     pub events_lost: u64,
     /// Kernel memory of the programs' maps, bytes.
     pub map_bytes: usize,
+    /// Places of the switch program in use, all CPUs together.
+    pub slots_used: usize,
+    /// Places there are.
+    pub slots: usize,
     /// CPU time of the kernel programs, ns, when it is measured.
     pub program_ns: Option<u64>,
     /// Largest difference between the iterator and a task's file since the last look, µs.
@@ -99,6 +104,7 @@ pub struct Source {
     paths: paths::Paths,
     files: files::Files,
     memory: memory::Memory,
+    disks: disks::Disks,
     held: held::Held,
     /// Busy time of all CPUs as of the last slow round, µs: receipts are made in slow rounds.
     busy_us: Option<u64>,
@@ -144,6 +150,8 @@ impl Source {
         };
         let memory = memory::Memory::find(&root);
         unavailable.extend(memory.unavailable());
+        let disks = disks::Disks::find(&root);
+        unavailable.extend(disks.unavailable());
         let psi = files::has_pressure(&root);
         if !psi {
             let why = "no *.pressure files: boot with psi=1".to_owned();
@@ -163,6 +171,7 @@ impl Source {
             root,
             kernel,
             memory,
+            disks,
             held: held::Held::default(),
             busy_us: None,
             health: Health::default(),
@@ -227,6 +236,7 @@ impl Source {
         };
         self.files.stalls(raw, &self.paths, slow.then_some(wanted), &mut self.health);
         self.memory.read(raw, &self.paths, slow);
+        self.disks.read(&mut self.files, raw, &self.paths, slow, &mut self.health);
         self.held.carry(&mut raw.cgroups, slow);
         if slow {
             self.busy_us = files::busy_us().ok();

@@ -203,6 +203,33 @@ impl fmt::Display for Strain {
     }
 }
 
+/// A task that waits for its node's disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowded {
+    /// Share of the last seconds in which some thread of it waited for a disk, parts per million.
+    pub stalled_ppm: u32,
+    /// The task that moved at least half of what our tasks on the node moved; `None` when none did.
+    pub by: Option<TaskName>,
+    /// What that one moved, bytes per second.
+    pub bytes_per_s: u64,
+    /// Its share of what our tasks moved, parts per million.
+    pub share_ppm: u32,
+}
+
+impl fmt::Display for Crowded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |ppm: u32| (f64::from(ppm) / 10_000.0).round();
+        write!(f, "it waited for a disk {} % of the time; ", percent(self.stalled_ppm))?;
+        match &self.by {
+            Some(by) => {
+                let (megabytes, share) = (self.bytes_per_s as f64 / 1e6, percent(self.share_ppm));
+                write!(f, "{by} moves {share} % of what tasks move here, {megabytes:.1} MB/s")
+            }
+            None => f.write_str("no single task of Trimtab's moves most of what is moved there"),
+        }
+    }
+}
+
 /// What happened to a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -228,6 +255,11 @@ pub enum TaskEventKind {
     Strained {
         /// What happened since the last word of it.
         strain: Strain,
+    },
+    /// It waits for the node's disks.
+    Crowded {
+        /// How much, and who moves the bytes.
+        crowded: Crowded,
     },
     /// It ended, and these are its final totals.
     Ended {

@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: the measurements behind the promises in SPECIFICATION.md.
 
 mod ingest;
+mod line;
 mod overhead;
+mod soak;
 mod switch;
 
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::path::Path;
 use anyhow::Result;
 
 pub(crate) use overhead::sleeper;
+pub(crate) use soak::brief;
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
@@ -19,6 +22,8 @@ pub(crate) enum Command {
     Overhead(overhead::Args),
     /// What a task sample costs at the receiver, with 1,000 agents.
     Ingest(ingest::Args),
+    /// What grows while cgroups come and go for an hour.
+    Soak(soak::Args),
 }
 
 /// Measures.
@@ -30,5 +35,6 @@ pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
         Command::Switch(args) => switch::run(args, root),
         Command::Overhead(args) => overhead::run(args, root),
         Command::Ingest(args) => ingest::run(args, root),
+        Command::Soak(args) => soak::run(args, root),
     }
 }

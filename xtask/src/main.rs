@@ -34,6 +34,9 @@ enum Command {
     /// (internal) One process of a benchmark's population.
     #[command(hide = true)]
     BenchSleeper { awake: PathBuf },
+    /// (internal) A short life in a cgroup.
+    #[command(hide = true)]
+    BenchBrief { cgroup: PathBuf, life_ms: u64 },
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Run all tests; this is what CI runs.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command, &root()),
         Command::Codegen(args) => codegen::run(&args, &root()),
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
+        Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),

@@ -24,6 +24,7 @@ pub mod backlog;
 pub mod certificate;
 pub mod classify;
 pub mod container;
+pub mod crowd;
 pub mod guard;
 pub mod haproxy;
 pub mod launcher;

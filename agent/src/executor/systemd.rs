@@ -167,6 +167,7 @@ impl Systemd {
             ("CollectMode", Value::from("inactive-or-failed")),
             ("CPUAccounting", Value::from(true)),
             ("MemoryAccounting", Value::from(true)),
+            ("IOAccounting", Value::from(true)),
         ];
         if let Some(user) = &file.user {
             properties.push(("User", Value::from(user.clone())));

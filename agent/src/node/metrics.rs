@@ -55,6 +55,8 @@ impl Node {
             one(h.events_lost as f64),
         );
         add("map_bytes", "gauge", "Kernel memory of the programs' maps.", one(h.map_bytes as f64));
+        add("switch_slots", "gauge", "Places of the switch program, all CPUs together.", one(h.slots as f64));
+        add("switch_slots_used", "gauge", "Places in use.", one(h.slots_used as f64));
         if let Some(ns) = h.program_ns {
             let help = "Run time of the kernel programs while it was measured.";
             add("program_seconds_total", "counter", help, one(ns as f64 / 1e9));

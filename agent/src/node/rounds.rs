@@ -41,6 +41,7 @@ impl Node {
             boot_ns: reading.raw.boot_ns,
             wall_offset_ns: reading.raw.wall_offset_ns,
         };
+        self.look_for_crowd(reading.raw.boot_ns);
         self.send_events();
         // Without an autoscaler nobody waits for rounds: metrics are all there is.
         if self.settings.autoscaler.is_some() {
@@ -65,6 +66,17 @@ impl Node {
         }
         if self.health.rounds % GIVE_BACK_EVERY == GIVE_BACK_FIRST {
             agent_bpf::memory::give_back();
+        }
+    }
+
+    /// Says which of our tasks wait for a disk, and for whom.
+    fn look_for_crowd(&mut self, boot_ns: u64) {
+        let table = &self.table;
+        let readings = self.executor.disks(|cgroup| table.values(table.slot_of(cgroup)?));
+        if !readings.is_empty() {
+            let told = self.crowd.round(boot_ns, readings);
+            let events = self.executor.crowded(told);
+            self.tell_all(events);
         }
     }
 

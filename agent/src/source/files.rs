@@ -19,6 +19,8 @@ use super::{Health, SourceError};
 const KEPT_LIMIT: usize = 4096;
 /// Deepest tree that is walked: the kernel's own limit for nesting is configured far below it.
 const DEPTH_LIMIT: usize = 64;
+/// Longest file that is read whole, bytes: `io.stat` has a line of about a hundred for each device.
+const LONGEST_FILE: usize = 1 << 20;
 /// Cgroups compared between iterator and file in one round.
 const COMPARED: usize = 4;
 
@@ -63,10 +65,14 @@ impl Files {
                 Err(error) => return Err(SourceError::Read { path: full(), error }),
             },
         };
-        match handle.read_at(&mut self.buffer, 0) {
-            Ok(n) => Ok(Some(&self.buffer[..n])),
-            Err(e) if gone(&e) => Ok(None),
-            Err(error) => Err(SourceError::Read { path: full(), error }),
+        loop {
+            match handle.read_at(&mut self.buffer, 0) {
+                // It may go on behind the buffer: a number that is cut off would be read as a smaller one.
+                Ok(n) if n == self.buffer.len() && n < LONGEST_FILE => self.buffer.resize(n * 2, 0),
+                Ok(n) => return Ok(Some(&self.buffer[..n])),
+                Err(e) if gone(&e) => return Ok(None),
+                Err(error) => return Err(SourceError::Read { path: full(), error }),
+            }
         }
     }
 

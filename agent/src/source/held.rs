@@ -14,13 +14,15 @@ use model::metric::Metric;
 const SLOW: usize = super::SLOW as usize;
 const STALLS: [Metric; 3] = [Metric::CpuStall, Metric::MemoryStall, Metric::IoStall];
 /// Begins with the [`STALLS`].
-const HELD: [Metric; 6] = [
+const HELD: [Metric; 8] = [
     Metric::CpuStall,
     Metric::MemoryStall,
     Metric::IoStall,
     Metric::MemoryCurrent,
     Metric::MemoryPeak,
     Metric::OomKills,
+    Metric::IoRead,
+    Metric::IoWritten,
 ];
 
 /// By the position that a cgroup had in the last round.

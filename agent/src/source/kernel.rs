@@ -166,6 +166,7 @@ impl Kernel {
         health.overflow_switches = counters.overflow.switches;
         health.events_lost = counters.events_lost;
         health.map_bytes = self.probe.map_bytes();
+        (health.slots_used, health.slots) = (counters.slots_used, counters.slots);
         if self.measured {
             let mut total = 0;
             let read = self.probe.program_costs(|cost| total += cost.run_time_ns);

@@ -51,11 +51,7 @@ impl Memory {
     pub(super) fn unavailable(&self) -> Vec<Unavailable> {
         let one = |what: &str, why: &str| vec![Unavailable { what: what.into(), why: why.into() }];
         match self.place {
-            Place::Unified { .. } => Vec::new(),
-            Place::V1 { .. } => one(
-                "io",
-                "hybrid host: memory comes from the v1 hierarchy, IO is not accounted; boot with the unified hierarchy",
-            ),
+            Place::Unified { .. } | Place::V1 { .. } => Vec::new(),
             Place::Nowhere => one("memory", "the memory controller is on no hierarchy that is mounted here"),
         }
     }

@@ -6,7 +6,7 @@
 //! way changes nothing. Bounds: one try at a time per replica, back-off from [`RETRY_MS`] doubling to [`RETRY_LIMIT_MS`],
 //! [`tries`] tries until the state machine hears that it was given up.
 
-use model::action::{Command, Outcome, OutcomeKind, Size, Strain, Verb};
+use model::action::{Command, Crowded, Outcome, OutcomeKind, Size, Strain, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 use model::workload::Class;
 
@@ -104,6 +104,8 @@ pub struct Replica {
     pub trouble: Option<String>,
     /// What its limits did to it last, and when its agent said so.
     pub strain: Option<(Strain, Time)>,
+    /// How it waits for its node's disks, and when its agent said so.
+    pub crowded: Option<(Crowded, Time)>,
     /// Limits that its agent confirmed.
     pub given: Option<Size>,
     /// Limits that its start was ordered with.
@@ -151,6 +153,7 @@ impl Replica {
             up_at: None,
             trouble: None,
             strain: None,
+            crowded: None,
             given: None,
             started_with: None,
             order: Order::new(now),

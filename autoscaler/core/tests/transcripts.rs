@@ -12,7 +12,9 @@ use std::fmt::Write;
 
 use autoscaler_core::brain::{Brain, Config};
 use autoscaler_core::event::{BalancerDigest, Digest, Event, ReplicaDigest, RunningTask, Time};
-use model::action::{BalancerStep, Command, Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind, Verb};
+use model::action::{
+    BalancerStep, Command, Crowded, Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind, Verb,
+};
 use model::adapter::{BalancerReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind};
 use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeId, TaskName};
@@ -93,6 +95,17 @@ impl Script {
                 };
                 let node = self.tasks[&task].clone();
                 self.task(node, task, TaskEventKind::Strained { strain });
+            }
+            "crowd" => {
+                let task: TaskName = rest[0].parse().unwrap();
+                let crowded = Crowded {
+                    stalled_ppm: number("stalled", 0.0) as u32,
+                    by: rest.get(1).filter(|word| !word.contains('=')).map(|by| by.parse().unwrap()),
+                    bytes_per_s: 45_000_000,
+                    share_ppm: 930_000,
+                };
+                let node = self.tasks[&task].clone();
+                self.task(node, task, TaskEventKind::Crowded { crowded });
             }
             "kill" => self.end(&rest[0].parse().unwrap()),
             "server" => {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use model::action::{Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind};
+use model::action::{Crowded, Outcome, OutcomeKind, Strain, TaskEvent, TaskEventKind};
 use model::gap::{Gap, GapKind};
 use model::id::{CgroupId, CommandId, Generation};
 
 use super::{fit, name, text, unspecified};
 use crate::{WireError, pb};
 
+/// A whole, in parts per million.
+const PPM: u32 = 1_000_000;
 /// Most values that are read back after one command.
 const READ_BACK_LIMIT: usize = 32;
 
@@ -54,6 +56,14 @@ impl TryFrom<pb::TaskEvent> for TaskEvent {
             Kind::Strained(s) => TaskEventKind::Strained {
                 strain: Strain { oom_kills: s.oom_kills, forks_refused: s.forks_refused },
             },
+            Kind::Crowded(c) => TaskEventKind::Crowded {
+                crowded: Crowded {
+                    stalled_ppm: c.stalled_ppm.min(PPM),
+                    by: c.by.map(|by| name("who moves the bytes", &by)).transpose()?,
+                    bytes_per_s: c.bytes_per_s,
+                    share_ppm: c.share_ppm.min(PPM),
+                },
+            },
             Kind::Ended(e) => TaskEventKind::Ended {
                 status: e.status,
                 signal: e.signal,
@@ -81,6 +91,10 @@ impl From<TaskEvent> for pb::TaskEvent {
             TaskEventKind::Unhealthy { why } => Kind::Unhealthy(fit(why)),
             TaskEventKind::Strained { strain: Strain { oom_kills, forks_refused } } => {
                 Kind::Strained(pb::Strain { oom_kills, forks_refused })
+            }
+            TaskEventKind::Crowded { crowded: Crowded { stalled_ppm, by, bytes_per_s, share_ppm } } => {
+                let by = by.map(|by| by.to_string());
+                Kind::Crowded(pb::Crowded { stalled_ppm, by, bytes_per_s, share_ppm })
             }
             TaskEventKind::Ended { status, signal, cpu_total_us, asked } => {
                 Kind::Ended(pb::Ended { status, signal, cpu_total_us, asked })

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use model::action::{
-    BalancerStep, Command, Outcome, OutcomeKind, Size, Strain, TaskEvent, TaskEventKind, Verb,
+    BalancerStep, Command, Crowded, Outcome, OutcomeKind, Size, Strain, TaskEvent, TaskEventKind, Verb,
 };
 use model::adapter::{AdapterReport, BalancerReport, PumaReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind, Unavailable};
@@ -114,6 +114,17 @@ fn reports_and_events_survive_the_wire() {
         TaskEventKind::Healthy,
         TaskEventKind::Unhealthy { why: "timeout".into() },
         TaskEventKind::Strained { strain: Strain { oom_kills: 2, forks_refused: 0 } },
+        TaskEventKind::Crowded {
+            crowded: Crowded {
+                stalled_ppm: 620_000,
+                by: Some("hog-1".parse().unwrap()),
+                bytes_per_s: 45_000_000,
+                share_ppm: 930_000,
+            },
+        },
+        TaskEventKind::Crowded {
+            crowded: Crowded { stalled_ppm: 1_000_000, by: None, bytes_per_s: 0, share_ppm: 0 },
+        },
         TaskEventKind::Ended { status: None, signal: Some(9), cpu_total_us: Some(12), asked: false },
     ] {
         let (task, workload) = ("web-1".parse().unwrap(), "web".parse().unwrap());

@@ -261,7 +261,7 @@ pub struct TaskEvent {
     pub cgroup: u64,
     #[prost(uint64, tag = "4")]
     pub at_ns: u64,
-    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "task_event::Kind", tags = "5, 6, 7, 8, 9, 10, 11")]
     pub kind: ::core::option::Option<task_event::Kind>,
 }
 /// Nested message and enum types in `TaskEvent`.
@@ -281,6 +281,8 @@ pub mod task_event {
         Ended(super::Ended),
         #[prost(message, tag = "10")]
         Strained(super::Strain),
+        #[prost(message, tag = "11")]
+        Crowded(super::Crowded),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -289,6 +291,18 @@ pub struct Strain {
     pub oom_kills: u64,
     #[prost(uint64, tag = "2")]
     pub forks_refused: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Crowded {
+    #[prost(uint32, tag = "1")]
+    pub stalled_ppm: u32,
+    /// a task's name
+    #[prost(string, optional, tag = "2")]
+    pub by: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "3")]
+    pub bytes_per_s: u64,
+    #[prost(uint32, tag = "4")]
+    pub share_ppm: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {

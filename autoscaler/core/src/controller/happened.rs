@@ -59,6 +59,12 @@ impl Controller {
                 }
                 return;
             }
+            TaskEventKind::Crowded { crowded } => {
+                if let Some(replica) = self.replicas.get_mut(&event.task) {
+                    replica.crowded = Some((crowded.clone(), now));
+                }
+                return;
+            }
             TaskEventKind::Unhealthy { why } => {
                 if let Some(replica) = self.replicas.get_mut(&event.task) {
                     replica.trouble = Some(why.clone());

@@ -137,14 +137,19 @@ impl Controller {
 
 /// A word about a replica's limits is shown for so long, ms.
 const STRAIN_SHOWN_MS: u64 = 600_000;
+/// A word about waiting for disks is shown for so long, ms: it is said again every ten seconds.
+const CROWDED_SHOWN_MS: u64 = 15_000;
 
 fn detail(replica: &Replica, now: Time) -> String {
     let what = replica.trouble.clone().unwrap_or_else(|| waits_for(replica.state).to_owned());
-    let strain = replica.strain.map(|(strain, at)| (strain, now.since(at)));
-    match strain.filter(|(_, age_ms)| *age_ms <= STRAIN_SHOWN_MS) {
-        Some((strain, age_ms)) => format!("{what}; {} s ago: {strain}", age_ms / 1000),
-        None => what,
-    }
+    let word = |said: String, at: Time, shown_ms: u64| {
+        let age_ms = now.since(at);
+        (age_ms <= shown_ms).then(|| format!("{} s ago: {said}", age_ms / 1000))
+    };
+    let strain = replica.strain.and_then(|(strain, at)| word(strain.to_string(), at, STRAIN_SHOWN_MS));
+    let crowded =
+        replica.crowded.as_ref().and_then(|(crowded, at)| word(crowded.to_string(), *at, CROWDED_SHOWN_MS));
+    [Some(what), strain, crowded].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn waits_for(state: State) -> &'static str {
