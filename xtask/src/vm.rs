@@ -5,6 +5,7 @@
 //! | [`apt`] | how do Debian's packages get here without installing them? |
 //! | [`cache`] | what is made once and kept? |
 //! | [`qemu`] | which emulator? |
+//! | [`queue`] | what runs beside what? |
 //! | [`kernel`] | which kernels, and what do they need to boot? |
 //! | [`image`] | what is on a node? |
 //! | [`machine`] | how does one guest boot, and how does it end? |
@@ -18,19 +19,22 @@ mod image;
 mod kernel;
 mod machine;
 mod qemu;
+mod queue;
 mod suite;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::up::install;
-use kernel::{KERNELS, Kernel};
-use suite::Suite;
+use kernel::{Bootable, KERNELS, Kernel};
+use machine::{Ended, Machine};
+use qemu::Qemu;
+use suite::{Counted, Suite};
 
 /// Options of `cargo xtask vm`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +51,9 @@ pub(crate) struct Args {
     /// A suite; several times for several.
     #[arg(long, value_name = "NAME", default_value = "kernel")]
     suite: Vec<String>,
+    /// Machines at a time; as many as the host has processors, otherwise.
+    #[arg(long, value_name = "N")]
+    jobs: Option<std::num::NonZero<u32>>,
     /// Write what each kernel can do as a table (Markdown); needs the suite `kernel`.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -107,6 +114,24 @@ impl Report {
         self.runs.push(run);
     }
 
+    /// Takes what came of a run; a guest that did not come to its end is a failure.
+    fn ended(&mut self, job: &Job, (ended, seconds): (Result<Ended>, u64)) {
+        let kernel = &job.kernel.release;
+        let counted = match &ended {
+            Ok(ended) => {
+                self.can(kernel, &ended.output);
+                suite::count(ended)
+            }
+            Err(error) => {
+                println!("    {} on {kernel}: {error:#}", job.suite.name);
+                Counted { failed: 1, ..Counted::default() }
+            }
+        };
+        let Counted { passed, failed, skipped } = counted;
+        let (kernel, suite) = (kernel.clone(), job.suite.name);
+        self.add(Run { kernel, suite, passed, failed, skipped, seconds });
+    }
+
     /// Notes the lines `capability: WHAT = YES` of a guest.
     fn can(&mut self, kernel: &str, output: &str) {
         for line in output.lines() {
@@ -139,6 +164,40 @@ impl Report {
     }
 }
 
+/// A suite on a kernel.
+struct Job {
+    /// The kernel's name on the command line.
+    on: &'static str,
+    kernel: Arc<Bootable>,
+    suite: &'static Suite,
+    /// The disk with what it runs.
+    payload: PathBuf,
+    /// The disk with the guest's root.
+    image: PathBuf,
+}
+
+impl Job {
+    /// Boots its machines and waits for its end; how it ended, and its seconds. Lines of runs beside others say whose they are.
+    fn run(&self, emulator: &Qemu, scratch: &Path, alone: bool) -> (Result<Ended>, u64) {
+        let began = Instant::now();
+        let machines: Vec<Machine<'_>> = self
+            .suite
+            .places()
+            .map(|(place, memory)| Machine {
+                qemu: emulator,
+                kernel: &self.kernel,
+                root: &self.image,
+                payload: &self.payload,
+                memory,
+                place,
+                label: if alone { String::new() } else { format!("{} {} ", self.suite.name, self.on) },
+            })
+            .collect();
+        let ended = fleet::run(&machines, scratch);
+        (ended, began.elapsed().as_secs())
+    }
+}
+
 /// Which suites run on which kernel.
 fn plan(args: &Args) -> Result<Vec<(Kernel, Vec<&'static Suite>)>> {
     let kernels = chosen(&KERNELS, |k| k.name, &args.kernel, "kernel")?;
@@ -168,7 +227,7 @@ fn chosen<'a, T>(
     Ok(table.iter().filter(|t| wanted.iter().any(|wanted| name(t) == wanted.as_str())).collect())
 }
 
-/// Prepares what is missing, runs the suites one after the other, says what came of them.
+/// Prepares what is missing, runs the suites beside each other, says what came of them.
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let plan = plan(args)?;
     ensure!(
@@ -192,44 +251,32 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         capabilities: BTreeMap::new(),
     };
     let scratch = cache::Scratch::new(&cache)?;
-    let mut payloads: BTreeMap<&str, PathBuf> = BTreeMap::new();
+    let mut builds = suite::Builds::new(root, scratch.path());
+    let mut jobs = Vec::new();
     for (kernel, suites) in plan {
-        let bootable = kernel::prepare(kernel, &cache)?;
+        let bootable = Arc::new(kernel::prepare(kernel, &cache)?);
         report.kernels.push(bootable.release.clone());
         for suite in suites {
-            let payload = match payloads.entry(suite.name) {
-                Entry::Occupied(made) => made.into_mut(),
-                Entry::Vacant(none) => none.insert(suite.payload(root, &scratch.path().join(suite.name))?),
-            };
-            let image = image::prepare(&cache, suite.debian)?;
-            println!("==> {} on {}", suite.name, bootable.release);
-            let began = Instant::now();
-            let disk = scratch.path().join("payload.erofs");
-            image::pack(payload, &disk)?;
-            let machines: Vec<machine::Machine<'_>> = suite
-                .places()
-                .map(|(place, memory)| machine::Machine {
-                    qemu: &emulator,
-                    kernel: &bootable,
-                    root: &image,
-                    payload: &disk,
-                    memory,
-                    place,
-                })
-                .collect();
-            let ended = fleet::run(&machines, &scratch.path().join("run"))?;
-            report.can(&bootable.release, &ended.output);
-            let counted = suite::count(&ended);
-            report.add(Run {
-                kernel: bootable.release.clone(),
-                suite: suite.name,
-                passed: counted.passed,
-                failed: counted.failed,
-                skipped: counted.skipped,
-                seconds: began.elapsed().as_secs(),
-            });
+            let (payload, image) = (builds.payload(suite)?, image::prepare(&cache, suite.debian)?);
+            jobs.push(Job { on: kernel.name, kernel: Arc::clone(&bootable), suite, payload, image });
         }
     }
+    // The longest first: what runs last runs alone.
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.suite.seconds));
+    let width = args.jobs.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        |jobs| jobs.get() as usize,
+    );
+    let alone = width == 1 || jobs.len() == 1;
+    let jobs =
+        jobs.into_iter().enumerate().map(|(number, job)| (job.suite.machines(), (number, job))).collect();
+    let shared = Mutex::new(report);
+    queue::run_all(jobs, width, |(number, job)| {
+        println!("==> {} on {}", job.suite.name, job.kernel.release);
+        let ended = job.run(&emulator, &scratch.path().join(format!("run-{number}")), alone);
+        shared.lock().unwrap_or_else(PoisonError::into_inner).ended(&job, ended);
+    });
+    let report = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     drop(scratch);
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";

@@ -26,6 +26,8 @@ pub(super) struct Machine<'a> {
     pub(super) memory: u32,
     /// Its place in a network; `None` when it is alone.
     pub(super) place: Option<Place>,
+    /// Before each of its lines, with its name in a network.
+    pub(super) label: String,
 }
 
 /// A guest's place in a network of several.
@@ -108,7 +110,7 @@ impl Machine<'_> {
         let emulator = command.stdin(Stdio::null()).spawn().context("starting the emulator")?;
         Ok(Guest {
             emulator,
-            label: self.place.map_or_else(String::new, |place| place.name.to_owned()),
+            label: format!("{}{}", self.label, self.place.map_or("", |place| place.name)),
             out: fs::File::open(out)?,
             serial,
             seen: Vec::new(),

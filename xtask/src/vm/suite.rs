@@ -1,11 +1,13 @@
 //! What runs in a guest: the test programs of this checkout, at the paths that were compiled into them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::image;
 use super::machine::{Ended, Place};
 use crate::dist;
 
@@ -13,6 +15,8 @@ use crate::dist;
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: &'static str,
+    /// About how long it takes with nothing beside it, s: the longest is started first.
+    pub(super) seconds: u32,
     /// Its machines: name and MiB. The first one's script is the suite; several are on a network.
     machines: &'static [(&'static str, u32)],
     /// Test programs: package, extra arguments to cargo, name of the program (`None`: all of the package).
@@ -35,6 +39,7 @@ pub(super) const SUITES: [Suite; 6] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLA
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
     name: "kernel",
+    seconds: 85,
     machines: &[("guest", 768)],
     programs: &[
         ("agent-bpf", &["--lib", "--tests"]),
@@ -50,6 +55,7 @@ const KERNEL: Suite = Suite {
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
 const NODE: Suite = Suite {
     name: "node",
+    seconds: 360,
     machines: &[("guest", 1536)],
     programs: &[
         ("e2e", &["--test", "agent_faults"]),
@@ -69,6 +75,7 @@ const NODE: Suite = Suite {
 /// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
 const PACKAGES: Suite = Suite {
     name: "packages",
+    seconds: 250,
     machines: &[("guest", 768)],
     programs: &[],
     files: &[],
@@ -81,6 +88,7 @@ const PACKAGES: Suite = Suite {
 /// Containers of real runtimes: names, labels, exact use.
 const CONTAINERS: Suite = Suite {
     name: "containers",
+    seconds: 200,
     machines: &[("guest", 2048)],
     programs: &[],
     files: &[],
@@ -93,6 +101,7 @@ const CONTAINERS: Suite = Suite {
 /// Classes of work under systemd: what the kernel is told, and the dead-man.
 const ISOLATION: Suite = Suite {
     name: "isolation",
+    seconds: 90,
     machines: &[("guest", 768)],
     programs: &[],
     files: &[],
@@ -105,6 +114,7 @@ const ISOLATION: Suite = Suite {
 /// An autoscaler and three nodes on a network: join, place, drain, cut one off, heal.
 const FLEET: Suite = Suite {
     name: "fleet",
+    seconds: 240,
     machines: &[("scale", 512), ("n1", 384), ("n2", 384), ("n3", 384)],
     programs: &[],
     files: &[],
@@ -126,7 +136,69 @@ pub(super) struct Counted {
     pub(super) skipped: u32,
 }
 
+/// What suites run, each built once.
+pub(super) struct Builds<'a> {
+    root: &'a Path,
+    scratch: &'a Path,
+    payloads: BTreeMap<&'static str, PathBuf>,
+    /// The packages, when a suite needed them.
+    packages: Option<PathBuf>,
+}
+
+impl<'a> Builds<'a> {
+    /// Those of this checkout; `scratch` holds them.
+    pub(super) fn new(root: &'a Path, scratch: &'a Path) -> Self {
+        Self { root, scratch, payloads: BTreeMap::new(), packages: None }
+    }
+
+    /// The disk of a suite.
+    pub(super) fn payload(&mut self, suite: &'static Suite) -> Result<PathBuf> {
+        if let Some(made) = self.payloads.get(suite.name) {
+            return Ok(made.clone());
+        }
+        println!("    building what {} runs", suite.name);
+        let folder = self.scratch.join(suite.name);
+        suite.payload(self.root, &folder)?;
+        if suite.script.is_some() {
+            link(&self.packages()?, &folder)?;
+        }
+        let disk = self.scratch.join(format!("{}.erofs", suite.name));
+        image::pack(&folder, &disk)?;
+        self.payloads.insert(suite.name, disk.clone());
+        Ok(disk)
+    }
+
+    /// The packages in two versions, in `old` and `new`.
+    fn packages(&mut self) -> Result<PathBuf> {
+        if let Some(made) = &self.packages {
+            return Ok(made.clone());
+        }
+        let folder = self.scratch.join("built");
+        for (name, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
+            dist::packages(self.root, true, version, &folder.join(name))?;
+        }
+        Ok(self.packages.insert(folder).clone())
+    }
+}
+
+/// The files of the folders in `from`, in folders of the same names.
+fn link(from: &Path, into: &Path) -> Result<()> {
+    for folder in ["old", "new"] {
+        fs::create_dir_all(into.join(folder))?;
+        for file in fs::read_dir(from.join(folder))? {
+            let file = file?;
+            fs::hard_link(file.path(), into.join(folder).join(file.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 impl Suite {
+    /// How many machines it has.
+    pub(super) fn machines(&self) -> usize {
+        self.machines.len()
+    }
+
     /// Its machines: where in the network, if there is one, and MiB.
     pub(super) fn places(&self) -> impl Iterator<Item = (Option<Place>, u32)> {
         let several = self.machines.len() > 1;
@@ -136,8 +208,8 @@ impl Suite {
         })
     }
 
-    /// Builds the programs and puts everything into one folder.
-    pub(super) fn payload(&self, root: &Path, into: &Path) -> Result<PathBuf> {
+    /// Builds the programs and puts everything but packages into one folder.
+    fn payload(&self, root: &Path, into: &Path) -> Result<()> {
         fs::create_dir_all(into)?;
         let mut script = String::from("status=0\nexport TRIMTAB_OWN_MACHINE=1\n");
         // Tests know their checkout by the path at which they were compiled.
@@ -185,14 +257,11 @@ impl Suite {
             }
         }
         if let Some(lines) = self.script {
-            for (folder, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
-                dist::packages(root, true, version, &into.join(folder))?;
-            }
             script.push_str(lines);
         }
         script.push_str("exit $status\n");
         fs::write(into.join("run.sh"), script)?;
-        Ok(into.to_owned())
+        Ok(())
     }
 }
 
