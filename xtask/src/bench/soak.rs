@@ -81,14 +81,14 @@ struct Trend {
 }
 
 /// A hidden command: moves into the cgroup, works a little, sleeps, works again, ends.
-pub(crate) fn brief(cgroup: &Path, life_ms: u64) -> ! {
-    let entered = fs::write(cgroup.join("cgroup.procs"), "0");
+pub(crate) fn brief(cgroup: &Path, life_ms: u64) -> Result<()> {
+    fs::write(cgroup.join("cgroup.procs"), "0").with_context(|| format!("entering {}", cgroup.display()))?;
     for pause in [life_ms, 0] {
         let until = Instant::now() + Duration::from_micros(100);
         while Instant::now() < until {}
         std::thread::sleep(Duration::from_millis(pause));
     }
-    std::process::exit(i32::from(entered.is_err()))
+    Ok(())
 }
 
 /// Everything that must be gone at the end.
