@@ -189,6 +189,7 @@ impl Job {
                 root: &self.image,
                 payload: &self.payload,
                 memory,
+                slow_disk: self.suite.slow_disk,
                 place,
                 label: if alone { String::new() } else { format!("{} {} ", self.suite.name, self.on) },
             })

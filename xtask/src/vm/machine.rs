@@ -14,6 +14,11 @@ use super::qemu::Qemu;
 /// A suite that has been silent for so long hangs; emulation of a loaded host is slow.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// Size of a slow disk, bytes: holes, until they are written.
+const SLOW_DISK_BYTES: u64 = 64 << 20;
+/// What a slow disk moves, bytes per second: so little that the host's own disk is never what limits it.
+const SLOW_DISK_BPS: u32 = 8 << 20;
+
 /// What a guest is made of.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
@@ -24,6 +29,8 @@ pub(super) struct Machine<'a> {
     pub(super) payload: &'a Path,
     /// MiB.
     pub(super) memory: u32,
+    /// A third disk, empty, that moves [`SLOW_DISK_BPS`].
+    pub(super) slow_disk: bool,
     /// Its place in a network; `None` when it is alone.
     pub(super) place: Option<Place>,
     /// Before each of its lines, with its name in a network.
@@ -98,6 +105,13 @@ impl Machine<'_> {
         for (id, disk) in [("root", self.root), ("payload", self.payload)] {
             let drive = format!("file={},format=raw,if=none,id={id},readonly=on", disk.display());
             command.args(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")]);
+        }
+        if self.slow_disk {
+            let path = scratch.join("slow.img");
+            fs::File::create(&path)?.set_len(SLOW_DISK_BYTES)?;
+            let limit = format!("throttling.bps-total={SLOW_DISK_BPS}");
+            let drive = format!("file={},format=raw,if=none,id=slow,cache=unsafe,{limit}", path.display());
+            command.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=slow"]);
         }
         command
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])

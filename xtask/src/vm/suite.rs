@@ -31,10 +31,12 @@ pub(super) struct Suite {
     script: Option<&'static str>,
     /// Debian packages of its machine, beside those that every node has; with commas.
     pub(super) debian: &'static str,
+    /// Whether its machine has a disk that is slow and empty.
+    pub(super) slow_disk: bool,
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 6] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, FLEET];
+pub(super) const SUITES: [Suite; 7] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, HOGS, FLEET];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
@@ -50,6 +52,7 @@ const KERNEL: Suite = Suite {
     oracle: true,
     script: None,
     debian: "",
+    slow_disk: false,
 };
 
 /// The agent and the autoscaler on a whole cgroup v2 under systemd: faults and hostile input, as on the developer's machine.
@@ -70,6 +73,7 @@ const NODE: Suite = Suite {
     oracle: false,
     script: None,
     debian: "",
+    slow_disk: false,
 };
 
 /// The life of the packages: installed, upgraded, removed, under their own units; as .deb, as .rpm, and by the program itself.
@@ -83,6 +87,7 @@ const PACKAGES: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/packages.sh"))),
     debian: "rpm",
+    slow_disk: false,
 };
 
 /// Containers of real runtimes: names, labels, exact use.
@@ -96,6 +101,7 @@ const CONTAINERS: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/containers.sh"))),
     debian: "docker.io,podman,busybox-static,jq",
+    slow_disk: false,
 };
 
 /// Classes of work under systemd: what the kernel is told, and the dead-man.
@@ -109,6 +115,21 @@ const ISOLATION: Suite = Suite {
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/isolation.sh"))),
     debian: "",
+    slow_disk: false,
+};
+
+/// Tasks that take a disk or all process ids: who does it has a name, and the others go on.
+const HOGS: Suite = Suite {
+    name: "hogs",
+    seconds: 150,
+    machines: &[("guest", 768)],
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/hogs.sh"))),
+    debian: "jq",
+    slow_disk: true,
 };
 
 /// An autoscaler and three nodes on a network: join, place, drain, cut one off, heal.
@@ -126,6 +147,7 @@ const FLEET: Suite = Suite {
         include_str!("guest/fleet.sh")
     )),
     debian: "jq",
+    slow_disk: false,
 };
 
 /// What a run of test programs says of itself.
