@@ -210,11 +210,22 @@ fn settings(cli: &Cli) -> Result<Settings, Faults> {
     Settings::read(file.as_deref(), variables, flags)
 }
 
+/// Most threads that wait: for a name to be resolved, a certificate to be written, memory to be reclaimed.
+const WAITERS: usize = 2;
+
 fn run(start: Settings, cli: &Cli) -> Result<()> {
     agent_bpf::memory::share_one_heap();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(node::run(start, || settings(cli)))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(WAITERS)
+        .thread_keep_alive(Duration::MAX)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        // Where the node has no process ids left, no thread can be started, and the runtime panics unless it has one already.
+        tokio::task::spawn_blocking(|| ()).await?;
+        node::run(start, || settings(cli)).await
+    })
 }
 
 fn check(settings: &Settings, json: bool) -> Result<()> {

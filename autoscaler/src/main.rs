@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use autoscaler::config::{ConfigFaults, Fragment, Input, Settings, load};
@@ -120,6 +121,9 @@ fn filter(settings: &Settings) -> EnvFilter {
     EnvFilter::builder().parse_lossy(&settings.log)
 }
 
+/// Most threads that wait for the disk at a time, for questions and for the history; the store has one writer.
+const WAITERS: usize = 4;
+
 fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Result<()> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_ansi(colour).with_writer(std::io::stderr);
@@ -129,10 +133,14 @@ fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Resu
     // One thread for the loop and its peers, one so that a question never waits for a long turn.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(WAITERS)
+        .thread_keep_alive(Duration::MAX)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
+        // Where the system has no process ids left, no thread can be started, and the runtime panics unless it has one already.
+        tokio::task::spawn_blocking(|| ()).await?;
         let (stop, shutdown) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -260,6 +260,10 @@ impl Stage {
         self.agent.as_ref().unwrap().id()
     }
 
+    pub(crate) fn autoscaler_pid(&self) -> u32 {
+        self.autoscaler.as_ref().unwrap().id()
+    }
+
     /// What the agent says of itself: the value of a metric without labels.
     pub(crate) fn agent_metric(&self, name: &str) -> Option<f64> {
         let state = self.agent_state.clone().unwrap_or_else(|| self.path("agent"));

@@ -27,7 +27,7 @@ pub(super) struct Suite {
     daemons: &'static [&'static str],
     /// Whether the C twin of the kernel programs goes along, compiled here.
     oracle: bool,
-    /// Lines of shell that check the packages of this checkout, in two versions, in `old` and `new`.
+    /// Lines of shell that check the packages of this checkout, in two versions: /payload/old/ and /payload/new/.
     script: Option<&'static str>,
     /// Debian packages of its machine, beside those that every node has; with commas.
     pub(super) debian: &'static str,
@@ -163,14 +163,17 @@ pub(super) struct Builds<'a> {
     root: &'a Path,
     scratch: &'a Path,
     payloads: BTreeMap<&'static str, PathBuf>,
-    /// The packages, when a suite needed them.
-    packages: Option<PathBuf>,
+    /// Versions of the packages that a suite needed, by folder.
+    packages: BTreeMap<&'static str, PathBuf>,
 }
+
+/// The packages come in two versions, so that there is something to upgrade: folder and version.
+const VERSIONS: [(&str, &str); 2] = [("old", "0.1.0"), ("new", "0.2.0")];
 
 impl<'a> Builds<'a> {
     /// Those of this checkout; `scratch` holds them.
     pub(super) fn new(root: &'a Path, scratch: &'a Path) -> Self {
-        Self { root, scratch, payloads: BTreeMap::new(), packages: None }
+        Self { root, scratch, payloads: BTreeMap::new(), packages: BTreeMap::new() }
     }
 
     /// The disk of a suite.
@@ -181,8 +184,12 @@ impl<'a> Builds<'a> {
         println!("    building what {} runs", suite.name);
         let folder = self.scratch.join(suite.name);
         suite.payload(self.root, &folder)?;
-        if suite.script.is_some() {
-            link(&self.packages()?, &folder)?;
+        // Packing takes half a minute: a script gets the versions that it names.
+        let script = suite.script.unwrap_or_default();
+        for (name, version) in VERSIONS {
+            if script.contains(&format!("/payload/{name}/")) {
+                link(&self.packages(name, version)?, &folder.join(name))?;
+            }
         }
         let disk = self.scratch.join(format!("{}.erofs", suite.name));
         image::pack(&folder, &disk)?;
@@ -190,27 +197,23 @@ impl<'a> Builds<'a> {
         Ok(disk)
     }
 
-    /// The packages in two versions, in `old` and `new`.
-    fn packages(&mut self) -> Result<PathBuf> {
-        if let Some(made) = &self.packages {
+    fn packages(&mut self, name: &'static str, version: &str) -> Result<PathBuf> {
+        if let Some(made) = self.packages.get(name) {
             return Ok(made.clone());
         }
-        let folder = self.scratch.join("built");
-        for (name, version) in [("old", "0.1.0"), ("new", "0.2.0")] {
-            dist::packages(self.root, true, version, &folder.join(name))?;
-        }
-        Ok(self.packages.insert(folder).clone())
+        let folder = self.scratch.join(format!("{name}-packages"));
+        dist::packages(self.root, true, version, &folder)?;
+        self.packages.insert(name, folder.clone());
+        Ok(folder)
     }
 }
 
-/// The files of the folders in `from`, in folders of the same names.
+/// The files of a folder, in another one, too.
 fn link(from: &Path, into: &Path) -> Result<()> {
-    for folder in ["old", "new"] {
-        fs::create_dir_all(into.join(folder))?;
-        for file in fs::read_dir(from.join(folder))? {
-            let file = file?;
-            fs::hard_link(file.path(), into.join(folder).join(file.file_name()))?;
-        }
+    fs::create_dir_all(into)?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        fs::hard_link(file.path(), into.join(file.file_name()))?;
     }
     Ok(())
 }

@@ -76,13 +76,14 @@ run() { test "$(everywhere | tee /dev/stderr | wc -l)" = "$1"; }
 processes() { for node in $nodes; do on "$node" 'pgrep -u trimtab-task -x sleep'; done | wc -l; }
 up() { get workloads | tee /dev/stderr | jq -e --argjson up "$1" '.items[0] | .up == $up and .starting == 0 and .leaving == 0'; }
 is_spread() {
+  get nodes | jq -c '.items[] | [.name, .cpuCores, .memoryBytes, .memoryTotalBytes, .ageMs]'
   for node in $nodes; do
     here=$(running "$node" | wc -l)
     echo "$node: $here"
     test "$here" -ge 1 && test "$here" -le 2 || return 1
   done
 }
-quiet() { get nodes | jq -ce '[.items[].cpuCores] | max < 0.4'; }
+quiet() { get nodes | jq -ce '[.items[].cpuCores // 9] | max < 0.4'; }
 check "the nodes have come to rest" until_true quiet
 check "a workload of four is applied" apply
 check "four are up" until_true up 4
@@ -132,10 +133,10 @@ check "four run still" until_true run 4
 here=$(running n3 | wc -l)
 ended_in_it() { on n3 'systemd-run --quiet --unit=brief -p RuntimeMaxSec=8 sh -c "while :; do :; done"; until systemctl is-failed --quiet brief; do sleep 0.5; done'; }
 at=$(date +%s%3N)
-cut() { link n3 off; }
+cut_off() { link n3 off; }
 lost() { journalctl --no-pager -u trimtab-autoscaler --since "@$((at / 1000))" -o json | jq -re 'select(.MESSAGE | test("node counts as lost.*n3")) | .__REALTIME_TIMESTAMP' | tail -1 | grep .; }
 watch
-check "n3 is cut off" cut
+check "n3 is cut off" cut_off
 check "a task begins there and ends there meanwhile" ended_in_it
 check "the autoscaler says that n3 is lost" until_true lost
 after=$(($(lost) / 1000 - at))
@@ -149,7 +150,12 @@ check "four run on the others" until_true elsewhere
 check "four are up again" until_true up 4
 still() { test "$(running n3 | tee /dev/stderr | wc -l)" = "$here"; }
 check "what n3 runs goes on there" still
-bounded() { enough && test "$(cut -d' ' -f2 /tmp/seen | sort -n | tail -1)" = 4; }
+bounded() {
+  enough
+  most=$(cut -d' ' -f2 /tmp/seen | sort -n | tail -1)
+  echo "at most $most"
+  test "$most" -le 4
+}
 
 # It comes back by itself: what is too much ends, and nothing that it measured is missing.
 back() { link n3 on; }
