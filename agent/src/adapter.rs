@@ -1,8 +1,9 @@
 //! Reading and telling what runs on this host: HAProxy by its runtime socket and its log, Puma by its control server,
-//! container runtimes by their sockets. Closed verbs, local endpoints, a deadline on everything.
+//! container runtimes by their sockets (containerd by gRPC). Closed verbs, local endpoints, a deadline on everything.
 
 pub mod accept_queue;
 pub mod container;
+pub mod containerd;
 pub mod haproxy;
 mod haproxy_config;
 pub mod puma;

@@ -13,6 +13,7 @@
 //! | [`spool`] | where do rounds wait while the autoscaler is away? |
 //! | [`fences`] | what survives on disk so that no command runs twice? |
 //! | [`executor`] | how do tasks start, outlive the agent, and end? |
+//! | [`leaf`] | how does a YARN container get a cgroup of its own? |
 //! | [`deadman`] | who freezes best-effort work when the agent is gone? |
 //! | [`adapter`] | how are HAProxy and Puma read and told? |
 //! | [`http`] | `/metrics`, `/qos`, `/livez`, `/readyz` |
@@ -29,6 +30,7 @@ pub mod fences;
 pub mod http;
 pub mod identity;
 pub mod install;
+pub mod leaf;
 pub mod node;
 pub mod qos_report;
 pub mod record;

@@ -8,6 +8,7 @@ mod commands;
 mod containers;
 mod due;
 mod isolation;
+mod leaves;
 mod metrics;
 mod reload;
 mod rounds;
@@ -128,6 +129,7 @@ struct Node {
     heard: mpsc::Sender<Heard>,
     done: mpsc::Sender<Done>,
     paths: BTreeMap<CgroupId, String>,
+    leaves: leaves::Leaves,
     containers: Containers,
     /// What went wrong when a runtime was asked last.
     runtime_faults: BTreeMap<Runtime, String>,
@@ -189,7 +191,8 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         }
         executor.settle_found(settings.qos.enabled);
     }
-    let rules = Rules::new(settings.rules.clone(), &settings.slice);
+    let rules = Rules::new(settings.rules.clone(), &settings.slice).with_leaves_of(&settings.leaves);
+    let (leaves, mut moved) = leaves::Leaves::start(&settings);
     let processes = ProcessReader {
         root: settings.cgroup.clone(),
         env_keys: rules.env_keys().into_iter().map(str::to_owned).collect(),
@@ -214,6 +217,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         heard: heard_sender,
         done: done_sender,
         paths: BTreeMap::new(),
+        leaves,
         containers: Containers::default(),
         runtime_faults: BTreeMap::new(),
         ledgers: None,
@@ -244,6 +248,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
             biased;
             Some(event) = happened.recv() => { let reports = node.executor.on(event); node.tell_all(reports); }
             Some(done) = done.recv() => node.done(done),
+            Some(report) = moved.recv() => node.leaf_reported(report),
             Some(heard) = heard.recv() => node.heard(heard),
             sampled = rounds.next() => match sampled {
                 Some(Sampled::Round(mut reading)) => { node.round(&mut reading); rounds.give_back(reading); }

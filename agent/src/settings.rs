@@ -4,8 +4,10 @@
 //! checked and complete. A setting remembers where it came from (`config show --origin`).
 
 mod address;
+mod balancer;
 mod host;
 mod isolation;
+mod leaves;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use agent_core::unit;
 use model::id::NodeId;
 use serde::Deserialize;
 
+pub use balancer::BalancerFragment;
 pub use isolation::QosFragment;
 
 use crate::executor::systemd::Systemd;
@@ -65,6 +68,10 @@ pub struct Fragment {
     pub docker: Option<PathBuf>,
     /// Podman's socket, for containers of root.
     pub podman: Option<PathBuf>,
+    /// containerd's socket, for what it does not run for Docker.
+    pub containerd: Option<PathBuf>,
+    /// Units whose children may be moved into cgroups of their own: services by name, anything else by its path.
+    pub leaves: Option<Vec<String>>,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
 }
@@ -92,30 +99,6 @@ impl Executor {
             Executor::Direct => false,
         }
     }
-}
-
-/// A HAProxy on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BalancerFragment {
-    /// Its runtime socket.
-    pub socket: PathBuf,
-    /// Its backends that Trimtab may read and change.
-    pub backends: Vec<String>,
-    /// A datagram socket that this agent makes, for HAProxy's request log.
-    #[serde(default)]
-    pub log: Option<PathBuf>,
-    /// Its configuration file, where servers that are added at run time are written, too, between the lines
-    /// `# begin trimtab BACKEND` and `# end trimtab BACKEND`, so that a reload keeps them.
-    #[serde(default)]
-    pub config: Option<PathBuf>,
-    /// The program that says whether that file is good (`-c -f FILE`).
-    #[serde(default = "haproxy")]
-    pub program: PathBuf,
-}
-
-fn haproxy() -> PathBuf {
-    PathBuf::from("/usr/sbin/haproxy")
 }
 
 /// Where each setting came from: a file, a variable, a flag, or the default.
@@ -162,6 +145,10 @@ pub struct Settings {
     pub docker: PathBuf,
     /// Podman's socket.
     pub podman: PathBuf,
+    /// containerd's socket.
+    pub containerd: PathBuf,
+    /// Paths of the units whose children may be moved into leaves, below the top of the unified hierarchy.
+    pub leaves: Vec<String>,
     /// Balancers.
     pub balancers: Vec<BalancerFragment>,
     /// Where each setting came from.
@@ -219,6 +206,8 @@ impl Settings {
             ("measure_programs", self.measure_programs != new.measure_programs),
             ("docker", self.docker != new.docker),
             ("podman", self.podman != new.podman),
+            ("containerd", self.containerd != new.containerd),
+            ("leaves", self.leaves != new.leaves),
             ("balancer", self.balancers != new.balancers),
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -235,7 +224,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 16] = [
+        let values: [(&str, String); 18] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -252,6 +241,8 @@ impl Settings {
             ("ebpf", self.ebpf.to_string()),
             ("docker", self.docker.display().to_string()),
             ("podman", self.podman.display().to_string()),
+            ("containerd", self.containerd.display().to_string()),
+            ("leaves", format!("{:?}", self.leaves)),
         ];
         let mut out = String::new();
         for (key, value) in values.into_iter().chain(isolation::shown(&self.qos)) {
@@ -357,7 +348,9 @@ settings_keys!(
     pin,
     measure_programs,
     docker,
-    podman
+    podman,
+    containerd,
+    leaves
 );
 
 fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<Settings, Faults> {
@@ -440,6 +433,13 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             None
         }
     };
+    let mut leaves = Vec::new();
+    for listed in input.leaves.unwrap_or_default() {
+        match leaves::path(&listed, &slice) {
+            Ok(path) => leaves.push(path),
+            Err(why) => fault("leaves", why),
+        }
+    }
     for balancer in &input.balancer {
         if let Some(bad) = balancer.backends.iter().find(|b| !agent_core::haproxy::safe_word(b)) {
             fault(
@@ -473,6 +473,8 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             qos,
             docker: input.docker.unwrap_or_else(|| PathBuf::from("/run/docker.sock")),
             podman: input.podman.unwrap_or_else(|| PathBuf::from("/run/podman/podman.sock")),
+            containerd: input.containerd.unwrap_or_else(|| PathBuf::from("/run/containerd/containerd.sock")),
+            leaves,
             balancers: input.balancer,
             origins,
         }),

@@ -93,7 +93,7 @@ impl TaskClass {
 /// A container as its runtime describes it; all texts are safe for display.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// The runtime's id, 64 hexadecimal digits.
+    /// The runtime's id: 64 hexadecimal digits, or YARN's `container_…`.
     pub id: String,
     /// Its name.
     pub name: String,

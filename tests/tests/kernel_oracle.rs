@@ -7,7 +7,7 @@
 #[path = "../oracle/twin.rs"]
 mod twin;
 
-use agent_bpf::{KernelProbe, ProbeConfig};
+use agent_bpf::{Executions, KernelProbe, ProbeConfig};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -45,6 +45,8 @@ fn the_verifier_walks_no_more_than_budgeted() {
             walked.insert(cost.program, cost.verified_instructions);
         })
         .unwrap();
+    let executed = Executions::start().unwrap().cost().unwrap();
+    walked.insert(executed.program, executed.verified_instructions);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let version: Vec<_> = release.split('.').take(2).collect();
     let version = version.join(".");

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the measurements behind the promises in SPECIFICATION.md.
 
+mod colocate;
 mod ingest;
 mod line;
 mod overhead;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub(crate) use colocate::{Part as ColocatePart, part as colocate_part};
 pub(crate) use overhead::sleeper;
 pub(crate) use soak::brief;
 
@@ -20,6 +22,8 @@ pub(crate) enum Command {
     Switch(switch::Args),
     /// What the agent costs at 1,000 cgroups and 1 Hz, streaming to a live autoscaler.
     Overhead(overhead::Args),
+    /// What best-effort work costs a latency-critical service beside it, and what it gets done, in several modes.
+    Colocate(colocate::Args),
     /// What a task sample costs at the receiver, with 1,000 agents.
     Ingest(ingest::Args),
     /// What grows while cgroups come and go for an hour.
@@ -34,6 +38,7 @@ pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
     match command {
         Command::Switch(args) => switch::run(args, root),
         Command::Overhead(args) => overhead::run(args, root),
+        Command::Colocate(args) => colocate::run(args, root),
         Command::Ingest(args) => ingest::run(args, root),
         Command::Soak(args) => soak::run(args, root),
     }

@@ -37,6 +37,9 @@ enum Command {
     /// (internal) A short life in a cgroup.
     #[command(hide = true)]
     BenchBrief { cgroup: PathBuf, life_ms: u64 },
+    /// (internal) A process of `bench colocate`.
+    #[command(hide = true, subcommand)]
+    BenchColocate(bench::ColocatePart),
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Run all tests; this is what CI runs.
@@ -63,6 +66,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(command) => bench::run(&command, &root()),
+        Command::BenchColocate(part) => bench::colocate_part(part),
         Command::Codegen(args) => codegen::run(&args, &root()),
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),

@@ -1,4 +1,4 @@
-//! What the kernel side says at once, through a ring buffer: a cgroup came, went, or a program was executed in it.
+//! What the kernel side says through ring buffers: a cgroup came, went, or a program was executed in one that is watched.
 
 use core::mem::size_of;
 

@@ -1,4 +1,4 @@
-//! What must be known at once: a cgroup came or went, a program was executed. Metadata only, never arguments or environment.
+//! What a pass cannot see: a cgroup came or went. Metadata only.
 #![no_std]
 #![no_main]
 
@@ -6,7 +6,7 @@ use agent_abi::event::{CgroupEvent, EventKind};
 use agent_ebpf::{Cgroup, add_atomic};
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,
 };
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, RingBuf};
@@ -32,14 +32,6 @@ pub fn cgroup_created(ctx: BtfTracePointContext) -> i32 {
 pub fn cgroup_removed(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's cgroup.
     unsafe { report_cgroup(EventKind::Removed, Cgroup(ctx.arg(0))) }
-}
-
-/// A process executed a program.
-#[btf_tracepoint(function = "sched_process_exec")]
-pub fn program_executed(_ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: a helper without arguments.
-    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    report(EventKind::Executed, cgroup_id, 0)
 }
 
 #[inline(always)]

@@ -15,11 +15,7 @@ static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent-ebpf/objects/events.o"));
 
 /// Program and tracepoint.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("cgroup_created", "cgroup_mkdir"),
-    ("cgroup_removed", "cgroup_rmdir"),
-    ("program_executed", "sched_process_exec"),
-];
+const PROGRAMS: [(&str, &str); 2] = [("cgroup_created", "cgroup_mkdir"), ("cgroup_removed", "cgroup_rmdir")];
 
 /// The attached programs and their ring.
 pub(crate) struct Events {
@@ -37,7 +33,7 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    /// Loads and attaches the three programs, with a ring of `bytes` (rounded up to a power of two of at least a page).
+    /// Loads and attaches both programs, with a ring of `bytes` (rounded up to a power of two of at least a page).
     pub(crate) fn start(kernel: &Kernel, bytes: usize) -> Result<Self, Refusal> {
         let ring_bytes = bytes.max(4096).next_power_of_two();
         let size = MapSize { map: "EVENTS", value_bytes: None, entries: ring_bytes as u32 };
@@ -91,7 +87,7 @@ impl Events {
 }
 
 /// `None` for an item of another size.
-fn parse(item: &[u8]) -> Option<CgroupEvent> {
+pub(crate) fn parse(item: &[u8]) -> Option<CgroupEvent> {
     if item.len() != size_of::<CgroupEvent>() {
         return None;
     }

@@ -12,7 +12,7 @@ pub enum Feature {
     RunQueue,
     /// Reading all cgroups in one pass.
     CgroupPass,
-    /// Creations and removals of cgroups, and executions, as they happen.
+    /// Creations and removals of cgroups as they happen.
     Events,
     /// User and system time in the pass.
     CpuSplit,

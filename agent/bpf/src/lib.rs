@@ -16,12 +16,14 @@
 //! | `regions` | What lies where in the run-queue regions? |
 //! | `ledger` | How do regions become totals per cgroup, and how is a slot given back? |
 //! | `switch`, `pass`, `events` | The three groups of programs. |
+//! | [`executions`] | Which programs are executed in a few cgroups, at once? |
 //! | [`memory`] | What does this process give back after its start? |
 //! | `flush` | How does a pass read exact CPU times? |
 //! | `liveness` | Does a cgroup still exist? |
 //! | `self_check` | Do the programs see what /proc says? |
 //! | `pins` | How do counts survive a restart of the agent? |
 pub mod btf;
+pub mod executions;
 pub mod feature;
 pub mod memory;
 pub mod probe;
@@ -44,6 +46,7 @@ mod switch;
 pub mod yardsticks;
 
 pub use agent_abi as abi;
+pub use executions::Executions;
 pub use feature::{Feature, FeatureReport, FeatureState, Refusal};
 pub use ledger::RunqTotals;
 pub use pass::PassReport;

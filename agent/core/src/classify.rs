@@ -7,7 +7,8 @@ use model::id::WorkloadName;
 use model::node::{Container, TaskClass};
 use serde::Deserialize;
 
-use crate::{container, unit};
+use crate::yarn::{self, ContainerId};
+use crate::{container, leaf, unit};
 
 /// A file of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,7 +78,14 @@ pub struct Rules {
     rules: Vec<Rule>,
     /// Top of Trimtab's own tasks: `trimtab/<workload>/<task>`.
     own: String,
+    /// Paths of the units whose containers have leaves.
+    units: Vec<String>,
 }
+
+/// What a cgroup is that no rule knows.
+const OTHER: &str = "other";
+/// What a leaf is when no rule says more.
+const LEAF: &str = "yarn-container";
 
 /// Bytes of a displayed name at most: the wire's limit for texts, with room for an ellipsis.
 const NAME_LIMIT: usize = 120;
@@ -86,13 +94,26 @@ impl Rules {
     /// Rules in force; `own` is the path of Trimtab's own tasks, without slashes at its ends.
     #[must_use]
     pub fn new(rules: Vec<Rule>, own: &str) -> Self {
-        Self { rules, own: own.to_owned() }
+        Self { rules, own: own.to_owned(), units: Vec::new() }
     }
 
-    /// Environment keys that some rule names.
+    /// The same, where containers of the units at these paths have leaves.
+    #[must_use]
+    pub fn with_leaves_of(self, units: &[String]) -> Self {
+        Self { units: units.to_vec(), ..self }
+    }
+
+    /// The container whose leaf the cgroup at `path` is.
+    #[must_use]
+    pub fn leaf(&self, path: &str) -> Option<ContainerId> {
+        leaf::of_path(&self.units, path)
+    }
+
+    /// Environment keys that some rule names, or that leaves are named by.
     #[must_use]
     pub fn env_keys(&self) -> Vec<&str> {
-        self.rules.iter().filter_map(|r| r.env.as_deref()).collect()
+        let leaves = [yarn::CONTAINER_ID, yarn::SUBMIT_TIME].into_iter().filter(|_| !self.units.is_empty());
+        self.rules.iter().filter_map(|r| r.env.as_deref()).chain(leaves).collect()
     }
 
     /// What the cgroup at `path` (below the root, without a leading slash) is. A cgroup of a container is classified again once its
@@ -102,10 +123,13 @@ impl Rules {
         &self,
         path: &str,
         container: Option<&Container>,
-        process: impl FnMut() -> Option<Process>,
+        mut process: impl FnMut() -> Option<Process>,
     ) -> TaskClass {
         if let Some(class) = self.own_task(path) {
             return class;
+        }
+        if let Some(id) = self.leaf(path) {
+            return self.leaf_class(path, &id, process().as_ref());
         }
         let mut class = self.by_rule(path, container, process);
         if let (Some(container), Some((_, _, part))) = (container, container::of_path(path)) {
@@ -115,6 +139,18 @@ impl Rules {
             };
             class.container = Some(Box::new(container.clone()));
         }
+        class
+    }
+
+    /// A leaf is named by its folder, which this agent made; rules see it as a container.
+    fn leaf_class(&self, path: &str, id: &ContainerId, first: Option<&Process>) -> TaskClass {
+        let container = id.describe(first);
+        let mut class = self.by_rule(path, Some(&container), || first.cloned());
+        if class.kind == OTHER {
+            class.kind = LEAF.to_owned();
+        }
+        class.name.clone_from(&container.name);
+        class.container = Some(Box::new(container));
         class
     }
 
@@ -143,7 +179,7 @@ impl Rules {
                 None => return class(rule, last(path)),
             }
         }
-        TaskClass::new("other", display(last(path)))
+        TaskClass::new(OTHER, display(last(path)))
     }
 
     fn own_task(&self, path: &str) -> Option<TaskClass> {
@@ -318,6 +354,34 @@ mod tests {
             (part.kind.as_str(), part.name.as_str(), part.workload),
             ("database", "shop-1/init.scope", None)
         );
+    }
+
+    #[test]
+    fn a_leaf_is_named_by_its_folder_whatever_its_process_says() {
+        let file: RuleFile = toml::from_str(
+            "[[rule]]\nkind = \"batch\"\nlabel = \"yarn.application=application_1_0002\"\nworkload = \"nightly\"\n\
+             [[rule]]\nkind = \"yarn-container\"\nenv = \"CONTAINER_ID\"\n",
+        )
+        .unwrap();
+        let rules = Rules::new(file.rules, "trimtab.slice").with_leaves_of(&["nm.service".to_owned()]);
+        assert!(rules.env_keys().contains(&yarn::SUBMIT_TIME));
+        let says = |id: &str| Process { env: vec![("CONTAINER_ID".into(), id.into())], ..Process::default() };
+        let class = |path: &str, p: Option<Process>| rules.classify(path, None, || p.clone());
+        let leaf = class("nm.service/container_1_0001_01_000002", Some(says("container_9_0009_01_000009")));
+        assert_eq!(
+            (leaf.kind.as_str(), leaf.name.as_str()),
+            ("yarn-container", "container_1_0001_01_000002")
+        );
+        let labels = leaf.container.unwrap().labels;
+        assert_eq!(
+            (labels["yarn.application"].as_str(), labels[yarn::ROLE].as_str()),
+            ("application_1_0001", "task")
+        );
+        let gone = class("nm.service/container_1_0001_01_000002", None);
+        assert_eq!((gone.kind.as_str(), gone.container.unwrap().labels.len()), (LEAF, 2));
+        let owned = class("nm.service/container_1_0002_01_000002", None);
+        assert_eq!((owned.kind.as_str(), owned.workload.unwrap().as_str()), ("batch", "nightly"));
+        assert_eq!(class("other.service/container_1_0001_01_000002", None).container, None);
     }
 
     #[test]

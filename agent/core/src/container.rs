@@ -23,18 +23,20 @@ pub const TRIES: u32 = 6;
 /// Digits of a runtime's number.
 const ID_DIGITS: usize = 64;
 
-/// Who runs containers; each answers Docker's `GET /containers/json` on a socket of its own.
+/// Who runs containers; each answers on a socket of its own: the first two Docker's `GET /containers/json`, containerd by gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Runtime {
     /// Docker.
     Docker,
     /// Podman, for containers of root.
     Podman,
+    /// containerd, for what it does not run for Docker.
+    Containerd,
 }
 
 impl Runtime {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Docker, Self::Podman];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Docker, Self::Podman, Self::Containerd];
 
     /// Its name in settings and messages.
     #[must_use]
@@ -42,28 +44,45 @@ impl Runtime {
         match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Containerd => "containerd",
         }
     }
 }
 
+/// Docker's namespace of containerd: its containers are named by Docker.
+pub const MOBY: &str = "moby";
+/// Namespaces of containerd whose containers have cgroups of their name at the top, where nobody says otherwise (`ctr`).
+const NAMESPACES: [&str; 2] = ["default", "k8s.io"];
+/// Longest id of a container of containerd (`identifiers.maxLength`).
+const ID_LIMIT: usize = 76;
+
 /// The container of the cgroup at `path` (below the root, without a leading slash): who runs it, its number, and where in it the cgroup
-/// is, empty for its top.
+/// is, empty for its top. What has no number at containerd has `NAMESPACE/ID`.
 #[must_use]
 pub fn of_path(path: &str) -> Option<(Runtime, &str, &str)> {
     let mut parent = "";
     let mut end = 0;
     for name in path.split('/') {
+        let start = end;
         end += name.len();
-        let found = name
-            .strip_prefix("docker-")
-            .and_then(|n| n.strip_suffix(".scope"))
+        let scope = |prefix: &str| name.strip_prefix(prefix)?.strip_suffix(".scope");
+        let found = scope("docker-")
             .or((parent == "docker").then_some(name))
             .map(|id| (Runtime::Docker, id))
             .or_else(|| {
                 let name = name.strip_prefix("libpod-")?;
                 Some((Runtime::Podman, name.strip_suffix(".scope").unwrap_or(name)))
             })
-            .filter(|(_, id)| is_id(id));
+            .or_else(|| {
+                let in_pod = path.starts_with("kubepods") && start > 0;
+                let id = scope("cri-containerd-").or(scope("nerdctl-")).or(in_pod.then_some(name))?;
+                Some((Runtime::Containerd, id))
+            })
+            .filter(|(_, id)| is_id(id))
+            .or_else(|| {
+                let top = NAMESPACES.contains(&parent) && start == parent.len() + 1 && is_name(name);
+                top.then(|| (Runtime::Containerd, &path[..end]))
+            });
         if let Some((runtime, id)) = found {
             return Some((runtime, id, path[end..].trim_start_matches('/')));
         }
@@ -71,6 +90,14 @@ pub fn of_path(path: &str) -> Option<(Runtime, &str, &str)> {
         end += 1;
     }
     None
+}
+
+/// Whether it may be an id of containerd: letters, digits, `-`, `_` and `.`, not at its start.
+fn is_name(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    text.len() <= ID_LIMIT
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.bytes().all(known)
 }
 
 fn is_id(text: &str) -> bool {
@@ -110,6 +137,32 @@ pub fn listed(body: &[u8]) -> Result<Vec<Container>, String> {
     Ok(list.into_iter().filter(|listed| is_id(&listed.id)).map(container).collect())
 }
 
+/// A container as containerd describes it in a namespace; `None` for an id that is none. It keeps no names: Kubernetes and nerdctl write them
+/// into labels.
+#[must_use]
+pub fn of_containerd(
+    namespace: &str,
+    id: &str,
+    image: &str,
+    labels: impl IntoIterator<Item = (String, String)>,
+) -> Option<Container> {
+    if !is_name(id) {
+        return None;
+    }
+    let all: BTreeMap<String, String> = labels.into_iter().collect();
+    let label = |key: &str| all.get(key).map(String::as_str);
+    let name =
+        match (label("io.kubernetes.pod.name"), label("io.kubernetes.container.name"), label("nerdctl/name"))
+        {
+            (Some(pod), Some(container), _) => format!("{pod}/{container}"),
+            (Some(name), None, _) | (None, _, Some(name)) => name.to_owned(),
+            (None, _, None) => id.to_owned(),
+        };
+    let labels = all.iter().take(LABEL_LIMIT).map(|(key, value)| (display(key), display(value))).collect();
+    let id = if is_id(id) { id.to_owned() } else { display(&format!("{namespace}/{id}")) };
+    Some(Container { id, name: display(&name), image: display(image), labels })
+}
+
 /// The containers of a node.
 #[derive(Debug, Default)]
 pub struct Containers {
@@ -133,6 +186,14 @@ struct Ask {
     /// Questions since something new was learned.
     asked: u32,
     due_ms: u64,
+    /// Cgroups that wait for its answer.
+    waiting: usize,
+}
+
+impl Place {
+    fn waits(&self) -> bool {
+        self.tries.is_some_and(|tries| tries < TRIES)
+    }
 }
 
 impl Containers {
@@ -141,9 +202,13 @@ impl Containers {
         let (runtime, id, _) = of_path(path)?;
         let known = self.known.get(id);
         let tries = known.is_none().then_some(0);
-        self.cgroups.insert(cgroup, Place { runtime, id: id.to_owned(), path: path.to_owned(), tries });
+        let place = Place { runtime, id: id.to_owned(), path: path.to_owned(), tries };
+        if let Some(before) = self.cgroups.insert(cgroup, place) {
+            waits_no_more(&mut self.asks, &before);
+        }
         if known.is_none() {
             let ask = self.asks.entry(runtime).or_default();
+            ask.waiting += 1;
             // A runtime that did not answer before is not asked more often because more waits.
             if ask.asked == 0 || ask.due_ms <= now_ms {
                 *ask = Ask { due_ms: now_ms, asked: 0, ..*ask };
@@ -155,6 +220,7 @@ impl Containers {
     /// A cgroup is gone.
     pub fn gone(&mut self, cgroup: CgroupId) {
         let Some(place) = self.cgroups.remove(&cgroup) else { return };
+        waits_no_more(&mut self.asks, &place);
         if !self.cgroups.values().any(|other| other.id == place.id) {
             self.known.remove(&place.id);
         }
@@ -172,22 +238,16 @@ impl Containers {
         self.cgroups.is_empty()
     }
 
-    fn waits(&self, runtime: Runtime) -> bool {
-        self.cgroups.values().any(|p| p.runtime == runtime && p.tries.is_some_and(|tries| tries < TRIES))
-    }
-
     /// When a runtime is to be asked, ms; `None` while nobody waits for an answer that is not under way.
     #[must_use]
     pub fn due_ms(&self) -> Option<u64> {
-        let open = self.asks.iter().filter(|(runtime, ask)| !ask.under_way && self.waits(**runtime));
-        open.map(|(_, ask)| ask.due_ms).min()
+        let open = self.asks.values().filter(|ask| !ask.under_way && ask.waiting > 0);
+        open.map(|ask| ask.due_ms).min()
     }
 
     /// Whom to ask now; the question counts as under way.
     pub fn ask(&mut self, now_ms: u64) -> Option<Runtime> {
-        let due = |(runtime, ask): &(&Runtime, &Ask)| {
-            !ask.under_way && ask.due_ms <= now_ms && self.waits(**runtime)
-        };
+        let due = |(_, ask): &(&Runtime, &Ask)| !ask.under_way && ask.due_ms <= now_ms && ask.waiting > 0;
         let runtime = *self.asks.iter().find(due)?.0;
         if let Some(ask) = self.asks.get_mut(&runtime) {
             ask.under_way = true;
@@ -203,11 +263,12 @@ impl Containers {
         now_ms: u64,
     ) -> Vec<(CgroupId, String)> {
         let is_answer = list.is_some();
-        let mut named = Vec::new();
+        let (mut named, mut over) = (Vec::new(), 0);
         let mut list: BTreeMap<String, Container> =
             list.unwrap_or_default().into_iter().map(|c| (c.id.clone(), c)).collect();
         for (cgroup, place) in self.cgroups.iter_mut().filter(|(_, p)| p.runtime == runtime) {
             let Some(tries) = place.tries else { continue };
+            let waited = place.waits();
             if let Some(container) = list.remove(&place.id) {
                 self.known.insert(place.id.clone(), container);
             }
@@ -217,9 +278,13 @@ impl Containers {
             } else {
                 place.tries = Some(tries + u32::from(is_answer));
             }
+            if waited && !place.waits() {
+                over += 1;
+            }
         }
         if let Some(ask) = self.asks.get_mut(&runtime) {
             ask.under_way = false;
+            ask.waiting = ask.waiting.saturating_sub(over);
             ask.asked = if named.is_empty() { ask.asked + 1 } else { 1 };
             let wait = RETRY_MS.saturating_mul(1 << (ask.asked - 1).min(16)).min(LONGEST_RETRY_MS);
             ask.due_ms = now_ms + wait;
@@ -231,6 +296,13 @@ impl Containers {
     #[must_use]
     pub fn get(&self, cgroup: CgroupId) -> Option<&Container> {
         self.known.get(&self.cgroups.get(&cgroup)?.id)
+    }
+}
+
+/// A cgroup that waited, if it did, does so no more.
+fn waits_no_more(asks: &mut BTreeMap<Runtime, Ask>, place: &Place) {
+    if let Some(ask) = asks.get_mut(&place.runtime).filter(|_| place.waits()) {
+        ask.waiting = ask.waiting.saturating_sub(1);
     }
 }
 

@@ -8,6 +8,8 @@
 //! | [`raw`] | what was read in one round? |
 //! | [`classify`] | what is this cgroup? |
 //! | [`container`] | which container is this cgroup, and when is its runtime asked? |
+//! | [`yarn`] | what is known of a YARN container? |
+//! | [`leaf`] | which processes belong into a cgroup of their own, and when is that one over? |
 //! | [`table`] | what are each task's own totals, so that the node sums to 100 %? |
 //! | [`receipt`] | do the ledgers agree? |
 //! | [`session`] | what is sent now, what waits, what is spooled? |
@@ -28,6 +30,7 @@ pub mod crowd;
 pub mod guard;
 pub mod haproxy;
 pub mod launcher;
+pub mod leaf;
 pub mod lifecycle;
 pub mod parse;
 pub mod puma;
@@ -37,3 +40,4 @@ pub mod receipt;
 pub mod session;
 pub mod table;
 pub mod unit;
+pub mod yarn;

@@ -211,15 +211,29 @@ pub fn proc_stat_busy(bytes: &[u8]) -> Result<u64, ParseError> {
     Ok(busy)
 }
 
-/// Start of a process by `/proc/PID/stat`, in ticks since boot (field 22): with the pid it identifies a process. The
-/// command name may hold anything, so fields are counted from the last parenthesis.
+/// Start of a process by `/proc/PID/stat`, in ticks since boot (field 22): with the pid it identifies a process.
 ///
 /// # Errors
 /// [`ParseError`] when the line has no such field.
 pub fn process_start(bytes: &[u8]) -> Result<u64, ParseError> {
+    process_field(bytes, 22, "starttime")
+}
+
+/// Session of a process by `/proc/PID/stat` (field 6): the id of the process that began it; 0 outside of this pid namespace.
+///
+/// # Errors
+/// [`ParseError`] when the line has no such field.
+pub fn process_session(bytes: &[u8]) -> Result<u32, ParseError> {
+    let session = process_field(bytes, 6, "session")?;
+    u32::try_from(session).map_err(|_| ParseError::NoLine("session"))
+}
+
+/// A field of `/proc/PID/stat` by its number in proc(5), from 3. The command name may hold anything, so fields are counted from the last
+/// parenthesis.
+fn process_field(bytes: &[u8], field: usize, name: &'static str) -> Result<u64, ParseError> {
     let after = bytes.iter().rposition(|b| *b == b')').ok_or(ParseError::NoLine("pid (comm) …"))?;
-    let field = bytes[after + 1..].split(|b| *b == b' ').filter(|f| !f.is_empty()).nth(19);
-    number(field.ok_or(ParseError::NoLine("starttime"))?, 1)
+    let found = bytes[after + 1..].split(|b| *b == b' ').filter(|f| !f.is_empty()).nth(field - 3);
+    number(found.ok_or(ParseError::NoLine(name))?, 1)
 }
 
 #[cfg(test)]
@@ -278,6 +292,8 @@ mod tests {
     fn a_command_name_may_hold_anything() {
         let stat = b"42 (a) b (c)) S 1 1 1 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 2 18446744073709551615";
         assert_eq!(process_start(stat), Ok(987_654));
+        assert_eq!(process_session(b"42 (a) b (c)) S 7 8 9 0 -1"), Ok(9));
+        assert!(process_session(b"42 (a) S 7 8").is_err());
     }
 
     proptest! {
@@ -287,7 +303,7 @@ mod tests {
             let _ = cpu_stat(&bytes, &mut v);
             let _ = io_stat(&bytes, &mut v);
             let _ = memory_events(&bytes, &mut v);
-            let _ = (pressure(&bytes), single(&bytes), proc_stat_busy(&bytes), process_start(&bytes), populated(&bytes), meminfo(&bytes));
+            let _ = (pressure(&bytes), single(&bytes), proc_stat_busy(&bytes), process_start(&bytes), process_session(&bytes), populated(&bytes), meminfo(&bytes));
         }
 
         #[test]

@@ -70,7 +70,7 @@ pub struct Cgroups {
 
 /// Writes a file that the kernel has made. One that it has not made is not found, and not "permission denied" as from [`fs::write`], which
 /// would make it.
-pub(super) fn put(path: &Path, value: &str) -> io::Result<()> {
+pub(crate) fn put(path: &Path, value: &str) -> io::Result<()> {
     fs::File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 

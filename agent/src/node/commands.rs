@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// The owner's switch: a file `FROZEN` in the state directory; its text is the reason.
-    fn frozen(&self) -> Option<String> {
+    pub(super) fn frozen(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.settings.state.join("FROZEN")).ok()?;
         let reason = text.lines().next().unwrap_or_default().trim();
         Some(if reason.is_empty() {

@@ -4,7 +4,7 @@ use agent_core::container::Runtime;
 use model::node::Container;
 
 use super::{Done, Node};
-use crate::adapter::container;
+use crate::adapter::{container, containerd};
 use crate::clock;
 
 impl Node {
@@ -14,10 +14,14 @@ impl Node {
             let socket = match runtime {
                 Runtime::Docker => &self.settings.docker,
                 Runtime::Podman => &self.settings.podman,
+                Runtime::Containerd => &self.settings.containerd,
             };
             let (socket, done) = (socket.clone(), self.done.clone());
             tokio::spawn(async move {
-                let list = container::list(&socket).await;
+                let list = match runtime {
+                    Runtime::Docker | Runtime::Podman => container::list(&socket).await,
+                    Runtime::Containerd => containerd::list(&socket).await,
+                };
                 let _ = done.send(Done::Containers(runtime, list)).await;
             });
         }
@@ -39,10 +43,7 @@ impl Node {
         for (cgroup, path) in self.containers.answered(runtime, list.ok(), clock::boot_ms()) {
             let (rules, processes) = (&self.rules, &self.processes);
             let class = rules.classify(&path, self.containers.get(cgroup), || processes.first(&path));
-            let slot = self.table.reclassify(cgroup, class);
-            if let (Some(slot), Some(up)) = (slot, &mut self.up) {
-                up.named.remove(slot);
-            }
+            self.name_again(cgroup, class);
         }
     }
 }

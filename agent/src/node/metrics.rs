@@ -86,6 +86,14 @@ impl Node {
             );
         }
         self.isolation_metrics(&mut add);
+        if !self.settings.leaves.is_empty() {
+            let (leaves, moved, hindered) = self.leaves.counts();
+            add("leaves", "gauge", "YARN containers with a cgroup of their own.", one(leaves as f64));
+            let help = "Processes of YARN containers that were moved into a cgroup of their own.";
+            add("leaf_moves_total", "counter", help, one(moved as f64));
+            let help = "Units whose containers are counted with the unit, because they cannot be moved.";
+            add("leaf_hindered_units", "gauge", help, one(hindered as f64));
+        }
         if let Some(receipt) = &self.receipt {
             if let Some(error) = receipt.error_ratio() {
                 let help = "Difference between the kernel's ledger and the switch ledger, as a share of the kernel's.";

@@ -33,10 +33,12 @@ impl Node {
             (settings.autoscaler.clone(), settings.act, launchers)
         };
         let tell = said(&new) != said(&self.settings);
-        self.rules = Rules::new(new.rules.clone(), &self.settings.slice);
+        let leaves = &self.settings.leaves;
+        self.rules = Rules::new(new.rules.clone(), &self.settings.slice).with_leaves_of(leaves);
         self.processes.env_keys = self.rules.env_keys().into_iter().map(str::to_owned).collect();
         self.settings.take(new);
         self.isolation_reloaded();
+        self.leaves.may_act(self.settings.act);
         tracing::info!(
             launchers = self.settings.launchers.len(),
             rules = self.settings.rules.len(),

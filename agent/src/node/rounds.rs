@@ -29,12 +29,17 @@ impl Node {
         self.paths.extend(reading.paths.drain(..));
         let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
         let (containers, now_ms) = (&mut self.containers, reading.raw.boot_ns / 1_000_000);
+        let leaves = &mut self.leaves;
         let changed = self.table.observe(&reading.raw, |id, _| {
             let path = paths.remove(&id).unwrap_or_default();
-            rules.classify(&path, containers.appeared(id, &path, now_ms), || processes.first(&path))
+            let class =
+                rules.classify(&path, containers.appeared(id, &path, now_ms), || processes.first(&path));
+            leaves.appeared(rules, id, &path, &class);
+            class
         });
         for ended in changed.gone.iter().filter_map(|slot| self.table.info(*slot)) {
             self.containers.gone(ended.cgroup);
+            self.leaves.gone(ended.cgroup);
         }
         let header = Header {
             seq: self.session.number(),
@@ -59,6 +64,7 @@ impl Node {
                 self.send_round(header, &changed.gone, reading, snapshot);
             }
         }
+        self.look_after_leaves();
         self.since_receipt += 1;
         if self.since_receipt >= RECEIPT_EVERY {
             self.since_receipt = 0;

@@ -136,7 +136,8 @@ impl Line {
         let mut part = [0; 4096];
         loop {
             match self.stream.read(&mut part) {
-                Ok(0) => bail!("{} closed its line to the host", self.place.name),
+                // Its emulator ends: whoever follows the guests sees that.
+                Ok(0) => break,
                 Ok(length) => self.heard.extend_from_slice(&part[..length]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
                 Err(error) => return Err(error).with_context(|| format!("hearing {}", self.place.name)),
@@ -242,6 +243,6 @@ mod tests {
         there.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"dHJ1ZQ==\n");
         drop(there);
-        assert!(line.read().unwrap_err().to_string().contains("closed its line"));
+        assert!(line.read().unwrap().is_empty(), "the end of an emulator is seen elsewhere");
     }
 }

@@ -67,6 +67,7 @@ const NODE: Suite = Suite {
         ("e2e", &["--test", "clock"]),
         ("e2e", &["--test", "strain"]),
         ("e2e", &["--test", "isolation"]),
+        ("e2e", &["--test", "leaf"]),
     ],
     files: &[],
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],

@@ -25,7 +25,20 @@ fn the_number_is_read_from_the_paths_of_both_runtimes_and_cgroup_drivers() {
     assert_eq!(found("machine.slice/libpod-ID.scope"), of(Runtime::Podman, ""));
     assert_eq!(found("machine.slice/libpod-ID.scope/container"), of(Runtime::Podman, "container"));
     assert_eq!(found("libpod_parent/libpod-ID"), of(Runtime::Podman, ""));
+    assert_eq!(
+        found("kubepods.slice/kubepods-pod1.slice/cri-containerd-ID.scope"),
+        of(Runtime::Containerd, "")
+    );
+    assert_eq!(found("kubepods/burstable/pod1/ID/a"), of(Runtime::Containerd, "a"));
+    assert_eq!(found("system.slice/nerdctl-ID.scope"), of(Runtime::Containerd, ""));
+    let by_name = of_path("default/shop-3/init.scope");
+    assert_eq!(by_name, Some((Runtime::Containerd, "default/shop-3", "init.scope")));
     for other in [
+        "default",
+        "default/-x",
+        "default/a b",
+        "a/default/b",
+        "kubepods.slice/kubepods-pod1.slice",
         "machine.slice/libpod-conmon-ID.scope",
         "system.slice/docker.service",
         "docker/short",
@@ -59,6 +72,35 @@ fn a_list_is_read_and_its_texts_are_safe() {
     for bad in ["", "{}", "{\"message\":\"no\"}", "[{}]"] {
         assert!(listed(bad.as_bytes()).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn containerd_keeps_names_in_labels_and_what_has_no_number_is_named_by_its_namespace() {
+    let labels = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    let of = |id: &str, pairs: &[(&str, &str)]| {
+        of_containerd("default", id, "docker.io/lib/shop:1\n", labels(pairs))
+    };
+    let plain = of("shop-3", &[("app", "shop\u{202e}")]).unwrap();
+    assert_eq!((plain.id.as_str(), plain.name.as_str()), ("default/shop-3", "shop-3"));
+    assert_eq!(
+        (plain.image.as_str(), plain.labels["app"].as_str()),
+        ("docker.io/lib/shop:1\\u{a}", "shop\\u{202e}")
+    );
+    let pod = [("io.kubernetes.pod.name", "web-7"), ("io.kubernetes.container.name", "app")];
+    let numbered = of(&id(7), &pod).unwrap();
+    assert_eq!((numbered.id, numbered.name), (id(7), "web-7/app".to_owned()));
+    assert_eq!(of(&id(7), &pod[..1]).unwrap().name, "web-7", "a pod's own sandbox");
+    assert_eq!(of(&id(7), &[("nerdctl/name", "night")]).unwrap().name, "night");
+    for bad in ["", "../x", "a/b", &"a".repeat(77)] {
+        assert_eq!(of(bad, &[]), None, "{bad}");
+    }
+    let path = "default/shop-3";
+    let mut c = Containers::default();
+    assert!(c.appeared(CgroupId(1), path, 0).is_none());
+    assert_eq!(c.ask(0), Some(Runtime::Containerd));
+    assert_eq!(c.answered(Runtime::Containerd, Some(vec![plain]), 1), [(CgroupId(1), path.to_owned())]);
 }
 
 #[test]
@@ -126,6 +168,8 @@ proptest! {
         let (mut c, mut running, mut now) = (Containers::default(), BTreeMap::new(), 0);
         for (step, n) in steps {
             now += 100;
+            let waiting = c.cgroups.values().filter(|place| place.waits()).count();
+            prop_assert_eq!(c.asks.values().map(|ask| ask.waiting).sum::<usize>(), waiting);
             match step {
                 0 => { running.insert(n, CgroupId(u64::from(n))); c.appeared(CgroupId(u64::from(n)), &docker(n), now); }
                 1 => { running.remove(&n); c.gone(CgroupId(u64::from(n))); }
@@ -142,6 +186,7 @@ proptest! {
             prop_assert_eq!(c.get(*cgroup), Some(&container(*n)));
         }
         prop_assert_eq!(c.known.len(), running.len());
+        prop_assert!(c.asks.values().all(|ask| ask.waiting == 0));
         prop_assert_eq!(c.due_ms(), None);
     }
 }

@@ -1,5 +1,5 @@
-# Containers of Docker and Podman: named, counted to the microsecond, given to a workload by a label. Follows checks.sh.
-mkdir -p /etc/docker /etc/containers /etc/systemd/system/podman.socket.d /etc/systemd/system/trimtab-agent.service.d /tmp/root/bin
+# Containers of Docker, Podman and containerd: named, counted to the microsecond, given to a workload by a label. Follows checks.sh.
+mkdir -p /etc/docker /etc/containerd /etc/containers /etc/systemd/system/podman.socket.d /etc/systemd/system/trimtab-agent.service.d /tmp/root/bin
 echo '{"storage-driver": "vfs", "iptables": false, "ip6tables": false, "bridge": "none"}' > /etc/docker/daemon.json
 printf '[storage]\ndriver = "vfs"\nrunroot = "/run/containers"\ngraphroot = "/var/lib/containers"\n' > /etc/containers/storage.conf
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' > /etc/containers/policy.json
@@ -7,6 +7,7 @@ printf '[Socket]\nSocketGroup=docker\n' > /etc/systemd/system/podman.socket.d/gr
 cp /bin/busybox /tmp/root/bin/
 ln -s busybox /tmp/root/bin/sh
 ln -s busybox /tmp/root/bin/sleep
+printf 'version = 2\n[grpc]\n  gid = %s\n' "$(getent group docker | cut -d : -f 3)" > /etc/containerd/config.toml
 systemctl unmask --quiet containerd.service docker.socket docker.service podman.socket podman.service
 systemctl start --no-block docker.service
 podman_socket() { systemctl start podman.socket || { systemctl status --no-pager -l podman.socket; journalctl --no-pager -n 20; return 1; }; }
@@ -29,12 +30,20 @@ check "podman answers" until_true podman_answers
 check "images are made" image
 check "a container of docker starts" start_docker
 check "a container of podman starts" start_podman
+import_image() { docker save -o /tmp/shop.tar shop:1 && ctr images import --snapshotter native /tmp/shop.tar; }
+start_containerd() {
+  ctr run -d --snapshotter native --label tier=nightly docker.io/library/shop:1 batch-7 \
+    /bin/sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; sleep 100000'
+}
+check "containerd has the image" import_image
+check "a container of containerd itself starts" start_containerd
 
 # Who can open a runtime's socket can do everything on the host: without its owner's word the agent may not, and says so.
 refused() { journalctl --no-pager -u trimtab-agent | grep 'names of containers cannot be had' | grep -q "$1.*ermission denied"; }
 by_number() { trimtab get tasks -o json | jq -e --arg id "$(docker inspect -f '{{.Id}}' shop-1)" '.items[] | select(.kind == "docker" and (.name | contains($id)))'; }
 check "an agent that may not ask docker says so" until_true refused docker
 check "an agent that may not ask podman says so" until_true refused podman
+check "an agent that may not ask containerd says so" until_true refused containerd
 check "and shows the container by its number" until_true by_number
 
 printf '[Service]\nSupplementaryGroups=docker\n' > /etc/systemd/system/trimtab-agent.service.d/containers.conf
@@ -46,6 +55,9 @@ systemctl restart trimtab-agent
 one() { trimtab get containers "$1" -o json | tee /dev/stderr | jq -e ".items[0] | $2"; }
 check "docker's container has its name, image and label" until_true one shop-1 '.image == "shop:1" and .labels["com.example.app"] == "shop"'
 check "podman's has, too" until_true one night '(.image | contains("batch:2")) and .labels.tier == "batch"'
+check "containerd's has, too" until_true one batch-7 '.id == "default/batch-7" and .image == "docker.io/library/shop:1" and .labels.tier == "nightly"'
+once() { trimtab get containers -o json | jq -e '[.items[].name] | (map(select(. == "shop-1")) | length == 1) and length == 3'; }
+check "what containerd runs for docker is named once" until_true once
 check "a rule gives it to a workload by its label" until_true one shop-1 '.workload == "shop"'
 uses() { one "$1" '.cpuCores > 0.1 and .cpuCores < 0.3 and .memoryBytes > 0'; }
 check "docker's uses what its limit allows" until_true uses shop-1
@@ -70,6 +82,8 @@ docker inspect -f '{{.Id}}' shop-1 > /tmp/id
 check "docker's container used what the kernel says, to the microsecond" until_true same shop-1 kernel_us
 check "and what docker stats says" until_true same shop-1 docker_us
 last=$(ours_us shop-1)
+batch_us() { awk '/^usage_usec/ { print $2 }' /sys/fs/cgroup/default/batch-7/cpu.stat; }
+check "containerd's container used what the kernel says" until_true same batch-7 batch_us
 podman inspect -f '{{.Id}}' night > /tmp/id
 # Its processes are in a cgroup inside of its own, whose sum is meant.
 within_us() { d=$(( $(ours_us night) - $(kernel_us) )); echo "difference: $d us" >&2; test "$d" -ge -1 && test "$d" -le 1; }
@@ -98,6 +112,9 @@ systemctl start trimtab-agent
 unseen() { trimtab get tasks --ended -o json | tee /tmp/ended | jq -c '.items[] | [.kind, .name, .cpuTotalUs]' >&2; jq -e < /tmp/ended '.items[] | select(.name == "shop-2") | .cpuTotalUs > 0'; }
 check "one that ended while no agent looked is kept, too" until_true unseen
 podman rm -f -t 0 night > /dev/null
+end_batch() { ctr tasks kill -s KILL batch-7; sleep 1; ctr tasks delete -f batch-7; ctr containers delete batch-7; }
+check "containerd's container ends" end_batch
+check "and is gone" until_true eval '! trimtab get containers batch-7'
 quiet() { test "$(journalctl --no-pager -u trimtab-agent | grep -c panicked)" = 0; }
 check "the agent did not panic" quiet
 finish
