@@ -90,6 +90,8 @@ struct Report {
     runs: Vec<Run>,
     /// What each kernel can do: capability, then kernel.
     capabilities: BTreeMap<String, BTreeMap<String, String>>,
+    /// What was measured on each: figure, then kernel.
+    figures: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,7 +121,7 @@ impl Report {
         let kernel = &job.kernel.release;
         let counted = match &ended {
             Ok(ended) => {
-                self.can(kernel, &ended.output);
+                self.note(kernel, &ended.output);
                 suite::count(ended)
             }
             Err(error) => {
@@ -132,15 +134,14 @@ impl Report {
         self.add(Run { kernel, suite, passed, failed, skipped, seconds });
     }
 
-    /// Notes the lines `capability: WHAT = YES` of a guest.
-    fn can(&mut self, kernel: &str, output: &str) {
-        for line in output.lines() {
-            let Some((_, said)) = line.split_once("capability: ") else { continue };
-            let Some((what, state)) = said.split_once(" = ") else { continue };
-            self.capabilities
-                .entry(what.to_owned())
-                .or_default()
-                .insert(kernel.to_owned(), state.trim().to_owned());
+    /// Notes the lines `capability: WHAT = YES` and `figure: WHAT = NUMBER` of a guest.
+    fn note(&mut self, kernel: &str, output: &str) {
+        for (word, into) in [("capability: ", &mut self.capabilities), ("figure: ", &mut self.figures)] {
+            let said = output.lines().filter_map(|line| line.split_once(word)?.1.split_once(" = "));
+            for (what, state) in said {
+                let by_kernel = into.entry(what.to_owned()).or_default();
+                by_kernel.insert(kernel.to_owned(), state.trim().to_owned());
+            }
         }
     }
 
@@ -207,7 +208,9 @@ fn plan(args: &Args) -> Result<Vec<(Kernel, Vec<&'static Suite>)>> {
     Ok(match (args.all, args.essential) {
         (true, _) => KERNELS.iter().map(|kernel| (*kernel, all.clone())).collect(),
         (_, true) => {
-            let suites = |first: bool| if first { all.clone() } else { all[..1].to_vec() };
+            // Figures are for people who ask: they need optimised programs.
+            let checks = || all.iter().copied().filter(|suite| !suite.optimised).collect();
+            let suites = |first: bool| if first { checks() } else { all[..1].to_vec() };
             KERNELS.iter().enumerate().map(|(number, kernel)| (*kernel, suites(number == 0))).collect()
         }
         _ => kernels.into_iter().map(|kernel| (*kernel, suites.clone())).collect(),
@@ -250,6 +253,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         skipped: 0,
         runs: Vec::new(),
         capabilities: BTreeMap::new(),
+        figures: BTreeMap::new(),
     };
     let scratch = cache::Scratch::new(&cache)?;
     let mut builds = suite::Builds::new(root, scratch.path());

@@ -29,6 +29,8 @@ pub(super) struct Suite {
     oracle: bool,
     /// Lines of shell that check the packages of this checkout, in two versions: /payload/old/ and /payload/new/.
     script: Option<&'static str>,
+    /// Whether those packages are the optimised ones, whose building takes minutes.
+    pub(super) optimised: bool,
     /// Debian packages of its machine, beside those that every node has; with commas.
     pub(super) debian: &'static str,
     /// Whether its machine has a disk that is slow and empty.
@@ -36,7 +38,7 @@ pub(super) struct Suite {
 }
 
 /// All suites; the first is the one of the kernel side.
-pub(super) const SUITES: [Suite; 7] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, HOGS, FLEET];
+pub(super) const SUITES: [Suite; 8] = [KERNEL, NODE, PACKAGES, CONTAINERS, ISOLATION, HOGS, FLEET, OVERHEAD];
 
 /// The kernel side: every program loads, every feature works, the oracle agrees.
 const KERNEL: Suite = Suite {
@@ -51,6 +53,7 @@ const KERNEL: Suite = Suite {
     daemons: &[],
     oracle: true,
     script: None,
+    optimised: false,
     debian: "",
     slow_disk: false,
 };
@@ -73,6 +76,7 @@ const NODE: Suite = Suite {
     daemons: &["trimtab-agent", "trimtab-autoscaler", "e2e-task"],
     oracle: false,
     script: None,
+    optimised: false,
     debian: "",
     slow_disk: false,
 };
@@ -87,6 +91,7 @@ const PACKAGES: Suite = Suite {
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/packages.sh"))),
+    optimised: false,
     debian: "rpm",
     slow_disk: false,
 };
@@ -101,6 +106,7 @@ const CONTAINERS: Suite = Suite {
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/containers.sh"))),
+    optimised: false,
     debian: "docker.io,podman,busybox-static,jq",
     slow_disk: false,
 };
@@ -115,6 +121,7 @@ const ISOLATION: Suite = Suite {
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/isolation.sh"))),
+    optimised: false,
     debian: "",
     slow_disk: false,
 };
@@ -129,8 +136,24 @@ const HOGS: Suite = Suite {
     daemons: &[],
     oracle: false,
     script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/hogs.sh"))),
+    optimised: false,
     debian: "jq",
     slow_disk: true,
+};
+
+/// What the agent costs beside the same machine without it: figures, for people who ask.
+const OVERHEAD: Suite = Suite {
+    name: "overhead",
+    seconds: 240,
+    machines: &[("guest", 1024)],
+    programs: &[],
+    files: &[],
+    daemons: &[],
+    oracle: false,
+    script: Some(concat!(include_str!("guest/checks.sh"), include_str!("guest/overhead.sh"))),
+    optimised: true,
+    debian: "",
+    slow_disk: false,
 };
 
 /// An autoscaler and three nodes on a network: join, place, drain, cut one off, heal.
@@ -147,6 +170,7 @@ const FLEET: Suite = Suite {
         include_str!("guest/peers.sh"),
         include_str!("guest/fleet.sh")
     )),
+    optimised: false,
     debian: "jq",
     slow_disk: false,
 };
@@ -164,8 +188,8 @@ pub(super) struct Builds<'a> {
     root: &'a Path,
     scratch: &'a Path,
     payloads: BTreeMap<&'static str, PathBuf>,
-    /// Versions of the packages that a suite needed, by folder.
-    packages: BTreeMap<&'static str, PathBuf>,
+    /// Versions of the packages that a suite needed, by folder and whether they are optimised.
+    packages: BTreeMap<(&'static str, bool), PathBuf>,
 }
 
 /// The packages come in two versions, so that there is something to upgrade: folder and version.
@@ -189,7 +213,7 @@ impl<'a> Builds<'a> {
         let script = suite.script.unwrap_or_default();
         for (name, version) in VERSIONS {
             if script.contains(&format!("/payload/{name}/")) {
-                link(&self.packages(name, version)?, &folder.join(name))?;
+                link(&self.packages(name, version, suite.optimised)?, &folder.join(name))?;
             }
         }
         let disk = self.scratch.join(format!("{}.erofs", suite.name));
@@ -198,13 +222,15 @@ impl<'a> Builds<'a> {
         Ok(disk)
     }
 
-    fn packages(&mut self, name: &'static str, version: &str) -> Result<PathBuf> {
-        if let Some(made) = self.packages.get(name) {
+    fn packages(&mut self, name: &'static str, version: &str, optimised: bool) -> Result<PathBuf> {
+        let key = (name, optimised);
+        if let Some(made) = self.packages.get(&key) {
             return Ok(made.clone());
         }
-        let folder = self.scratch.join(format!("{name}-packages"));
-        dist::packages(self.root, true, version, &folder)?;
-        self.packages.insert(name, folder.clone());
+        let kind = if optimised { "optimised" } else { "debug" };
+        let folder = self.scratch.join(format!("{name}-{kind}"));
+        dist::packages(self.root, !optimised, version, &folder)?;
+        self.packages.insert(key, folder.clone());
         Ok(folder)
     }
 }

@@ -45,7 +45,7 @@ began=$(date +%s%3N)
 named() { get workloads; trimtab explain workload ledger | tee /dev/stderr | grep -q 'copies-[0-9]* moves [0-9]* % of what tasks move here'; }
 check "the one that waits says for whom" until_true named
 journalctl --no-pager -o short-unix -u trimtab-agent | grep -m1 'waited for a disk' > /tmp/word
-echo "figure: the word about it came $(( ($(cut -d. -f1 /tmp/word) * 1000 + 1000 - began) )) ms or less after both ran"
+echo "figure: from both running to the word about it, ms at most = $(( $(cut -d. -f1 /tmp/word) * 1000 + 1000 - began ))"
 group() { find /sys/fs/cgroup/trimtab.slice -type d -name "trimtab-task-$1-*.service" | head -1; }
 written() { sed -n 's/.* wbytes=\([0-9]*\).*/\1/p' "$(group copies)/io.stat" | head -1; }
 halt() { systemctl freeze "$(basename "$(group copies)")"; }
