@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the measurements behind the promises in SPECIFICATION.md.
 
 mod colocate;
+mod daemons;
 mod ingest;
 mod line;
 mod overhead;
@@ -42,4 +43,14 @@ pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
         Command::Ingest(args) => ingest::run(args, root),
         Command::Soak(args) => soak::run(args, root),
     }
+}
+
+/// The running kernel's release.
+fn kernel() -> Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
+}
+
+/// As /proc/loadavg has it.
+fn load_average() -> Result<String> {
+    Ok(std::fs::read_to_string("/proc/loadavg")?.trim().to_owned())
 }

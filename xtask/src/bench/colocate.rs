@@ -193,7 +193,7 @@ fn measure(args: &Args, bin: &Path, earlier: Option<Report>) -> Result<(Report, 
     let stage = Stage::start(bin, units, args.kind, &args.qos)?;
     let group = Group::make(&stage.slice)?;
     let host = Host {
-        kernel: host::kernel()?,
+        kernel: super::kernel()?,
         cpu: host::cpu_name(),
         cpus: host::cpus(),
         cgroup_cpu: group.version().to_owned(),

@@ -125,7 +125,7 @@ fn measure(args: &Args, bin: &Path, directory: &Path) -> Result<Report> {
     let after = (receiver.cpu_us()?, cpu_us(fleet.pid())?, receiver.counter("trimtab_samples_total")?);
     let rss = receiver.rss_kib()?;
     let dropped = receiver.counter("trimtab_history_batches_dropped_total")?;
-    let load_average = fs::read_to_string("/proc/loadavg")?.trim().to_owned();
+    let load_average = super::load_average()?;
     let samples = after.2 - before.2;
     ensure!(samples > 0, "the autoscaler took no sample");
     let storm = if args.storm { Some(Storm::run(&mut receiver, &fleet, args.agents)?) } else { None };

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::daemons;
 use crate::cgroup::{cpu_us, rss_kib, unified_mount};
 use crate::up::install;
 use peers::{Measured, Missing};
@@ -120,18 +121,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         let child = inside(&bench.top.join(format!("c{number:05}")), &mut sleeper_command(&awake)?)?;
         bench.population.push(child);
     }
-    let state = bench.directory.clone();
-    let autoscaler = Command::new(bin.join("trimtab-autoscaler"))
-        .arg("--state")
-        .arg(state.join("autoscaler"))
-        .args(["--listen", &format!("unix:{}", state.join("agents.sock").display()), "--api", "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(state.join("autoscaler.log"))?)
-        .spawn()
-        .context("starting the autoscaler")?;
-    bench.programs.push(autoscaler);
-    wait_for(&state.join("agents.sock"))?;
+    bench.programs.push(daemons::autoscaler(&bin, &bench.directory)?);
 
     let length = Duration::from_secs(args.seconds);
     let agent = agent(&mut bench, &bin, false)?;
@@ -163,8 +153,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         wire_bytes_idle: idle.wire_per_second.context("the agent does not count its wire bytes")? / tasks,
         peers,
         peers_missing,
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-        load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
+        kernel: super::kernel()?,
+        load_average: super::load_average()?,
     };
     show(&report);
     if let Some(path) = &args.json {
@@ -219,15 +209,6 @@ fn sleeper_command(awake: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn wait_for(path: &Path) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !path.exists() {
-        ensure!(Instant::now() < deadline, "{} did not appear", path.display());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
 /// A program under measurement.
 struct Subject {
     cgroup: PathBuf,
@@ -238,24 +219,12 @@ struct Subject {
 
 fn agent(bench: &mut Bench, bin: &Path, measure_programs: bool) -> Result<Subject> {
     let cgroup = bench.top.join(if measure_programs { "agent-measured" } else { "agent" });
-    let state = bench.directory.join("agent");
-    let config = bench.directory.join("agent.toml");
-    let text = format!(
-        "autoscaler = \"unix:{}\"\nstate = \"{}\"\nnode = \"bench\"\nhttp = \"127.0.0.1:0\"\nmeasure_programs = {measure_programs}\n",
-        bench.directory.join("agents.sock").display(),
-        state.display()
-    );
-    fs::write(&config, text)?;
-    let _ = fs::remove_file(state.join("http.address"));
-    let log = fs::File::create(bench.directory.join("agent.log"))?;
-    let mut command = Command::new(bin.join("trimtab-agent"));
-    command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
-    let child = inside(&cgroup, &mut command)?;
+    let more = format!("measure_programs = {measure_programs}\n");
+    let child = inside(&cgroup, &mut daemons::agent(bin, &bench.directory, &more)?)?;
     let pid = child.id();
     bench.programs.push(child);
-    wait_for(&state.join("http.address"))?;
-    let http = fs::read_to_string(state.join("http.address"))?;
-    Ok(Subject { cgroup, pid, http: Some(format!("http://{http}/metrics")) })
+    let http = Some(daemons::metrics(&bench.directory)?);
+    Ok(Subject { cgroup, pid, http })
 }
 
 /// Ends the program that was measured last.
@@ -295,8 +264,7 @@ fn counter(subject: &Subject, name: &str) -> Result<Option<f64>> {
     let Some(url) = &subject.http else { return Ok(None) };
     let text =
         ureq::get(url).call().with_context(|| format!("reading {url}"))?.body_mut().read_to_string()?;
-    let line = text.lines().find_map(|l| l.strip_prefix(&format!("trimtab_agent_{name} ")));
-    line.map(|value| value.parse().with_context(|| format!("{name} = {value:?}"))).transpose()
+    daemons::metric(&text, name)
 }
 
 /// How much a counter rose per second; an error when it is there at only one end.

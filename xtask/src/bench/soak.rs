@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use super::daemons;
 use super::line::Line;
 use crate::cgroup::{rss_kib, unified_mount};
 use crate::up::install;
@@ -147,8 +148,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         overflow: last.counter("switch_overflow_total"),
         agent_cpu_core_pct: (cpu(&last) - cpu(first)) / (last.at_s - first.at_s) * 100.0,
         state_bytes: trend(&|r| r.state_bytes),
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-        load_average: fs::read_to_string("/proc/loadavg")?.trim().to_owned(),
+        kernel: super::kernel()?,
+        load_average: super::load_average()?,
     };
     show(&report);
     if let Some(path) = &args.json {
@@ -172,51 +173,17 @@ struct Reading {
 impl Reading {
     /// Not a number where the agent has no such metric: it shows in the report.
     fn counter(&self, name: &str) -> f64 {
-        let start = format!("trimtab_agent_{name} ");
-        let value = self.metrics.lines().find_map(|line| line.strip_prefix(&*start));
-        value.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+        daemons::metric(&self.metrics, name).ok().flatten().unwrap_or(f64::NAN)
     }
 }
 
 impl Soak {
     /// Starts both daemons; where the agent's metrics are.
     fn start(&mut self, bin: &Path) -> Result<String> {
-        let socket = self.directory.join("agents.sock");
-        let log = |name: &str| fs::File::create(self.directory.join(name));
-        let autoscaler = Command::new(bin.join("trimtab-autoscaler"))
-            .arg("--state")
-            .arg(self.directory.join("autoscaler"))
-            .args(["--listen", &format!("unix:{}", socket.display()), "--api", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log("autoscaler.log")?)
-            .spawn()
-            .context("starting the autoscaler")?;
-        self.daemons.push(autoscaler);
-        let config = self.directory.join("agent.toml");
-        let state = self.directory.join("agent");
-        let text = format!(
-            "autoscaler = \"unix:{}\"\nstate = \"{}\"\nnode = \"soak\"\nhttp = \"127.0.0.1:0\"\n",
-            socket.display(),
-            state.display()
-        );
-        fs::write(&config, text)?;
-        let agent = Command::new(bin.join("trimtab-agent"))
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log("agent.log")?)
-            .spawn()
-            .context("starting the agent")?;
+        self.daemons.push(daemons::autoscaler(bin, &self.directory)?);
+        let agent = daemons::agent(bin, &self.directory, "")?.spawn().context("starting the agent")?;
         self.daemons.push(agent);
-        let address = state.join("http.address");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !address.exists() {
-            ensure!(Instant::now() < deadline, "{} did not appear", address.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(format!("http://{}/metrics", fs::read_to_string(address)?))
+        daemons::metrics(&self.directory)
     }
 
     /// Makes and removes cgroups, and reads; readings, cgroups made, seconds.

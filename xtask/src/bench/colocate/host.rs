@@ -34,10 +34,6 @@ pub(super) fn cpu_name() -> String {
     name.map_or("unknown".to_owned(), |(_, name)| name.to_owned())
 }
 
-pub(super) fn kernel() -> Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
-}
-
 pub(super) fn load_average() -> Result<String> {
     let text = fs::read_to_string("/proc/loadavg")?;
     Ok(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
