@@ -66,10 +66,14 @@ fn headline(out: &mut String, said: &Value) -> std::fmt::Result {
         (Some(why), _) => writeln!(out, "the isolation loop is off: {why}")?,
         (None, Some("capped")) => writeln!(
             out,
-            "best-effort work may use {} of {cpus:.0} CPUs (floor {}, headroom {}); others use {}",
+            "best-effort work may use {} of {cpus:.0} CPUs (floor {}, headroom {}{}); others use {}",
             cores(&said["allowanceMillis"]),
             percent(&targets["floor"]),
             percent(&targets["headroom"]),
+            match said["limitMillis"].as_u64() {
+                Some(_) => format!(", more than {} was harm", cores(&said["limitMillis"])),
+                None => String::new(),
+            },
             cores(&said["othersMillis"]),
         )?,
         (None, Some("open")) => {
@@ -100,20 +104,26 @@ fn tasks(out: &mut String, said: &Value) -> std::fmt::Result {
     if !items(said, "critical").is_empty() {
         writeln!(
             out,
-            "\n{:<32} {:>22} {:>20} {:>20}",
-            "LATENCY-CRITICAL", "WAIT FOR CPU", "CPU STALL", "MEMORY STALL"
+            "\n{:<32} {:>22} {:>12} {:>20}  BEST-EFFORT WORK ADDS",
+            "LATENCY-CRITICAL", "WAIT FOR CPU", "BY ITSELF", "MEMORY STALL"
         )?;
     }
     for task in items(said, "critical") {
-        let ms = |v: &Value| v.as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
-        let of = |a: String, b: String| format!("{a} of {b}");
+        let decides = task["decides"].as_str().unwrap_or("delayMs");
+        let by_delay = decides == "delayMs";
+        let wait = |v: &Value| match v.as_f64() {
+            Some(ms) if by_delay => format!("{ms:.2}"),
+            _ => percent(v),
+        };
+        let unit = if by_delay { " ms" } else { "" };
         writeln!(
             out,
-            "{:<32} {:>22} {:>20} {:>20}",
+            "{:<32} {:>22} {:>12} {:>20}  {}",
             name(task),
-            format!("{} ms", of(ms(&task["delayMs"]), ms(&targets["delayMs"]))),
-            of(percent(&task["cpuStall"]), percent(&targets["cpuStall"])),
-            of(percent(&task["memoryStall"]), percent(&targets["memoryStall"])),
+            format!("{} of {}{unit}", wait(&task[decides]), wait(&task["borne"])),
+            format!("{}{unit}", wait(&task["ownMean"])),
+            format!("{} of {}", percent(&task["memoryStall"]), percent(&targets["memoryStall"])),
+            added(task, targets),
         )?;
     }
     if !items(said, "bestEffort").is_empty() {
@@ -130,6 +140,26 @@ fn tasks(out: &mut String, said: &Value) -> std::fmt::Result {
         writeln!(out, "{:<32} {:>22} {:>20} {:>20}", name(task), cores(&task["usedMillis"]), quota, frozen)?;
     }
     Ok(())
+}
+
+/// What pauses have shown, with its standard error.
+fn added(task: &Value, targets: &Value) -> String {
+    let shown = items(task, "added").iter().filter_map(|added| {
+        let number = |name: &str| added[name].as_f64();
+        let (with, without, error) = (number("with")?, number("without")?, number("error")?);
+        let is = with - without;
+        Some(match added["by"].as_str()? {
+            "delay" => format!("wait {:+.2} ±{:.2} ms", is / 1e6, error / 1e6),
+            "stall" => format!("wait {:+.1} ±{:.1} % of the time", is * 1e2, error * 1e2),
+            _ => format!("CPU time {:+.1} ±{:.1} %", is / without * 1e2, error / without * 1e2),
+        })
+    });
+    let shown: Vec<String> = shown.collect();
+    match (shown.is_empty(), targets["pauses"].as_bool()) {
+        (false, _) => shown.join(", "),
+        (true, Some(false)) => "not measured: pauses = false".to_owned(),
+        (true, _) => "not known yet".to_owned(),
+    }
 }
 
 fn decisions(out: &mut String, said: &Value) -> std::fmt::Result {
@@ -166,8 +196,22 @@ mod tests {
             "off": null, "cpuMillis": 8000, "allowanceMillis": 2900, "othersMillis": 3400,
             "state": { "state": "capped", "millis": 2900 }, "memory": { "state": "calm" },
             "deadMan": { "afterMs": 10_000, "watcher": 42 },
-            "targets": { "delayMs": 1.0, "cpuStall": 0.2, "memoryStall": 0.1, "headroom": 0.2, "floor": 0.05 },
-            "critical": [{ "task": "web-1", "workload": "web", "delayMs": 0.123, "cpuStall": 0.03, "memoryStall": null }],
+            "targets": { "delayMs": 1.0, "cpuStall": 0.2, "memoryStall": 0.1, "headroom": 0.2, "floor": 0.05, "pauses": true },
+            "limitMillis": 3200,
+            "critical": [
+                {
+                    "task": "web-1", "workload": "web", "delayMs": 0.123, "cpuStall": 0.03, "memoryStall": null,
+                    "decides": "delayMs", "ownMean": 0.04, "borne": 1.28,
+                    "added": [
+                        { "by": "delay", "with": 61e3, "without": 40e3, "error": 8e3, "borne": 1e5, "pauses": 20 },
+                        { "by": "cpu", "with": 1.04, "without": 1.0, "error": 0.01, "borne": 0.1, "pauses": 20 },
+                    ],
+                },
+                {
+                    "task": "web-2", "workload": "web", "delayMs": null, "cpuStall": 0.03, "memoryStall": 0.01,
+                    "decides": "cpuStall", "ownMean": 0.02, "borne": 0.51, "added": [],
+                },
+            ],
             "bestEffort": [{ "task": "jobs-1", "workload": "jobs", "usedMillis": 2890, "quotaMillis": 2900, "frozen": false }],
             "decisions": [
                 { "agoMs": 3210, "acts": true, "why": "calm for 10 s: 2100m → 2900m" },
@@ -176,12 +220,13 @@ mod tests {
             "notPossible": [{ "what": "memory", "why": "not on the unified hierarchy" }],
         });
         let expected = "\
-best-effort work may use 2.90 of 8 CPUs (floor 5.0 %, headroom 20.0 %); others use 3.40
+best-effort work may use 2.90 of 8 CPUs (floor 5.0 %, headroom 20.0 %, more than 3.20 was harm); others use 3.40
 memory: calm
 dead-man: process 42 freezes best-effort work 10 s after this agent is gone
 
-LATENCY-CRITICAL                           WAIT FOR CPU            CPU STALL         MEMORY STALL
-web-1 (web)                             0.12 of 1.00 ms      3.0 % of 20.0 %          - of 10.0 %
+LATENCY-CRITICAL                           WAIT FOR CPU    BY ITSELF         MEMORY STALL  BEST-EFFORT WORK ADDS
+web-1 (web)                             0.12 of 1.28 ms      0.04 ms          - of 10.0 %  wait +0.02 ±0.01 ms, CPU time +4.0 ±1.0 %
+web-2 (web)                             3.0 % of 51.0 %        2.0 %      1.0 % of 10.0 %  not known yet
 
 BEST-EFFORT                                 USES (CPUS)         QUOTA (CPUS)               FROZEN
 jobs-1 (jobs)                                      2.89                 2.90                   no

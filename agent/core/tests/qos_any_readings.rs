@@ -77,6 +77,7 @@ impl Node {
             delay: r.delay.map(|_| Delay { total_ns: self.delay_ns, runs: self.runs }),
             cpu_stall_us: r.stall.map(|_| self.stall_us as u64),
             memory_stall_us: Some(self.memory_us as u64),
+            cpu_us: None,
         };
         let best = (0..r.tasks).map(|n| BestEffort {
             task: format!("jobs-{n}").parse().unwrap(),
@@ -136,9 +137,10 @@ fn grown() -> (Node, Governor) {
 
 #[test]
 fn a_breach_shrinks_in_the_reading_that_shows_it_and_a_severe_one_goes_to_the_floor() {
-    for (delay, stall, to) in [(1_001, 0.0, 400), (0, 0.51, 400), (9_000, 0.0, 400)] {
+    // Where waits are counted, stalled time is not looked at.
+    for (delay, stall, to) in [(Some(1_001), 0.0, 400), (None, 0.51, 400), (Some(9_000), 0.0, 400)] {
         let (mut node, mut governor) = grown();
-        let breach = Round { delay: Some(delay), stall: Some(stall), best_millis: Some(400), ..calm(100) };
+        let breach = Round { delay, stall: Some(stall), best_millis: Some(400), ..calm(100) };
         let step = governor.step(&node.read(&breach));
         assert_eq!(millis(&governor), Some(to), "{:?}", step.reasons);
         assert!(matches!(&step.acts[..], [Act::Cap { millis: Some(400), .. }]), "{:?}", step.acts);
@@ -157,11 +159,13 @@ fn a_breach_shrinks_in_the_reading_that_shows_it_and_a_severe_one_goes_to_the_fl
 #[test]
 fn between_calm_and_breach_nothing_moves_and_growth_near_the_last_breach_is_slow() {
     let (mut node, mut governor) = grown();
+    // This node waits as long in a pause.
+    governor.set(Settings { pauses: false, ..Settings::default() });
     governor.step(&node.read(&Round { best_millis: Some(5_400), ..calm(1_000) }));
     governor.step(&node.read(&Round { delay: Some(2_000), best_millis: Some(5_400), ..calm(100) }));
     let before = millis(&governor).unwrap();
     for _ in 0..60 {
-        governor.step(&node.read(&Round { delay: Some(900), ..calm(1_000) }));
+        governor.step(&node.read(&Round { delay: Some(900), best_millis: Some(2_000), ..calm(1_000) }));
     }
     assert_eq!(millis(&governor), Some(before), "90 % of what is borne is not calm");
     let mut levels = Vec::new();
@@ -248,8 +252,15 @@ proptest! {
         let mut given: BTreeMap<String, Option<u32>> = BTreeMap::new();
         for round in &rounds {
             let seen = node.read(round);
+            let borne = |by_delay| governor.own().borne(&"web-1".parse().unwrap(), by_delay, &settings);
+            let breach = match (round.delay, round.stall) {
+                (Some(us), _) => us as f64 * 1e3 > borne(true),
+                (None, stall) => stall.is_some_and(|share| share > borne(false) + 0.01),
+            };
             let step = governor.step(&seen);
-            prop_assert_eq!(step.reasons.len(), 2, "one about CPU, one about memory");
+            let pauses = matches!(step.reasons.last(), Some(Reason::Paused { .. }));
+            let reasons = if pauses { 3 } else { 2 };
+            prop_assert_eq!(step.reasons.len(), reasons, "one about CPU, one about memory, and pauses have theirs");
             for reason in &step.reasons {
                 prop_assert!(!reason.to_string().is_empty());
                 prop_assert!(agent_core::qos::reason::CODES.contains(&reason.code()));
@@ -263,7 +274,6 @@ proptest! {
             given.retain(|task, _| seen.best.iter().any(|b| b.task.as_str() == task));
             let now = millis(&governor);
             let unknown = round.delay.is_none() && round.stall.is_none();
-            let breach = round.delay.is_some_and(|d| d > 2_000) || round.stall.is_some_and(|s| s > 0.6);
             if unknown || breach || round.ms > 2_000 || !round.critical || round.tasks == 0 {
                 last_unclean = node.now_ms;
             }
@@ -308,4 +318,68 @@ fn people_see_what_was_decided_and_not_every_reading() {
     assert_eq!(steps, 2 * (60 + 600 + 300), "each step counts one reason about CPU and one about memory");
     let grown = governor.decisions().find(|d| d.reason.code() == "grown").unwrap();
     assert!(matches!(grown.reason, Reason::Grown { from: 400, to: 5_400, .. }), "{:?}", grown.reason);
+}
+
+#[test]
+fn a_pause_takes_everything_for_three_readings_and_gives_it_back() {
+    let (mut node, mut governor) = grown();
+    let busy = Round { best_millis: Some(3_000), tasks: 2, ..calm(150) };
+    let mut given: BTreeMap<String, Option<u32>> = BTreeMap::new();
+    let mut pauses = Vec::new();
+    for step in 0..600 {
+        let before = given.clone();
+        let done = governor.step(&node.read(&busy));
+        let caps: Vec<_> = done
+            .acts
+            .iter()
+            .filter_map(|act| match act {
+                Act::Cap { task, millis } => Some((task.to_string(), *millis)),
+                _ => None,
+            })
+            .collect();
+        given.extend(caps);
+        if matches!(done.reasons.last(), Some(Reason::Paused { tasks: 2 })) {
+            assert!(given.values().all(|share| *share == Some(LEAST_MILLIS)), "step {step}: {given:?}");
+            pauses.push((step, before));
+        }
+        if let Some((began, before)) = pauses.last() {
+            match step - began {
+                1 | 2 => assert_eq!(done.reasons[0], Reason::PauseHolds),
+                3 => assert_eq!(&given, before, "what each had before"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(pauses.len(), 2, "of five windows in a minute and a half: {pauses:?}");
+    assert!(governor.limit().is_none());
+}
+
+#[test]
+fn what_was_found_to_harm_is_not_tried_again_until_less_was_found_harmless() {
+    let (mut node, mut governor) = grown();
+    let mut pausing = false;
+    let mut limits = Vec::new();
+    for _ in 0..20_000 {
+        let (delay, level) = (500, millis(&governor).unwrap());
+        // Harm above 2,000m only, and below the target.
+        let wait = if pausing || level <= 2_000 { 50 } else { delay };
+        let used = if pausing { 10 } else { u64::from(level) };
+        let round = Round { delay: Some(wait), best_millis: Some(used), ..calm(150) };
+        let step = governor.step(&node.read(&round));
+        pausing = match &step.reasons[..] {
+            [.., Reason::Paused { .. }] => true,
+            [Reason::PauseHolds, ..] => pausing,
+            _ => false,
+        };
+        if limits.last() != Some(&governor.limit()) {
+            limits.push(governor.limit());
+        }
+        if let Some(limit) = governor.limit() {
+            assert!(millis(&governor).unwrap() <= limit);
+        }
+    }
+    assert!(limits.len() >= 3, "{limits:?}");
+    assert_eq!(limits[..2], [None, Some(2_700)], "half of the 5,400 that it used: {limits:?}");
+    assert_eq!(limits[2], Some(1_350), "that was still too much: {limits:?}");
+    assert_eq!(limits[3], Some(2_150), "and that was not: a step more, {limits:?}");
 }

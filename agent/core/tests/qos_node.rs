@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Policy, run};
+use node::{Machine, Outcome, Policy, run};
 
 const SEEDS: [u64; 3] = [1, 20_26, 0xfeed];
 
@@ -16,9 +16,9 @@ fn bursts(second: u64) -> f64 {
 #[test]
 fn harm_is_less_than_with_weights_alone_and_more_work_is_done_than_under_fixed_suppression() {
     for seed in SEEDS {
-        let of = |policy| run(policy, seed, 360, bursts);
+        let of = |policy| run(Machine::USUAL, policy, seed, 360, bursts);
         let (none, weight) = (of(Policy::None), of(Policy::Weight));
-        let (fixed, ours) = (of(Policy::Suppress65), of(Policy::ours()));
+        let (fixed, ours) = (of(Policy::Suppress65), of(Policy::ours(Machine::USUAL)));
         println!(
             "seed {seed}: p50, p99, mean of the slowest hundredth of requests, ms; CPU seconds of best-effort work"
         );
@@ -37,10 +37,38 @@ fn harm_is_less_than_with_weights_alone_and_more_work_is_done_than_under_fixed_s
     }
 }
 
+fn steady(machine: Machine, policy: Policy, seed: u64, load: f64) -> Outcome {
+    run(machine, policy, seed, 1_200, |_| load)
+}
+
+#[test]
+fn a_service_that_waits_for_itself_does_not_hold_best_effort_work_back() {
+    let two = Machine { cpus: 2, interference: 0.0 };
+    for seed in SEEDS {
+        let (ours, fixed) =
+            (steady(two, Policy::ours(two), seed, 0.6), steady(two, Policy::Suppress65, seed, 0.6));
+        println!("seed {seed}: {:.0} CPU seconds, {:.0} fixed; {:?}", ours.best_s, fixed.best_s, ours.counts);
+        let breaches: u64 = ["delay_above", "at_floor"].iter().filter_map(|code| ours.counts.get(code)).sum();
+        assert!(breaches < 80, "one reading in a hundred, seed {seed}: {breaches}");
+        assert!(ours.best_s > fixed.best_s * 1.5, "seed {seed}");
+        assert_eq!(ours.counts.get("harms"), None, "it adds nothing, seed {seed}");
+    }
+}
+
+#[test]
+fn pauses_show_harm_that_stays_below_the_target() {
+    let sensitive = Machine { cpus: 8, interference: 4.0 };
+    for seed in SEEDS {
+        let ours = steady(sensitive, Policy::ours(sensitive), seed, 0.3);
+        println!("seed {seed}: {:.0} CPU seconds; {:?}", ours.best_s, ours.counts);
+        assert!(ours.counts.get("harms").is_some_and(|n| *n > 0), "seed {seed}");
+    }
+}
+
 /// What the loop decided in a day with a burst, line by line.
 #[test]
 fn a_day_with_a_burst() {
-    let day = run(Policy::ours(), 7, 300, bursts);
+    let day = run(Machine::USUAL, Policy::ours(Machine::USUAL), 7, 300, bursts);
     let text = day.transcript.join("\n") + "\n";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/qos-day.txt");
     let wanted = include_str!("transcripts/qos-day.txt");

@@ -2,6 +2,7 @@
 
 use agent_core::qos::allowance::Allowance;
 use agent_core::qos::governor::Step;
+use agent_core::qos::meter::Reading;
 use agent_core::qos::{Act, BestEffort, Governor, Observation, Reason};
 use model::action::TaskEvent;
 use model::gap::Unavailable;
@@ -159,8 +160,8 @@ impl Node {
         for reason in step.reasons.iter().filter(|reason| reason.acts()) {
             let code = reason.code();
             match reason {
-                // Up to one a second.
-                Reason::Grown { .. } | Reason::HeadroomShort { .. } => {
+                // Up to one a second, or by the clock.
+                Reason::Grown { .. } | Reason::HeadroomShort { .. } | Reason::Paused { .. } => {
                     tracing::debug!(code, %reason, "isolation");
                 }
                 _ => tracing::info!(code, %reason, "isolation"),
@@ -220,12 +221,20 @@ impl Node {
             .iter()
             .map(|(_, task)| {
                 let reading = governor.readings().iter().find(|reading| reading.task == *task);
+                let by_delay = reading.and_then(Reading::wait).is_none_or(|(by_delay, _)| by_delay);
+                // The one of the two that decides.
+                let unit = |wait: f64| if by_delay { wait / 1e6 } else { wait };
+                let borne = unit(governor.own().borne(task, by_delay, settings));
                 json!({
                     "task": task,
                     "workload": owner(task),
                     "delayMs": reading.and_then(|r| r.delay_ns).map(|ns| ns as f64 / 1e6),
                     "cpuStall": reading.and_then(|r| r.cpu_stall),
                     "memoryStall": reading.and_then(|r| r.memory_stall),
+                    "decides": if by_delay { "delayMs" } else { "cpuStall" },
+                    "ownMean": unit(governor.own().mean(task, by_delay)),
+                    "borne": borne,
+                    "added": governor.added(task).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -274,9 +283,12 @@ impl Node {
                 "headroom": settings.headroom,
                 "floor": settings.floor,
                 "memoryFree": settings.memory_free,
+                "harm": settings.harm,
+                "pauses": settings.pauses,
             },
             "state": governor.allowance(),
             "allowanceMillis": allowance,
+            "limitMillis": governor.limit(),
             "cpuMillis": self.inventory.cpus.saturating_mul(1000),
             "othersMillis": governor.measured().others_millis,
             "memory": governor.memory(),

@@ -22,6 +22,10 @@ pub struct QosFragment {
     pub floor: Option<Share>,
     /// Share of the node's memory that must be available.
     pub memory_free: Option<Share>,
+    /// Share by which best-effort work may lengthen waits and computing of a latency-critical task.
+    pub harm: Option<Share>,
+    /// Whether best-effort work pauses now and then, so that this is measured.
+    pub pauses: Option<bool>,
 }
 
 impl QosFragment {
@@ -35,6 +39,8 @@ impl QosFragment {
             ("qos.headroom", self.headroom.is_some()),
             ("qos.floor", self.floor.is_some()),
             ("qos.memory_free", self.memory_free.is_some()),
+            ("qos.harm", self.harm.is_some()),
+            ("qos.pauses", self.pauses.is_some()),
         ];
         keys.into_iter().filter_map(|(key, said)| said.then_some(key))
     }
@@ -50,6 +56,8 @@ impl QosFragment {
             headroom: later.headroom.or(self.headroom),
             floor: later.floor.or(self.floor),
             memory_free: later.memory_free.or(self.memory_free),
+            harm: later.harm.or(self.harm),
+            pauses: later.pauses.or(self.pauses),
         }
     }
 
@@ -66,12 +74,14 @@ impl QosFragment {
             headroom: share(self.headroom, d.headroom),
             floor: share(self.floor, d.floor),
             memory_free: share(self.memory_free, d.memory_free),
+            harm: share(self.harm, d.harm),
+            pauses: self.pauses.unwrap_or(d.pauses),
         }
     }
 }
 
 /// Settings in force by key, as the configuration writes them.
-pub(super) fn shown(settings: &Settings) -> [(&'static str, String); 7] {
+pub(super) fn shown(settings: &Settings) -> [(&'static str, String); 9] {
     let share = |share: f64| Share(share).to_string();
     [
         ("qos.enabled", settings.enabled.to_string()),
@@ -81,5 +91,7 @@ pub(super) fn shown(settings: &Settings) -> [(&'static str, String); 7] {
         ("qos.headroom", share(settings.headroom)),
         ("qos.floor", share(settings.floor)),
         ("qos.memory_free", share(settings.memory_free)),
+        ("qos.harm", share(settings.harm)),
+        ("qos.pauses", settings.pauses.to_string()),
     ]
 }

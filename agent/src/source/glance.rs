@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use agent_core::parse;
 use agent_core::qos::settings::{SLOW_MS, STEP_MS};
-use agent_core::qos::{BestEffort, Critical, Delay, NodeUse, Observation};
+use agent_core::qos::{BestEffort, Critical, NodeUse, Observation};
 use model::id::{CgroupId, TaskName};
 use model::sample::Values;
 
@@ -52,8 +52,7 @@ impl Source {
         let now_ms = clock::boot_ms();
         let critical = watch.critical.iter().map(|(place, task)| self.critical(place, task)).collect();
         let best = watch.best.iter().map(|(place, known)| {
-            let cpu_us =
-                self.number(place, "cpu.stat", |bytes| parse::cpu_stat(bytes, &mut Values::default()).ok());
+            let cpu_us = self.cpu_us(place);
             let memory = |bytes: &[u8]| parse::single(bytes).ok().flatten();
             let memory_bytes = if slow { self.number(place, "memory.current", memory) } else { None };
             BestEffort { cpu_us, memory_bytes, ..known.clone() }
@@ -63,14 +62,22 @@ impl Source {
     }
 
     fn critical(&mut self, place: &Place, task: &TaskName) -> Critical {
-        let delay = self.kernel.as_ref().and_then(|kernel| kernel.delay_now(place.cgroup));
+        let (delay, cpu_us) = match self.kernel.as_ref().and_then(|kernel| kernel.delay_now(place.cgroup)) {
+            Some((delay, oncpu_ns)) => (Some(delay), Some(oncpu_ns / 1_000)),
+            None => (None, self.cpu_us(place)),
+        };
         let some = |bytes: &[u8]| parse::pressure(bytes).ok()?.some_us;
         Critical {
             task: task.clone(),
-            delay: delay.map(|(total_ns, runs)| Delay { total_ns, runs }),
+            delay,
             cpu_stall_us: self.number(place, "cpu.pressure", some),
             memory_stall_us: self.number(place, "memory.pressure", some),
+            cpu_us,
         }
+    }
+
+    fn cpu_us(&mut self, place: &Place) -> Option<u64> {
+        self.number(place, "cpu.stat", |bytes| parse::cpu_stat(bytes, &mut Values::default()).ok())
     }
 
     fn number(

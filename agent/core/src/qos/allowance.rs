@@ -4,16 +4,18 @@
 //! **Method.** Down fast and by measured harm: a breach leaves half of what was *used* (a limit far above the use would cut
 //! nothing), a severe one the floor. Up slowly: only when everything was calm for ten seconds, by a tenth of the node a second,
 //! and a tenth of that near the level at which it broke. Between calm and breach nothing moves.
+//! What is too much is what [`Own`] says is borne: the target, beside what a task waits by itself.
 //! **Bounds.** Floor ≤ allowance ≤ CPUs − headroom − what others use. Not known is neither calm nor a breach: nothing grows,
 //! and after ten seconds it is the floor.
 
 use serde::Serialize;
 
 use super::meter::{Measured, Reading};
+use super::own::Own;
 use super::reason::Reason;
 use super::settings::{
-    BAND, CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE, SLOW_MS,
-    STALE_MS, Settings,
+    ALIKE, BAND, CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE,
+    SLOW_MS, STALE_MS, Settings,
 };
 
 /// A pause between readings after which what was calm before it proves nothing, ms.
@@ -45,15 +47,27 @@ pub struct Cpu {
     clean_since: Option<u64>,
     blind_since: Option<u64>,
     grown_ms: u64,
-    /// Level and time of the last breach.
-    broke: Option<(u32, u64)>,
+    broke: Option<Broke>,
+    /// More than this was harm when it was tried, thousandths of a core.
+    limit: Option<u32>,
 }
 
-/// The task that suffers most: by which measure, and how many times what is borne.
+/// The last breach.
+#[derive(Debug, Clone, Copy)]
+struct Broke {
+    /// What best-effort work used, thousandths of a core.
+    level: u32,
+    at_ms: u64,
+    /// What the others used, if that was known.
+    others: Option<u32>,
+}
+
+/// The task that suffers most: by which measure, how much of it is borne, and how many times that it is.
 struct Worst<'a> {
     reading: &'a Reading,
-    ratio: f64,
     by_delay: bool,
+    borne: f64,
+    ratio: f64,
 }
 
 impl Cpu {
@@ -69,6 +83,7 @@ impl Cpu {
             blind_since: None,
             grown_ms: 0,
             broke: None,
+            limit: None,
         }
     }
 
@@ -99,13 +114,22 @@ impl Cpu {
     }
 
     /// Decides on a reading. `tasks` = best-effort tasks, `memory_calm` = nothing is wrong with memory.
-    pub fn step(&mut self, now_ms: u64, tasks: usize, measured: &Measured, memory_calm: bool) -> Reason {
+    pub fn step(
+        &mut self,
+        now_ms: u64,
+        tasks: usize,
+        measured: &Measured,
+        own: &Own,
+        memory_calm: bool,
+    ) -> Reason {
         if now_ms.saturating_sub(self.at_ms) > PAUSE_MS {
             self.clean_since = None;
         }
         self.at_ms = now_ms;
         if tasks == 0 {
             (self.allowance, self.clean_since, self.blind_since) = (Allowance::Idle, None, None);
+            // What comes next may be of another kind.
+            self.limit = None;
             return Reason::NoBestEffort;
         }
         if measured.critical.is_empty() {
@@ -122,16 +146,17 @@ impl Cpu {
             Allowance::Capped { millis } => millis.max(floor),
         };
         self.allowance = Allowance::Capped { millis };
-        let unknown = measured.critical.iter().find(|reading| !reading.knows_cpu());
-        let worst = self.worst(&measured.critical);
-        let calm = unknown.is_none() && memory_calm && worst.as_ref().is_none_or(|worst| worst.ratio <= CALM);
+        let unknown = measured.critical.iter().find(|reading| reading.wait().is_none());
+        let breach = self.worst(&measured.critical, own).filter(|worst| worst.ratio > 1.0);
+        let near = self.lately(&measured.critical, own).filter(|(_, ratio)| *ratio > CALM);
+        let calm = unknown.is_none() && memory_calm && breach.is_none() && near.is_none();
         let clean_since = if calm { Some(self.clean_since.unwrap_or(now_ms)) } else { None };
         self.clean_since = clean_since;
         self.blind_since = unknown.map(|_| self.blind_since.unwrap_or(now_ms));
-        if let Some(worst) = worst.as_ref().filter(|worst| worst.ratio > 1.0) {
-            return self.breach(now_ms, millis, floor, measured, worst);
+        if let Some(worst) = breach {
+            return self.breach(now_ms, millis, floor, measured, &worst);
         }
-        let band = (f64::from(self.cpu_millis) * BAND) as u32;
+        let band = (f64::from(self.cpu_millis) * self.settings.headroom * BAND) as u32;
         if let Some(to) = now.filter(|ceiling| millis > *ceiling + band) {
             self.allowance = Allowance::Capped { millis: to };
             return Reason::HeadroomShort { others: measured.others_millis.unwrap_or(0), from: millis, to };
@@ -140,10 +165,8 @@ impl Cpu {
             return self.blind(&reading.task.to_string(), now_ms - since, floor);
         }
         let Some(since) = clean_since else {
-            return match worst.filter(|worst| worst.ratio > CALM) {
-                Some(worst) => {
-                    Reason::NotCalm { task: worst.reading.task.clone(), of_threshold: worst.ratio }
-                }
+            return match near {
+                Some((reading, of_threshold)) => Reason::NotCalm { task: reading.task.clone(), of_threshold },
                 None => Reason::MemoryNotCalm,
             };
         };
@@ -175,15 +198,24 @@ impl Cpu {
         Reason::Began { millis }
     }
 
-    fn worst<'a>(&self, critical: &'a [Reading]) -> Option<Worst<'a>> {
-        let ratios = critical.iter().flat_map(|reading| {
-            let delay = reading.delay_ns.map(|ns| ns as f64 / self.settings.delay_ns.max(1) as f64);
-            let stall = reading.cpu_stall.map(|share| share / self.settings.cpu_stall);
-            [(delay, true), (stall, false)]
-                .into_iter()
-                .filter_map(move |(ratio, by_delay)| Some(Worst { reading, ratio: ratio?, by_delay }))
+    /// Counted waits are the finer measure: where there are some, stalled time is not looked at.
+    fn worst<'a>(&self, critical: &'a [Reading], own: &Own) -> Option<Worst<'a>> {
+        let worst = critical.iter().filter_map(|reading| {
+            let (by_delay, is) = reading.wait()?;
+            let borne = own.borne(&reading.task, by_delay, &self.settings);
+            Some(Worst { reading, by_delay, borne, ratio: is / borne })
         });
-        ratios.max_by(|a, b| a.ratio.total_cmp(&b.ratio))
+        worst.max_by(|a, b| a.ratio.total_cmp(&b.ratio))
+    }
+
+    /// The task that was nearest to what is borne in the last seconds: one reading shows a breach, and not that it is calm.
+    fn lately<'a>(&self, critical: &'a [Reading], own: &Own) -> Option<(&'a Reading, f64)> {
+        let ratios = critical.iter().filter_map(|reading| {
+            let (by_delay, is) = reading.wait()?;
+            let lately = own.lately(&reading.task, by_delay).unwrap_or(is);
+            Some((reading, lately / own.borne(&reading.task, by_delay, &self.settings)))
+        });
+        ratios.max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
     fn breach(
@@ -196,25 +228,63 @@ impl Cpu {
     ) -> Reason {
         let task = worst.reading.task.clone();
         if millis <= floor {
+            if let Some(broke) = &mut self.broke {
+                broke.others = broke.others.max(measured.others_millis);
+            }
             return Reason::AtFloor { task, millis };
         }
+        let severe = worst.by_delay && worst.ratio >= SEVERE;
+        let to = self.cut(now_ms, millis, floor, measured, severe);
+        let reading = worst.reading;
+        if worst.by_delay {
+            let (delay_ns, target_ns) = (reading.delay_ns.unwrap_or(0), worst.borne as u64);
+            Reason::DelayAbove { task, delay_ns, target_ns, from: millis, to }
+        } else {
+            let (share, threshold) = (reading.cpu_stall.unwrap_or(0.0), worst.borne);
+            Reason::CpuStallAbove { task, share, threshold, from: millis, to }
+        }
+    }
+
+    fn cut(&mut self, now_ms: u64, millis: u32, floor: u32, measured: &Measured, severe: bool) -> u32 {
         // A limit that was not used does no harm, and lowering it does no good.
         let used = measured.best_millis.unwrap_or(millis).clamp(floor, millis);
-        let severe = worst.by_delay && worst.ratio >= SEVERE;
         let to = if severe { floor } else { ((f64::from(used) * CUT) as u32).max(floor) };
         self.allowance = Allowance::Capped { millis: to };
         // A breach of several readings broke at the level of the first.
-        let level =
-            self.broke.filter(|(_, at)| now_ms.saturating_sub(*at) < CLEAN_MS).map_or(0, |(level, _)| level);
-        self.broke = Some((level.max(used), now_ms));
-        let reading = worst.reading;
-        if worst.by_delay {
-            let (delay_ns, target_ns) = (reading.delay_ns.unwrap_or(0), self.settings.delay_ns);
-            Reason::DelayAbove { task, delay_ns, target_ns, from: millis, to }
-        } else {
-            let (share, threshold) = (reading.cpu_stall.unwrap_or(0.0), self.settings.cpu_stall);
-            Reason::CpuStallAbove { task, share, threshold, from: millis, to }
+        let before = self.broke.filter(|broke| now_ms.saturating_sub(broke.at_ms) < CLEAN_MS);
+        let level = before.map_or(used, |broke| broke.level.max(used));
+        let others = before.and_then(|broke| broke.others).max(measured.others_millis);
+        self.broke = Some(Broke { level, at_ms: now_ms, others });
+        to
+    }
+
+    /// The experiment found harm: gives way as for a breach, and stays there. `None` when there is nothing left to give.
+    pub fn harmed(&mut self, now_ms: u64, tasks: usize, measured: &Measured) -> Option<(u32, u32)> {
+        let floor = self.floor(tasks);
+        let Allowance::Capped { millis } = self.allowance else { return None };
+        if millis <= floor {
+            return None;
         }
+        self.clean_since = None;
+        let to = self.cut(now_ms, millis, floor, measured, false);
+        self.limit = Some(to);
+        Some((millis, to))
+    }
+
+    /// The experiment found none near the limit that it has set before: a step more may be tried. `None` when there is no limit, or it was
+    /// not near it.
+    pub fn harmless(&mut self) -> Option<(u32, u32)> {
+        let near = |limit: &u32| matches!(self.allowance, Allowance::Capped { millis } if f64::from(millis) >= f64::from(*limit) * NEAR);
+        let from = self.limit.filter(near)?;
+        let to = from + (f64::from(self.cpu_millis) * GROWTH) as u32;
+        self.limit = Some(to).filter(|to| *to < self.cpu_millis);
+        Some((from, to))
+    }
+
+    /// What the experiment allows at most, thousandths of a core.
+    #[must_use]
+    pub fn limit(&self) -> Option<u32> {
+        self.limit
     }
 
     fn blind(&mut self, what: &str, for_ms: u64, floor: u32) -> Reason {
@@ -231,29 +301,34 @@ impl Cpu {
         if clean_ms < CLEAN_MS {
             return Reason::NotLongEnough { left_ms: CLEAN_MS - clean_ms };
         }
-        let Some(others) = measured.others_most_millis else {
+        // Not the ups and downs of single seconds; but what has begun is not over.
+        let Some(others) = measured.others_mean_millis.max(measured.others_millis) else {
             return Reason::NoData { what: "the node's use".to_owned(), for_ms: 0 };
         };
-        // What the others needed in the last ten seconds they may need again: so the level does not follow their every breath.
         let ceiling = self.ceiling(tasks, others);
         if from >= ceiling {
             return Reason::AtCeiling { millis: from };
+        }
+        if let Some(limit) = self.limit.filter(|limit| from >= *limit) {
+            return Reason::AtLimit { millis: limit };
         }
         let waited_ms = now_ms.saturating_sub(self.grown_ms);
         if waited_ms < SLOW_MS {
             return Reason::Paced { left_ms: SLOW_MS - waited_ms };
         }
         let step = (f64::from(self.cpu_millis) * GROWTH) as u32;
-        let near = self
-            .broke
-            .filter(|(_, at)| now_ms.saturating_sub(*at) < REMEMBERED_MS)
-            .map(|(level, _)| (f64::from(level) * NEAR) as u32);
+        // What was too much beside a busier service says nothing about now.
+        let alike = |broke: &Broke| {
+            let then = broke.others.unwrap_or(0);
+            now_ms.saturating_sub(broke.at_ms) < REMEMBERED_MS && f64::from(others) >= f64::from(then) * ALIKE
+        };
+        let near = self.broke.filter(alike).map(|broke| (f64::from(broke.level) * NEAR) as u32);
         let to = match near {
             Some(near) if from >= near => from + ((f64::from(step) * NEAR_GROWTH) as u32).max(1),
             Some(near) => (from + step).min(near),
             None => from + step,
         };
-        let to = to.min(ceiling);
+        let to = to.min(ceiling).min(self.limit.unwrap_or(u32::MAX));
         (self.allowance, self.grown_ms) = (Allowance::Capped { millis: to }, now_ms);
         Reason::Grown { from, to, clean_ms }
     }

@@ -1,101 +1,29 @@
 //! One step of the loop: a reading in, acts and their reasons out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::id::TaskName;
-use serde::Serialize;
 
+use super::act::Act;
 use super::allowance::{Allowance, Cpu};
+use super::decisions::{Decision, Log};
 use super::memory::{self, Grade, Possible, State};
 use super::meter::{BestEffort, Measured, Meter, Observation, Reading};
+use super::own::Own;
 use super::reason::{Cause, Reason};
-use super::settings::{CALM, Settings};
+use super::settings::{CALM, HARDLY, LEAST_MILLIS, SLOW_MS, Settings};
 use super::split::{Claim, split};
+use super::trial::{Added, Kind, Trial, Verdict};
 
-/// Decisions kept for people.
-const KEPT: usize = 64;
-/// Two decisions within this time may be one line for people, ms.
-const SOON_MS: u64 = 2_000;
 /// Share of a task's memory that one grade asks back, or slows it below.
 const BACK: f64 = 0.1;
-
-/// Something to do to one best-effort task. None of them can name another task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "act", rename_all = "snake_case")]
-pub enum Act {
-    /// Set its CPU quota, thousandths of a core; `None` = its own.
-    Cap {
-        /// Which.
-        task: TaskName,
-        /// How much.
-        millis: Option<u32>,
-    },
-    /// Ask memory back.
-    Reclaim {
-        /// From whom.
-        task: TaskName,
-        /// How much.
-        bytes: u64,
-    },
-    /// Slow it above so much memory; `None` = as its class says.
-    High {
-        /// Which.
-        task: TaskName,
-        /// Above which.
-        bytes: Option<u64>,
-    },
-    /// Stop scheduling it.
-    Freeze {
-        /// Which.
-        task: TaskName,
-    },
-    /// Schedule it again.
-    Thaw {
-        /// Which.
-        task: TaskName,
-    },
-    /// End it.
-    Stop {
-        /// Which.
-        task: TaskName,
-        /// What its owner is told.
-        why: String,
-    },
-}
-
-impl Act {
-    /// Whom it is done to.
-    #[must_use]
-    pub fn task(&self) -> &TaskName {
-        match self {
-            Act::Cap { task, .. }
-            | Act::Reclaim { task, .. }
-            | Act::High { task, .. }
-            | Act::Freeze { task }
-            | Act::Thaw { task }
-            | Act::Stop { task, .. } => task,
-        }
-    }
-}
-
-/// What was decided, when and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// When, ms on the boot clock.
-    pub at_ms: u64,
-    /// Something was changed.
-    pub acts: bool,
-    /// Why, or why not.
-    pub reason: Reason,
-}
 
 /// What one step gave.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Step {
     /// What to do, in this order.
     pub acts: Vec<Act>,
-    /// About CPU and about memory: always one of each.
+    /// About CPU and about memory: always one of each, and one more when a pause begins.
     pub reasons: Vec<Reason>,
 }
 
@@ -106,6 +34,12 @@ pub struct Governor {
     possible: Possible,
     meter: Meter,
     cpu: Cpu,
+    own: Own,
+    trial: Trial,
+    /// Quotas before the pause that is going on.
+    before_pause: Option<BTreeMap<TaskName, Option<u32>>>,
+    /// Until when a second's use has a pause in it, boot ms.
+    distorted_until_ms: u64,
     memory: State,
     cause: Option<Cause>,
     memory_calm: bool,
@@ -115,8 +49,7 @@ pub struct Governor {
     lowered: BTreeSet<TaskName>,
     best: Vec<BestEffort>,
     measured: Measured,
-    decisions: VecDeque<Decision>,
-    counts: BTreeMap<&'static str, u64>,
+    log: Log,
 }
 
 impl Governor {
@@ -128,6 +61,10 @@ impl Governor {
             possible,
             meter: Meter::default(),
             cpu: Cpu::new(settings, cpu_millis),
+            own: Own::default(),
+            trial: Trial::default(),
+            before_pause: None,
+            distorted_until_ms: 0,
             memory: State::default(),
             cause: None,
             memory_calm: true,
@@ -136,8 +73,7 @@ impl Governor {
             lowered: BTreeSet::new(),
             best: Vec::new(),
             measured: Measured::default(),
-            decisions: VecDeque::new(),
-            counts: BTreeMap::new(),
+            log: Log::default(),
         }
     }
 
@@ -159,30 +95,119 @@ impl Governor {
         let mut step = Step::default();
         let event = self.memory_event(&measured);
         let about_memory = self.take_memory(seen.now_ms, event, &mut step.acts);
-        let allowed = self.cpu.allowance();
-        let about_cpu = self.cpu.step(seen.now_ms, seen.best.len(), &measured, self.memory_calm);
-        if matches!(about_cpu, Reason::DelayAbove { .. } | Reason::CpuStallAbove { .. }) {
-            self.meter.cut();
-        }
-        self.measured = measured;
         let same_tasks =
             before.len() == seen.best.len() && seen.best.iter().all(|b| before.contains(&b.task));
-        if allowed != self.cpu.allowance() || !same_tasks || self.measured.slow {
-            self.divide(&mut step.acts);
-        }
-        for reason in [about_cpu, about_memory] {
-            self.note(seen.now_ms, &reason);
+        let (about_cpu, about_pause) = self.take_cpu(seen.now_ms, measured, same_tasks, &mut step.acts);
+        for reason in [Some(about_cpu), Some(about_memory), about_pause].into_iter().flatten() {
+            self.log.note(seen.now_ms, &reason);
             step.reasons.push(reason);
         }
         step
+    }
+
+    fn take_cpu(
+        &mut self,
+        now_ms: u64,
+        measured: Measured,
+        same_tasks: bool,
+        acts: &mut Vec<Act>,
+    ) -> (Reason, Option<Reason>) {
+        let (tasks, allowed) = (self.best.len(), self.cpu.allowance());
+        let floor = self.cpu.floor(tasks);
+        let hardly = f64::from(floor) * HARDLY;
+        let runs = measured.best_millis.is_some_and(|used| f64::from(used) > hardly);
+        if self.best.is_empty() {
+            self.trial.forget();
+        } else if !same_tasks || measured.critical.is_empty() {
+            self.trial.abort();
+        }
+        let alone = self.trial.take(&measured.critical) || measured.best_millis.is_some() && !runs;
+        let slow = measured.slow;
+        self.measured = measured;
+        if self.trial.pauses() {
+            self.own.learn(now_ms, &self.measured.critical, alone);
+            return (Reason::PauseHolds, None);
+        }
+        self.resume(now_ms, acts);
+        let mut about_cpu = self.cpu.step(now_ms, tasks, &self.measured, &self.own, self.memory_calm);
+        if matches!(about_cpu, Reason::DelayAbove { .. } | Reason::CpuStallAbove { .. }) {
+            self.meter.cut();
+        } else if !about_cpu.acts()
+            && let Some(judged) = self.judge(now_ms, tasks)
+        {
+            about_cpu = judged;
+        }
+        self.own.learn(now_ms, &self.measured.critical, alone);
+        let distorted = now_ms < self.distorted_until_ms;
+        if allowed != self.cpu.allowance() || !same_tasks || (slow && !distorted) {
+            self.divide(acts);
+        }
+        // What was read now has no say in it: windows would differ by it.
+        let above = matches!(allowed, Allowance::Capped { millis } if f64::from(millis) > hardly);
+        let ready = above && runs && same_tasks && self.memory == State::Calm && self.settings.pauses;
+        let pause = if ready { self.trial.begin(now_ms) } else { None };
+        (about_cpu, (pause == Some(Kind::Without)).then(|| self.pause(acts)))
+    }
+
+    /// What the experiment has found, and what comes of it. What it saw was at another level then.
+    fn judge(&mut self, now_ms: u64, tasks: usize) -> Option<Reason> {
+        let reason = match self.trial.verdict(&self.own, &self.settings) {
+            Verdict::Unknown => None,
+            Verdict::Harmless => {
+                let (from, to) = self.cpu.harmless()?;
+                Some(Reason::HarmlessSoFar { from, to })
+            }
+            Verdict::Harm(task, added) => {
+                let (from, to) = self.cpu.harmed(now_ms, tasks, &self.measured)?;
+                Some(Reason::Harms { task, added, from, to })
+            }
+        }?;
+        self.trial.forget();
+        Some(reason)
+    }
+
+    fn pause(&mut self, acts: &mut Vec<Act>) -> Reason {
+        // The mean over a second would have waits from before in it.
+        self.meter.cut();
+        self.before_pause = Some(self.given.clone());
+        let tasks = self.best_tasks();
+        for task in &tasks {
+            self.cap(task.clone(), Some(LEAST_MILLIS), acts);
+        }
+        Reason::Paused { tasks: tasks.len() }
+    }
+
+    /// Gives back what a pause has taken.
+    fn resume(&mut self, now_ms: u64, acts: &mut Vec<Act>) {
+        let Some(before) = self.before_pause.take() else { return };
+        self.distorted_until_ms = now_ms + 2 * SLOW_MS;
+        for (task, share) in before {
+            if self.best.iter().any(|b| b.task == task) {
+                self.cap(task, share, acts);
+            }
+        }
+    }
+
+    fn best_tasks(&self) -> Vec<TaskName> {
+        self.best.iter().map(|b| b.task.clone()).collect()
+    }
+
+    /// Orders a quota; of two orders in one step the later one holds.
+    fn cap(&mut self, task: TaskName, millis: Option<u32>, acts: &mut Vec<Act>) {
+        if self.given.insert(task.clone(), millis) != Some(millis) {
+            acts.retain(|act| !matches!(act, Act::Cap { task: capped, .. } if *capped == task));
+            acts.push(Act::Cap { task, millis });
+        }
     }
 
     /// Nothing was read since the last step.
     pub fn silent(&mut self, now_ms: u64) -> Step {
         let mut step = Step::default();
         if let Some(reason) = self.cpu.silent(now_ms, self.best.len()) {
+            self.trial.abort();
+            self.resume(now_ms, &mut step.acts);
             self.divide(&mut step.acts);
-            self.note(now_ms, &reason);
+            self.log.note(now_ms, &reason);
             step.reasons.push(reason);
         }
         step
@@ -218,7 +243,8 @@ impl Governor {
         self.memory = State::default();
         self.best.clear();
         self.measured = Measured::default();
-        self.cpu.step(0, 0, &Measured::default(), true);
+        (self.own, self.trial, self.before_pause) = (Own::default(), Trial::default(), None);
+        self.cpu.step(0, 0, &Measured::default(), &self.own, true);
         acts
     }
 
@@ -348,45 +374,8 @@ impl Governor {
                 split(millis, &claims).into_iter().map(Some).collect()
             }
         };
-        for (b, share) in self.best.iter().zip(shares) {
-            if self.given.get(&b.task) != Some(&share) {
-                self.given.insert(b.task.clone(), share);
-                acts.push(Act::Cap { task: b.task.clone(), millis: share });
-            }
-        }
-    }
-
-    fn note(&mut self, at_ms: u64, reason: &Reason) {
-        *self.counts.entry(reason.code()).or_default() += 1;
-        // It grows again within the second: that is one decision.
-        if matches!(reason, Reason::Paced { .. }) {
-            return;
-        }
-        let acts = reason.acts();
-        let memory = is_about_memory(reason);
-        let last = self.decisions.iter_mut().rev().find(|d| is_about_memory(&d.reason) == memory);
-        if let Some(last) = last {
-            let soon = at_ms.saturating_sub(last.at_ms) <= SOON_MS;
-            match (&mut last.reason, reason) {
-                // Growth of many seconds is one line.
-                (Reason::Grown { to, clean_ms, .. }, Reason::Grown { to: now, clean_ms: since, .. })
-                    if soon =>
-                {
-                    (*to, *clean_ms, last.at_ms) = (*now, *since, at_ms);
-                    return;
-                }
-                (before, now) if !acts && before.code() == now.code() => return,
-                // The newest of many that change nothing.
-                (before, now) if !acts && !last.acts => {
-                    (*before, last.at_ms) = (now.clone(), at_ms);
-                    return;
-                }
-                _ => {}
-            }
-        }
-        self.decisions.push_back(Decision { at_ms, acts, reason: reason.clone() });
-        if self.decisions.len() > KEPT {
-            self.decisions.pop_front();
+        for (task, share) in self.best_tasks().into_iter().zip(shares) {
+            self.cap(task, share, acts);
         }
     }
 
@@ -406,6 +395,23 @@ impl Governor {
     #[must_use]
     pub fn memory(&self) -> State {
         self.memory
+    }
+
+    /// What the experiment allows at most, thousandths of a core; `None` = it has found no harm.
+    #[must_use]
+    pub fn limit(&self) -> Option<u32> {
+        self.cpu.limit()
+    }
+
+    /// What tasks wait by themselves.
+    #[must_use]
+    pub fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// What best-effort work adds to a task's waits and computing, as far as pauses have shown it.
+    pub fn added<'a>(&'a self, task: &'a TaskName) -> impl Iterator<Item = Added> + 'a {
+        self.trial.added(task, &self.own, &self.settings)
     }
 
     /// What was known of each latency-critical task at the last step.
@@ -434,29 +440,12 @@ impl Governor {
 
     /// Decisions, oldest first.
     pub fn decisions(&self) -> impl DoubleEndedIterator<Item = &Decision> {
-        self.decisions.iter()
+        self.log.entries()
     }
 
     /// How often each reason was given.
     #[must_use]
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counts
+        self.log.counts()
     }
-}
-
-fn is_about_memory(reason: &Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Reclaimed { .. }
-            | Reason::SlowedEarlier { .. }
-            | Reason::Frozen { .. }
-            | Reason::Stopped { .. }
-            | Reason::Undone { .. }
-            | Reason::FreezingDidNotHelp { .. }
-            | Reason::MemoryCalm
-            | Reason::GradeHolds { .. }
-            | Reason::GradeKept { .. }
-            | Reason::Rests { .. }
-            | Reason::NothingPossible { .. }
-    )
 }

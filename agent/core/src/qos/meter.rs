@@ -36,6 +36,8 @@ pub struct Critical {
     pub cpu_stall_us: Option<u64>,
     /// Time in which some thread waited for memory, µs.
     pub memory_stall_us: Option<u64>,
+    /// CPU time, µs.
+    pub cpu_us: Option<u64>,
 }
 
 /// Waits on run queues.
@@ -75,6 +77,17 @@ pub struct NodeUse {
     pub available_bytes: u64,
 }
 
+/// Waiting since the reading before: of counted waits ns and how many, else µs in which somebody waited and µs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// Waits are counted.
+    pub by_delay: bool,
+    /// Time spent waiting.
+    pub sum: u64,
+    /// Of so many waits, or so much time.
+    pub of: u64,
+}
+
 /// What is known of a latency-critical task now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
@@ -86,13 +99,19 @@ pub struct Reading {
     pub cpu_stall: Option<f64>,
     /// Share of time, 0..=1.
     pub memory_stall: Option<f64>,
+    /// Waiting for CPUs in this reading alone.
+    pub waited: Option<Waited>,
+    /// CPU time in this reading, µs, and its length, ms.
+    pub computed: Option<(u64, u64)>,
 }
 
 impl Reading {
-    /// Whether its wait for CPUs is known at all.
+    /// Its wait for CPUs, if that is known at all: the mean in ns where waits are counted (true), which is the finer measure, else the
+    /// share of stalled time.
     #[must_use]
-    pub fn knows_cpu(&self) -> bool {
-        self.delay_ns.is_some() || self.cpu_stall.is_some()
+    pub fn wait(&self) -> Option<(bool, f64)> {
+        let delay = self.delay_ns.map(|ns| (true, ns as f64));
+        delay.or_else(|| self.cpu_stall.map(|share| (false, share)))
     }
 }
 
@@ -109,8 +128,8 @@ pub struct Measured {
     pub slow: bool,
     /// CPU of everything else in the last second, thousandths of a core.
     pub others_millis: Option<u32>,
-    /// The most of that in the last ten.
-    pub others_most_millis: Option<u32>,
+    /// The mean of the last ten of these.
+    pub others_mean_millis: Option<u32>,
     /// Available memory as a share of all.
     pub free: Option<f64>,
 }
@@ -123,6 +142,7 @@ struct Waits {
     since_ms: u64,
     cpu: Option<u64>,
     memory: Option<u64>,
+    computed: Option<u64>,
 }
 
 /// Remembers the readings before.
@@ -165,7 +185,7 @@ impl Meter {
             best_millis: [step, second].into_iter().flatten().max(),
             slow: seen.node.is_some(),
             others_millis: self.others_millis,
-            others_most_millis: self.others.iter().copied().max(),
+            others_mean_millis: mean(&self.others),
             free: self.free,
         })
     }
@@ -194,8 +214,16 @@ impl Meter {
             let second = waits.sum.0 / waits.sum.1.max(RUNS_IN_SECOND);
             (ns / runs.max(RUNS_IN_STEP)).max(second)
         });
+        let stalled = || Some((delta(waits.cpu, seen.cpu_stall_us)?, step_ms? * 1_000));
+        let waited = match gained {
+            Some((sum, of)) => Some(Waited { by_delay: true, sum, of }),
+            None => stalled().map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
+        };
+        let computed = || Some((delta(waits.computed, seen.cpu_us)?, step_ms?));
+        let computed = computed();
+        waits.computed = seen.cpu_us;
         (waits.last, waits.cpu, waits.memory) = (seen.delay, seen.cpu_stall_us, seen.memory_stall_us);
-        Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall }
+        Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall, waited, computed }
     }
 
     /// CPU of all best-effort tasks since the last reading, thousandths of a core.
@@ -230,6 +258,11 @@ impl Meter {
     }
 }
 
+fn mean(values: &VecDeque<u32>) -> Option<u32> {
+    let sum: u64 = values.iter().map(|value| u64::from(*value)).sum();
+    u32::try_from(sum.checked_div(values.len() as u64)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +273,7 @@ mod tests {
             delay: delay.map(|(total_ns, runs)| Delay { total_ns, runs }),
             cpu_stall_us: stall_us,
             memory_stall_us: None,
+            cpu_us: None,
         };
         Observation { now_ms, critical: vec![critical], ..Observation::default() }
     }
@@ -266,7 +300,7 @@ mod tests {
         let mut meter = Meter::default();
         meter.take(&at(100, Some((500, 5)), Some(50))).unwrap();
         let fallen = meter.take(&at(200, Some((400, 6)), Some(20))).unwrap();
-        assert!(!fallen.critical[0].knows_cpu());
+        assert!(fallen.critical[0].wait().is_none());
         let absent = meter.take(&at(300, None, Some(20_020))).unwrap();
         assert_eq!((absent.critical[0].delay_ns, absent.critical[0].cpu_stall), (None, Some(0.2)));
         assert_eq!(meter.take(&at(300, None, None)), None, "no time has passed");
@@ -293,6 +327,6 @@ mod tests {
         let second = meter.take(&seen(2_000, 600_000, 1_500_000)).unwrap();
         assert_eq!((second.others_millis, second.best_millis), (Some(900), Some(600)));
         let third = meter.take(&seen(3_000, 600_000, 1_700_000)).unwrap();
-        assert_eq!((third.others_millis, third.others_most_millis), (Some(200), Some(900)));
+        assert_eq!((third.others_millis, third.others_mean_millis), (Some(200), Some(550)));
     }
 }

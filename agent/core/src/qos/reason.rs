@@ -5,6 +5,8 @@ use std::fmt;
 use model::id::TaskName;
 use serde::Serialize;
 
+use super::trial::{Added, By};
+
 /// Why. CPU is in thousandths of a core, shares are 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "code", rename_all = "snake_case", rename_all_fields = "camelCase")]
@@ -19,6 +21,12 @@ pub enum Reason {
     DelayAbove { task: TaskName, delay_ns: u64, target_ns: u64, from: u32, to: u32 },
     /// Some thread of a latency-critical task waits for a CPU for too large a share of the time.
     CpuStallAbove { task: TaskName, share: f64, threshold: f64, from: u32, to: u32 },
+    /// Pauses showed that best-effort work adds too much to a task's waits or computing.
+    Harms { task: TaskName, added: Added, from: u32, to: u32 },
+    /// Pauses showed no harm at the limit that earlier ones have set: a step more may be tried.
+    HarmlessSoFar { from: u32, to: u32 },
+    /// Best-effort work pauses, to see what it adds to waits.
+    Paused { tasks: usize },
     /// The others use more: headroom would be gone.
     HeadroomShort { others: u32, from: u32, to: u32 },
     /// Calm for long enough.
@@ -34,6 +42,8 @@ pub enum Reason {
     AtFloor { task: TaskName, millis: u32 },
     /// All that headroom and the others leave.
     AtCeiling { millis: u32 },
+    /// More was harm when it was tried.
+    AtLimit { millis: u32 },
     /// Near a threshold: nothing grows.
     NotCalm { task: TaskName, of_threshold: f64 },
     /// Memory is not calm: nothing grows.
@@ -42,6 +52,8 @@ pub enum Reason {
     NotLongEnough { left_ms: u64 },
     /// The next step of growth is due later.
     Paced { left_ms: u64 },
+    /// Best-effort work pauses: nothing is decided on what it does.
+    PauseHolds,
     /// Something was not read: nothing grows.
     NoData { what: String, for_ms: u64 },
     // Acts on memory.
@@ -82,11 +94,14 @@ pub enum Cause {
 }
 
 /// Every code, for metrics that name those that have not happened yet.
-pub const CODES: [&str; 27] = [
+pub const CODES: [&str; 32] = [
     "began",
     "opened",
     "delay_above",
     "cpu_stall_above",
+    "harms",
+    "harmless_so_far",
+    "paused",
     "headroom_short",
     "grown",
     "blind_too_long",
@@ -94,10 +109,12 @@ pub const CODES: [&str; 27] = [
     "no_latency_critical",
     "at_floor",
     "at_ceiling",
+    "at_limit",
     "not_calm",
     "memory_not_calm",
     "not_long_enough",
     "paced",
+    "pause_holds",
     "no_data",
     "reclaimed",
     "slowed_earlier",
@@ -121,6 +138,9 @@ impl Reason {
             Reason::Opened => "opened",
             Reason::DelayAbove { .. } => "delay_above",
             Reason::CpuStallAbove { .. } => "cpu_stall_above",
+            Reason::Harms { .. } => "harms",
+            Reason::HarmlessSoFar { .. } => "harmless_so_far",
+            Reason::Paused { .. } => "paused",
             Reason::HeadroomShort { .. } => "headroom_short",
             Reason::Grown { .. } => "grown",
             Reason::BlindTooLong { .. } => "blind_too_long",
@@ -128,10 +148,12 @@ impl Reason {
             Reason::NoLatencyCritical => "no_latency_critical",
             Reason::AtFloor { .. } => "at_floor",
             Reason::AtCeiling { .. } => "at_ceiling",
+            Reason::AtLimit { .. } => "at_limit",
             Reason::NotCalm { .. } => "not_calm",
             Reason::MemoryNotCalm => "memory_not_calm",
             Reason::NotLongEnough { .. } => "not_long_enough",
             Reason::Paced { .. } => "paced",
+            Reason::PauseHolds => "pause_holds",
             Reason::NoData { .. } => "no_data",
             Reason::Reclaimed { .. } => "reclaimed",
             Reason::SlowedEarlier { .. } => "slowed_earlier",
@@ -156,6 +178,9 @@ impl Reason {
                 | Reason::Opened
                 | Reason::DelayAbove { .. }
                 | Reason::CpuStallAbove { .. }
+                | Reason::Harms { .. }
+                | Reason::HarmlessSoFar { .. }
+                | Reason::Paused { .. }
                 | Reason::HeadroomShort { .. }
                 | Reason::Grown { .. }
                 | Reason::BlindTooLong { .. }
@@ -209,6 +234,32 @@ impl fmt::Display for Reason {
                 percent(*share),
                 percent(*threshold)
             ),
+            Reason::Harms { task, added, from, to } => {
+                let Added { by, with, without, pauses, .. } = added;
+                match by {
+                    By::Delay => {
+                        write!(f, "{task} waits {:.2} ms for a CPU, {:.2}", with / 1e6, without / 1e6)
+                    }
+                    By::Stall => {
+                        write!(
+                            f,
+                            "{task} waits for a CPU {} of the time, {}",
+                            percent(*with),
+                            percent(*without)
+                        )
+                    }
+                    By::Cpu => {
+                        write!(f, "{task} takes {:.0}m of CPU, {:.0}m", with * 1e3, without * 1e3)
+                    }
+                }?;
+                write!(f, " in {pauses} pauses of best-effort work: {from}m → {to}m")
+            }
+            Reason::HarmlessSoFar { from, to } => {
+                write!(f, "pauses show no harm at {from}m: up to {to}m may be tried")
+            }
+            Reason::Paused { tasks } => {
+                write!(f, "{tasks} best-effort task(s) pause to show what they add to waits")
+            }
             Reason::HeadroomShort { others, from, to } => {
                 write!(f, "others use {others}m: {from}m → {to}m keeps the headroom")
             }
@@ -224,6 +275,7 @@ impl fmt::Display for Reason {
                 write!(f, "{task} suffers, and best-effort work is at its floor of {millis}m already")
             }
             Reason::AtCeiling { millis } => write!(f, "{millis}m is all that headroom and the others leave"),
+            Reason::AtLimit { millis } => write!(f, "more than {millis}m was harm when it was tried"),
             Reason::NotCalm { task, of_threshold } => {
                 write!(f, "{task} is at {} of what is borne: nothing grows", percent(*of_threshold))
             }
@@ -232,6 +284,7 @@ impl fmt::Display for Reason {
                 write!(f, "calm, and has to be for {:.1} s more", *left_ms as f64 / 1e3)
             }
             Reason::Paced { left_ms } => write!(f, "grows again in {left_ms} ms"),
+            Reason::PauseHolds => f.write_str("best-effort work pauses"),
             Reason::NoData { what, for_ms } => {
                 write!(f, "nothing is known of {what} for {:.1} s: nothing grows", *for_ms as f64 / 1e3)
             }

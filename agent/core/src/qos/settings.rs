@@ -18,6 +18,8 @@ pub const NEAR_GROWTH: f64 = 0.1;
 pub const NEAR: f64 = 0.8;
 /// The level at which it broke is remembered for this long, ms: load changes within minutes.
 pub const REMEMBERED_MS: u64 = 300_000;
+/// And only while the others use at least this share of what they used then.
+pub const ALIKE: f64 = 0.8;
 /// A breach leaves this share of what best-effort work used: from all of a node to the floor in four or five readings.
 pub const CUT: f64 = 0.5;
 /// A delay of this many targets goes to the floor at once.
@@ -28,11 +30,35 @@ pub const CALM: f64 = 0.7;
 pub const RUNS_IN_STEP: u64 = 8;
 /// The same for the mean over a second, which sees tasks that seldom run.
 pub const RUNS_IN_SECOND: u64 = 4;
-/// The others may take this share of the node's CPUs out of the headroom before best-effort work gives way, so that it does not follow
-/// their every breath; of the default headroom it is a twentieth.
-pub const BAND: f64 = 0.01;
+/// The others' ups of a second may take this share of the headroom before best-effort work gives way, so that it does not follow their every
+/// breath: that is what headroom is for.
+pub const BAND: f64 = 0.5;
 /// Without data the allowance stands for this long, ms, and then goes to the floor: ten rounds of one second.
 pub const STALE_MS: u64 = 10_000;
+/// Time between the beginnings of two windows of the experiment, ms, of which every other one is a pause: with [`WINDOW_READINGS`] of
+/// [`STEP_MS`] that is 1.5 % of the time (node.md §6: 1 to 2 %).
+pub const WINDOW_EVERY_MS: u64 = 15_000;
+/// Readings of a window; the first does not count.
+pub const WINDOW_READINGS: u32 = 3;
+/// Windows of each kind that say something: below, Student's distribution is much wider than the normal one.
+pub const WINDOWS_LEAST: usize = 8;
+/// Windows of each kind that are kept: ten minutes.
+pub const WINDOWS_KEPT: usize = 20;
+/// A difference of fewer standard errors is chance: one in a thousand is larger.
+pub const HARM_ERRORS: f64 = 3.0;
+/// Best-effort work that uses no more than this many times its floor hardly runs: a quota of 100 ms gives two periods' worth to one reading.
+pub const HARDLY: f64 = 1.5;
+/// Half of what is known of own waits is of the last so many readings without best-effort work: six seconds at its floor.
+pub const OWN_HALF: f64 = 40.0;
+/// Readings vary by themselves; up to so many standard deviations above the mean is usual. Mean waits of short times are about exponentially
+/// distributed, which one in a thousand is seven times its mean.
+pub const OWN_SPREADS: f64 = 6.0;
+/// Half of what counts as usual is of so many ms.
+pub const USUAL_HALF_MS: f64 = 10_000.0;
+/// Own waits are believed until what is usual is less than this share of them.
+pub const USUAL_LEAST: f64 = 0.5;
+/// Half of what counts as calm or not is of so many ms: ten readings and more, since one says little.
+pub const CALM_HALF_MS: f64 = 2_000.0;
 /// Smallest share of one task, thousandths of a core: the kernel takes no quota under 1 ms in its period of 100 ms
 /// (kernel/sched/core.c: `min_cfs_quota_period`).
 pub const LEAST_MILLIS: u32 = 10;
@@ -55,6 +81,10 @@ pub struct Settings {
     pub floor: f64,
     /// Share of the node's memory that must be available, 0..=0.5.
     pub memory_free: f64,
+    /// Share by which best-effort work may lengthen waits and computing of a latency-critical task, 0.01..=1.
+    pub harm: f64,
+    /// Best-effort work pauses now and then, so that this is measured.
+    pub pauses: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +102,8 @@ impl Default for Settings {
             headroom: 0.20,
             floor: 0.05,
             memory_free: 0.10,
+            harm: 0.10,
+            pauses: true,
         }
     }
 }
@@ -94,6 +126,7 @@ impl Settings {
         within("memory_stall", self.memory_stall, 0.01, 1.0);
         within("headroom", self.headroom, 0.0, 0.9);
         within("floor", self.floor, 0.001, 0.5);
+        within("harm", self.harm, 0.01, 1.0);
         within("memory_free", self.memory_free, 0.0, 0.5);
         if !(1_000_000..=10_000_000_000).contains(&self.delay_ns) {
             faults.push(("run_queue_delay", format!("{} ns is outside 1ms..=10s", self.delay_ns)));
@@ -119,6 +152,7 @@ mod tests {
             (Settings { headroom: 0.95, ..good }, "headroom"),
             (Settings { floor: 0.0, ..good }, "floor"),
             (Settings { floor: 0.5, headroom: 0.6, ..good }, "floor"),
+            (Settings { harm: 0.0, ..good }, "harm"),
             (Settings { memory_free: 0.6, ..good }, "memory_free"),
             (Settings { delay_ns: 0, ..good }, "run_queue_delay"),
         ] {

@@ -4,22 +4,32 @@
 //! up at once but for the switch; and whoever runs beside others runs slower (caches, memory, siblings), which is what CPI² and
 //! Heracles measured. What it leaves out: sockets, cache sizes, IO. So it shows orders, not figures.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::qos::memory::Possible;
 use agent_core::qos::settings::{SLOW_MS, STEP_MS};
 use agent_core::qos::{Act, BestEffort, Critical, Delay, Governor, NodeUse, Observation, Settings};
 
-/// CPUs.
-pub(crate) const CPUS: u32 = 8;
+/// What is simulated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// How much slower it runs beside best-effort work on all the other CPUs.
+    pub(crate) interference: f64,
+}
+
+impl Machine {
+    /// One of a fleet.
+    pub(crate) const USUAL: Self = Self { cpus: 8, interference: 0.6 };
+}
+
 /// Mean CPU time of a request, ms.
 const SERVICE_MS: f64 = 4.0;
 /// Longest that somebody's slice lasts, ms (EEVDF's base slice on eight CPUs is 2.8).
 const SLICE_MS: f64 = 2.8;
 /// Taking the CPU from idle work, ms.
 const PREEMPT_MS: f64 = 0.05;
-/// How much slower it runs beside best-effort work on all the other CPUs.
-const INTERFERENCE: f64 = 0.6;
 
 /// SplitMix64.
 pub(crate) struct Random(pub(crate) u64);
@@ -51,8 +61,8 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    pub(crate) fn ours() -> Self {
-        Policy::Ours(Box::new(Governor::new(Settings::default(), CPUS * 1000, Possible::ALL)))
+    pub(crate) fn ours(machine: Machine) -> Self {
+        Policy::Ours(Box::new(Governor::new(Settings::default(), machine.cpus * 1000, Possible::ALL)))
     }
 }
 
@@ -73,6 +83,8 @@ pub(crate) struct Outcome {
     pub(crate) best_s: f64,
     /// What the loop did.
     pub(crate) transcript: Vec<String>,
+    /// How often it gave each reason.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 impl Outcome {
@@ -89,9 +101,15 @@ impl Outcome {
 }
 
 /// Runs a node for `seconds`; `load(second)` is what the service needs, as a share of all CPUs.
-pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64) -> f64) -> Outcome {
+pub(crate) fn run(
+    machine: Machine,
+    mut policy: Policy,
+    seed: u64,
+    seconds: u64,
+    load: impl Fn(u64) -> f64,
+) -> Outcome {
     let mut random = Random(seed);
-    let n = f64::from(CPUS);
+    let n = f64::from(machine.cpus);
     let mut jobs: VecDeque<Job> = VecDeque::new();
     let mut responses = Vec::new();
     let (mut delay_ns, mut runs, mut stall_us) = (0u64, 0u64, 0u64);
@@ -125,7 +143,7 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
         let wanting = n.min(allowed);
         let critical = if fair && ready + wanting > n { n * ready / (ready + wanting) } else { ready.min(n) };
         let best = (n - critical).min(wanting).max(0.0);
-        let speed = 1.0 / (1.0 + INTERFERENCE * best / n);
+        let speed = 1.0 / (1.0 + machine.interference * best / n);
         let mut cpus = critical;
         let mut waits = false;
         for job in &mut jobs {
@@ -169,6 +187,7 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
                         delay: Some(Delay { total_ns: delay_ns, runs }),
                         cpu_stall_us: Some(stall_us),
                         memory_stall_us: Some(0),
+                        cpu_us: Some(critical_us as u64),
                     }],
                     best: vec![BestEffort {
                         task: "jobs-1".parse().unwrap(),
@@ -201,7 +220,11 @@ pub(crate) fn run(mut policy: Policy, seed: u64, seconds: u64, load: impl Fn(u64
         }
     }
     responses.sort_by(f64::total_cmp);
-    Outcome { responses, best_s: best_us / 1e6, transcript }
+    let counts = match policy {
+        Policy::Ours(governor) => governor.counts().clone(),
+        _ => BTreeMap::new(),
+    };
+    Outcome { responses, best_s: best_us / 1e6, transcript, counts }
 }
 
 fn best_share(jobs: &VecDeque<Job>, allowed: f64, n: f64, fair: bool) -> f64 {

@@ -1,0 +1,356 @@
+//! An experiment: what do latency-critical tasks suffer beside best-effort work that they do not suffer without it?
+//!
+//! **Problem.** What best-effort work adds to waits and to computing is smaller than what the load's own ups and downs do, and no counter shows
+//! it. **Method.** Windows of a few readings, by the clock and whatever is read, by turns with best-effort work and in a pause of it. A
+//! difference of means is harm when it is far outside its standard error and more than the owner bears. Looked at are mean waits, and the CPU
+//! time that the task takes: work that shares caches and siblings of a core takes longer.
+//! **Bounds.** Best-effort work pauses 1.5 % of the time at most. Too few windows say nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::id::TaskName;
+use serde::Serialize;
+
+use super::meter::{Reading, Waited};
+use super::own::Own;
+use super::settings::{
+    HARM_ERRORS, LEAST_MILLIS, RUNS_IN_STEP, Settings, WINDOW_EVERY_MS, WINDOW_READINGS, WINDOWS_KEPT,
+    WINDOWS_LEAST,
+};
+
+/// What best-effort work does during a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It goes on.
+    With,
+    /// It pauses.
+    Without,
+}
+
+/// The order of windows: a drift of the load falls on both kinds alike.
+const ORDER: [Kind; 4] = [Kind::With, Kind::Without, Kind::Without, Kind::With];
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// Mean wait for a CPU, ns.
+    Delay,
+    /// Share of time in which some thread waits for a CPU, where waits are not counted.
+    Stall,
+    /// CPU time, cores.
+    Cpu,
+}
+
+/// What best-effort work adds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Added {
+    /// To what; the unit of the others.
+    pub by: By,
+    /// Mean of windows with it.
+    pub with: f64,
+    /// Mean of pauses.
+    pub without: f64,
+    /// Standard error of their difference.
+    pub error: f64,
+    /// How much more is harm; less is borne.
+    pub borne: f64,
+    /// Pauses that were measured.
+    pub pauses: usize,
+}
+
+impl Added {
+    /// What it adds; negative by chance.
+    #[must_use]
+    pub fn amount(&self) -> f64 {
+        self.with - self.without
+    }
+
+    /// Not by chance, and more than is borne.
+    #[must_use]
+    pub fn harms(&self) -> bool {
+        self.amount() > self.borne && self.amount() > self.error * HARM_ERRORS
+    }
+}
+
+/// What the experiment says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Too few windows, or none since the last verdict.
+    Unknown,
+    /// Nothing that is not borne.
+    Harmless,
+    /// This task suffers most.
+    Harm(TaskName, Added),
+}
+
+/// Totals of a task within a window.
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    waited: BTreeMap<By, (u64, u64)>,
+}
+
+impl Sums {
+    fn add(&mut self, by: By, sum: u64, of: u64) {
+        let sums = self.waited.entry(by).or_default();
+        *sums = (sums.0 + sum, sums.1 + of);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Window {
+    kind: Kind,
+    readings: u32,
+    seen: BTreeMap<TaskName, Sums>,
+}
+
+/// Means of windows of each kind.
+#[derive(Debug, Clone, Default)]
+struct Means {
+    with: VecDeque<f64>,
+    without: VecDeque<f64>,
+}
+
+/// The experiment.
+#[derive(Debug, Clone, Default)]
+pub struct Trial {
+    means: BTreeMap<(TaskName, By), Means>,
+    window: Option<Window>,
+    begun: usize,
+    next_ms: Option<u64>,
+    /// There is a window that no verdict has seen.
+    fresh: bool,
+}
+
+impl Trial {
+    /// A reading is part of the window that is going on, if any. True when it is one without best-effort work.
+    pub fn take(&mut self, critical: &[Reading]) -> bool {
+        self.means.retain(|(task, _), _| critical.iter().any(|reading| reading.task == *task));
+        let Some(window) = &mut self.window else { return false };
+        window.readings += 1;
+        // The first one has what was queued before in it.
+        let counts = window.readings > 1;
+        let alone = counts && window.kind == Kind::Without;
+        if counts {
+            for reading in critical {
+                let sums = window.seen.entry(reading.task.clone()).or_default();
+                if let Some(Waited { by_delay, sum, of }) = reading.waited {
+                    sums.add(if by_delay { By::Delay } else { By::Stall }, sum, of);
+                }
+                if let Some((us, ms)) = reading.computed {
+                    sums.add(By::Cpu, us, ms * 1_000);
+                }
+            }
+        }
+        if window.readings >= WINDOW_READINGS {
+            self.close();
+        }
+        alone
+    }
+
+    fn close(&mut self) {
+        let Some(Window { kind, seen, .. }) = self.window.take() else { return };
+        self.fresh = true;
+        for (task, sums) in seen {
+            for (by, (sum, of)) in sums.waited {
+                if of < RUNS_IN_STEP {
+                    continue;
+                }
+                let means = self.means.entry((task.clone(), by)).or_default();
+                let windows = match kind {
+                    Kind::With => &mut means.with,
+                    Kind::Without => &mut means.without,
+                };
+                windows.push_back(sum as f64 / of as f64);
+                if windows.len() > WINDOWS_KEPT {
+                    windows.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Begins a window when its time has come.
+    pub fn begin(&mut self, now_ms: u64) -> Option<Kind> {
+        let due = *self.next_ms.get_or_insert(now_ms + WINDOW_EVERY_MS);
+        if self.window.is_some() || now_ms < due {
+            return None;
+        }
+        let kind = ORDER[self.begun % ORDER.len()];
+        self.begun += 1;
+        self.next_ms = Some(now_ms + WINDOW_EVERY_MS);
+        self.window = Some(Window { kind, readings: 0, seen: BTreeMap::new() });
+        Some(kind)
+    }
+
+    /// Best-effort work pauses now.
+    #[must_use]
+    pub fn pauses(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.kind == Kind::Without)
+    }
+
+    /// The window that is going on says nothing.
+    pub fn abort(&mut self) {
+        self.window = None;
+    }
+
+    /// What was found is no longer so: best-effort work has less now.
+    pub fn forget(&mut self) {
+        (self.means, self.window) = (BTreeMap::new(), None);
+    }
+
+    /// What best-effort work adds to a task's waits and computing, as far as that is known.
+    pub fn added<'a>(
+        &'a self,
+        task: &'a TaskName,
+        own: &'a Own,
+        settings: &'a Settings,
+    ) -> impl Iterator<Item = Added> + 'a {
+        [By::Delay, By::Stall, By::Cpu].into_iter().filter_map(move |by| {
+            let Means { with, without } = self.means.get(&(task.clone(), by))?;
+            if with.len() < WINDOWS_LEAST || without.len() < WINDOWS_LEAST {
+                return None;
+            }
+            let pauses = without.len();
+            let ((with, a), (without, b)) = (mean(with), mean(without));
+            // Of little, a large share is little.
+            let least = match by {
+                By::Delay => (settings.delay_ns as f64).max(own.mean(task, true)),
+                By::Stall => settings.cpu_stall,
+                By::Cpu => without.max(f64::from(LEAST_MILLIS) / 1e3),
+            };
+            Some(Added { by, with, without, error: (a + b).sqrt(), borne: settings.harm * least, pauses })
+        })
+    }
+
+    /// What a new window has shown, once: the worst harm, as a share of what is borne.
+    pub fn verdict(&mut self, own: &Own, settings: &Settings) -> Verdict {
+        if !std::mem::take(&mut self.fresh) {
+            return Verdict::Unknown;
+        }
+        let tasks: BTreeSet<&TaskName> = self.means.keys().map(|(task, _)| task).collect();
+        let found: Vec<_> = tasks
+            .into_iter()
+            .flat_map(|task| self.added(task, own, settings).map(move |added| (task, added)))
+            .collect();
+        if found.is_empty() {
+            return Verdict::Unknown;
+        }
+        let harms = found.into_iter().filter(|(_, added)| added.harms());
+        let worst = harms.max_by(|(_, a), (_, b)| (a.amount() / a.borne).total_cmp(&(b.amount() / b.borne)));
+        worst.map_or(Verdict::Harmless, |(task, added)| Verdict::Harm(task.clone(), added))
+    }
+}
+
+/// Mean, and the variance of that mean.
+fn mean(windows: &VecDeque<f64>) -> (f64, f64) {
+    let n = windows.len() as f64;
+    let mean = windows.iter().sum::<f64>() / n;
+    let squares: f64 = windows.iter().map(|w| (w - mean).powi(2)).sum();
+    (mean, squares / (n - 1.0) / n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qos::settings::STEP_MS;
+
+    /// SplitMix64.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) as f64 / u64::MAX as f64
+        }
+    }
+
+    fn reading(wait_ns: f64, cpu: f64) -> Reading {
+        Reading {
+            task: "web-1".parse().unwrap(),
+            delay_ns: Some(wait_ns as u64),
+            cpu_stall: None,
+            memory_stall: None,
+            waited: Some(Waited { by_delay: true, sum: (wait_ns * 100.0) as u64, of: 100 }),
+            computed: Some(((cpu * STEP_MS as f64 * 1e3) as u64, STEP_MS)),
+        }
+    }
+
+    /// Runs the experiment for so many minutes on a service whose waits are exponentially distributed, and whose load goes up and down.
+    fn experiment(seed: u64, minutes: u64, added_wait: f64, added_cpu: f64) -> (Verdict, f64) {
+        let (mut random, mut trial, mut paused) = (Random(seed), Trial::default(), 0u64);
+        let steps = minutes * 60_000 / STEP_MS;
+        for step in 0..steps {
+            let now_ms = step * STEP_MS;
+            let load = 1.0 + 0.3 * (now_ms as f64 / 40_000.0).sin();
+            let pauses = trial.pauses();
+            paused += u64::from(pauses);
+            let (wait, cpu) = if pauses { (0.0, 0.0) } else { (added_wait, added_cpu) };
+            let own = -(1.0 - random.next()).max(1e-9).ln() * 5e5 * load;
+            let noise = (random.next() - 0.5) * 0.2;
+            trial.take(&[reading(own + wait, load * (1.0 + noise) * (1.0 + cpu))]);
+            trial.begin(now_ms);
+        }
+        (trial.verdict(&Own::default(), &Settings::default()), paused as f64 / steps as f64)
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_is_and_it_pauses_seldom() {
+        for seed in 0..200 {
+            let (verdict, paused) = experiment(seed, 12, 0.0, 0.0);
+            assert_eq!(verdict, Verdict::Harmless, "seed {seed}");
+            assert!((0.01..=0.02).contains(&paused), "paused {paused} of the time");
+        }
+    }
+
+    #[test]
+    fn harm_is_found_within_minutes() {
+        let mut missed = Vec::new();
+        for seed in 0..50 {
+            for (wait, cpu, by) in [(2e6, 0.0, By::Delay), (0.0, 0.4, By::Cpu)] {
+                match experiment(seed, 12, wait, cpu).0 {
+                    Verdict::Harm(task, added) => {
+                        assert_eq!((task.as_str(), added.by), ("web-1", by), "seed {seed}");
+                        assert!(added.pauses >= WINDOWS_LEAST && added.harms(), "{added:?}");
+                    }
+                    verdict => missed.push((seed, by, verdict)),
+                }
+            }
+        }
+        assert!(missed.len() <= 5, "of 100: {missed:?}");
+    }
+
+    #[test]
+    fn few_windows_say_nothing_and_what_was_found_can_be_forgotten() {
+        assert_eq!(experiment(1, 3, 5e6, 0.5).0, Verdict::Unknown);
+        let mut trial = Trial::default();
+        let own = Own::default();
+        for step in 0..8_000u64 {
+            let wait = if trial.pauses() { 1e5 } else { 5e6 };
+            trial.take(&[reading(wait, 0.0)]);
+            trial.begin(step * STEP_MS);
+        }
+        let found = |trial: &mut Trial| trial.verdict(&own, &Settings::default());
+        assert!(matches!(found(&mut trial), Verdict::Harm(..)));
+        trial.forget();
+        assert_eq!(found(&mut trial), Verdict::Unknown);
+    }
+
+    #[test]
+    fn windows_come_by_the_clock_in_an_order_that_no_drift_favours() {
+        let (mut trial, mut kinds) = (Trial::default(), Vec::new());
+        for step in 0..1_000u64 {
+            trial.take(&[reading(1e5, 0.1)]);
+            kinds.extend(trial.begin(step * STEP_MS));
+        }
+        assert_eq!(kinds[..5], [Kind::With, Kind::Without, Kind::Without, Kind::With, Kind::With]);
+        // A window that nobody closes any more does not go on for ever.
+        assert!(trial.begin(150_000 + WINDOW_EVERY_MS).is_some());
+        assert!(trial.pauses() || trial.window.is_some());
+        trial.abort();
+        assert!(!trial.pauses() && trial.window.is_none());
+    }
+}
