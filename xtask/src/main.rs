@@ -6,6 +6,7 @@ mod codegen;
 mod dist;
 mod ebpf;
 mod fuzz;
+mod lab;
 mod test;
 mod tidy;
 mod up;
@@ -40,8 +41,18 @@ enum Command {
     /// (internal) A process of `bench colocate`.
     #[command(hide = true, subcommand)]
     BenchColocate(bench::ColocatePart),
+    /// (internal) Becomes a daemon of the lab, in a cgroup.
+    #[command(hide = true)]
+    LabExec {
+        cgroup: PathBuf,
+        program: std::ffi::OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
+    /// Real Hadoop, Cassandra and Rails on loopback, to develop and test against.
+    Lab(lab::Args),
     /// Run all tests; this is what CI runs.
     Test(test::Args),
     /// Check imports, file sizes and lints.
@@ -71,6 +82,8 @@ fn main() -> ExitCode {
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
+        Command::Lab(args) => lab::run(&args, &root()),
+        Command::LabExec { cgroup, program, arguments } => lab::become_program(&cgroup, &program, &arguments),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),

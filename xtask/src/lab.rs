@@ -1,0 +1,193 @@
+//! `cargo xtask lab`: real Hadoop, Cassandra and Rails on loopback, to develop and to test against.
+//!
+//! Every daemon is one process in a session of its own, and in a cgroup of its own where one can be made. State is below one directory; what is
+//! fetched is kept outside the checkout. Only processes that this command recorded are ended, each known by its id and the time it was
+//! started at.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`jars`] | where do the programs come from? |
+//! | [`daemon`] | how does a process start, and how does it end? |
+//! | [`hadoop`], [`cassandra`], [`rails`] | what is a cluster of that kind, and when is it ready? |
+
+mod cassandra;
+mod daemon;
+mod hadoop;
+mod jars;
+mod rails;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+use cassandra::Cassandra;
+use hadoop::Hadoop;
+use rails::Rails;
+
+pub(crate) use daemon::become_program;
+
+/// Options of `cargo xtask lab`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Directory of the labs' state.
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// ResourceManager, NameNode, and workers of a NodeManager and a DataNode each (about 0.5 GB, and 0.35 GB a worker).
+    Hadoop {
+        /// Workers, 1 to 9.
+        #[arg(default_value_t = 3)]
+        workers: u32,
+    },
+    /// A ring of nodes on 127.0.0.1 and up (about 0.5 GB each).
+    Cassandra {
+        /// Nodes, 1 to 9.
+        #[arg(default_value_t = 3)]
+        nodes: u32,
+    },
+    /// Puma replicas of the demo's shop behind HAProxy.
+    Rails {
+        /// Replicas, 1 to 9.
+        #[arg(default_value_t = 2)]
+        replicas: u32,
+    },
+    /// All three, as large as they are by default.
+    All,
+    /// What runs, and where it answers.
+    Status,
+    /// End what runs.
+    Down {
+        /// Remove data, configuration and logs, too.
+        #[arg(long)]
+        wipe: bool,
+    },
+}
+
+/// The cgroup of the lab in a directory, on the unified hierarchy: two labs do not end each other's processes.
+fn slice(mount: &Path, directory: &Path) -> PathBuf {
+    let digest = Sha256::digest(directory.as_os_str().as_encoded_bytes());
+    mount.join(format!("trimtab-lab-{:02x}{:02x}{:02x}.slice", digest[0], digest[1], digest[2]))
+}
+
+/// The file that says that a directory is ours.
+const MARK: &str = "lab";
+
+pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
+    let directory = args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("trimtab-lab"));
+    let lab = Lab::open(&directory, root)?;
+    match args.command {
+        Command::Hadoop { workers } => lab.hadoop()?.up(workers)?,
+        Command::Cassandra { nodes } => lab.cassandra()?.up(nodes)?,
+        Command::Rails { replicas } => lab.rails()?.up(replicas)?,
+        Command::All => {
+            lab.rails()?.up(2)?;
+            lab.hadoop()?.up(3)?;
+            lab.cassandra()?.up(3)?;
+        }
+        Command::Status => {}
+        Command::Down { wipe } => return lab.down(wipe),
+    }
+    lab.show()
+}
+
+/// The labs below one directory.
+struct Lab {
+    directory: PathBuf,
+    root: PathBuf,
+    slice: Option<PathBuf>,
+    /// One command at a time.
+    _lock: Flock<fs::File>,
+}
+
+impl Lab {
+    fn open(directory: &Path, root: &Path) -> Result<Self> {
+        if !directory.join(MARK).exists() {
+            let empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+            ensure!(empty, "{} is there and is no lab of this command", directory.display());
+            fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+            fs::write(
+                directory.join(MARK),
+                "made by cargo xtask lab; removed by cargo xtask lab down --wipe\n",
+            )?;
+        }
+        let directory = fs::canonicalize(directory)?;
+        let lock = fs::File::open(directory.join(MARK))?;
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error).with_context(
+                || format!("another command works on the lab in {}: wait for it", directory.display()),
+            )?;
+        // Without the right to make cgroups the daemons run where this command does.
+        let slice = crate::cgroup::unified_mount().ok().map(|mount| slice(&mount, &directory));
+        let slice = slice.filter(|slice| fs::create_dir_all(slice).is_ok());
+        if slice.is_none() {
+            println!("    no cgroup can be made here: the daemons run in this one");
+        }
+        Ok(Self { directory, root: root.to_owned(), slice, _lock: lock })
+    }
+
+    fn hadoop(&self) -> Result<Hadoop> {
+        Hadoop::open(&self.directory, self.slice.clone())
+    }
+
+    fn cassandra(&self) -> Result<Cassandra> {
+        Cassandra::open(&self.directory, self.slice.clone())
+    }
+
+    fn rails(&self) -> Result<Rails> {
+        Rails::open(&self.directory, self.slice.clone(), &self.root)
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.directory.join(kind).exists()
+    }
+
+    fn show(&self) -> Result<()> {
+        let mut lines = Vec::new();
+        if self.has("rails") {
+            lines.extend(self.rails()?.shown()?);
+        }
+        if self.has("hadoop") {
+            lines.extend(self.hadoop()?.shown()?);
+        }
+        if self.has("cassandra") {
+            lines.extend(self.cassandra()?.shown()?);
+        }
+        for line in &lines {
+            println!("{line}");
+        }
+        match lines.is_empty() {
+            true => println!("nothing runs (cargo xtask lab --help)"),
+            false => println!("logs and state: {}; end it: cargo xtask lab down", self.directory.display()),
+        }
+        Ok(())
+    }
+
+    fn down(&self, wipe: bool) -> Result<()> {
+        if self.has("rails") {
+            self.rails()?.down()?;
+        }
+        if self.has("hadoop") {
+            self.hadoop()?.down()?;
+        }
+        if self.has("cassandra") {
+            self.cassandra()?.down()?;
+        }
+        if let Some(slice) = &self.slice {
+            daemon::sweep(slice);
+        }
+        if wipe {
+            fs::remove_dir_all(&self.directory)
+                .with_context(|| format!("removing {}", self.directory.display()))?;
+        }
+        println!("==> down");
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Hadoop on loopback: ResourceManager, NameNode, and workers of a NodeManager and a DataNode each; one JVM and one process id a daemon.
+
+mod conf;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::daemon::{Daemons, Record, Wanted, until};
+use super::jars::{self, Artifact};
+use conf::{Offer, Places, Role};
+
+/// The version of everything but the examples, which are not to be had at it; theirs run on it.
+const VERSION: &str = "3.5.0";
+const EXAMPLES: &str = "3.4.2";
+const GROUP: &str = "org.apache.hadoop";
+
+/// Longest start of the whole cluster.
+const START: Duration = Duration::from_secs(300);
+/// A NodeManager waits for its applications to end.
+const STOP: Duration = Duration::from_secs(40);
+/// Workers that have addresses and ports.
+pub(super) const MOST: u32 = 9;
+
+fn artifacts() -> Vec<Artifact> {
+    let plain = |name| Artifact::new(GROUP, name, VERSION);
+    let mut all: Vec<Artifact> = [
+        "hadoop-common",
+        "hadoop-hdfs",
+        "hadoop-hdfs-client",
+        "hadoop-yarn-server-resourcemanager",
+        "hadoop-yarn-server-nodemanager",
+        // Optional by its own description; the ResourceManager does not start without.
+        "hadoop-yarn-server-timelineservice",
+        "hadoop-yarn-client",
+        "hadoop-mapreduce-client-jobclient",
+        "hadoop-mapreduce-client-shuffle",
+        "hadoop-mapreduce-client-app",
+    ]
+    .into_iter()
+    .map(plain)
+    .collect();
+    all.push(Artifact { alone: true, ..Artifact::new(GROUP, "hadoop-mapreduce-examples", EXAMPLES) });
+    // SleepJob, TestDFSIO.
+    all.push(Artifact { classifier: Some("tests"), ..plain("hadoop-mapreduce-client-jobclient") });
+    all
+}
+
+/// A daemon's part.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    prefix: &'static str,
+    class: &'static str,
+    heap_mb: u32,
+}
+
+const RESOURCE_MANAGER: Part = Part {
+    prefix: "rm",
+    class: "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager",
+    heap_mb: 256,
+};
+const NAME_NODE: Part =
+    Part { prefix: "nn", class: "org.apache.hadoop.hdfs.server.namenode.NameNode", heap_mb: 192 };
+const NODE_MANAGER: Part =
+    Part { prefix: "nm", class: "org.apache.hadoop.yarn.server.nodemanager.NodeManager", heap_mb: 160 };
+const DATA_NODE: Part =
+    Part { prefix: "dn", class: "org.apache.hadoop.hdfs.server.datanode.DataNode", heap_mb: 128 };
+
+/// The cluster below one directory.
+pub(super) struct Hadoop {
+    directory: PathBuf,
+    jars: PathBuf,
+    daemons: Daemons,
+    offer: Offer,
+}
+
+impl Hadoop {
+    /// # Errors
+    /// When the directory cannot be made.
+    pub(super) fn open(directory: &Path, slice: Option<PathBuf>) -> Result<Self> {
+        let jars = jars::place("hadoop", &artifacts());
+        let directory = directory.join("hadoop");
+        let daemons = Daemons::open(&directory.join("pids"), slice.map(|slice| slice.join("hadoop")))?;
+        Ok(Self { directory, jars, daemons, offer: Offer { memory_mb: 1024, vcores: 4 } })
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { directory: &self.directory, jars: &self.jars }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.directory.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Starts what does not run, with so many workers, and waits until all are ready.
+    pub(super) fn up(&self, workers: u32) -> Result<()> {
+        ensure!((1..=MOST).contains(&workers), "{workers} workers: 1 to {MOST} are possible");
+        jars::packages()?;
+        jars::fetch("hadoop", &artifacts())?;
+        let began = Instant::now();
+        std::fs::create_dir_all(self.directory.join("logs"))?;
+        let places = self.places();
+        places.write(Role::Master, self.offer)?;
+        for n in 1..=workers {
+            places.write(Role::Worker(n), self.offer)?;
+        }
+        self.format()?;
+        let mut needed =
+            vec![self.start(NAME_NODE, Role::Master)?, self.start(RESOURCE_MANAGER, Role::Master)?];
+        for n in 1..=workers {
+            needed.push(self.start(DATA_NODE, Role::Worker(n))?);
+            needed.push(self.start(NODE_MANAGER, Role::Worker(n))?);
+        }
+        println!("==> hadoop: {} daemons; waiting until {workers} workers are ready", needed.len());
+        until("HDFS", START, &needed, || hdfs_ready(workers).then_some(()))?;
+        until("YARN", START, &needed, || yarn_ready(workers).then_some(()))?;
+        println!("==> hadoop: ready after {:.0} s", began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn format(&self) -> Result<()> {
+        if self.directory.join("data/master/name/current").exists() {
+            return Ok(());
+        }
+        let output = self
+            .client(&[NAME_NODE.class, "-format", "-nonInteractive"])
+            .output()
+            .context("starting java")?;
+        std::fs::write(self.log("format"), &output.stderr)?;
+        ensure!(
+            output.status.success(),
+            "the NameNode's directory was not made: see {}",
+            self.log("format").display()
+        );
+        Ok(())
+    }
+
+    /// A JVM of an administrator or a client.
+    pub(super) fn client(&self, arguments: &[&str]) -> Command {
+        let conf = self.places().conf(Role::Master);
+        let mut java = Command::new("java");
+        java.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]);
+        java.arg(self.class_path(&conf)).args(arguments).env("HADOOP_CONF_DIR", conf);
+        java
+    }
+
+    fn class_path(&self, conf: &Path) -> String {
+        format!("{}:{}/*", conf.display(), self.jars.display())
+    }
+
+    fn start(&self, part: Part, role: Role) -> Result<(Record, PathBuf)> {
+        let name = match role {
+            Role::Master => part.prefix.to_owned(),
+            Role::Worker(n) => format!("{}{n}", part.prefix),
+        };
+        let conf = self.places().conf(role);
+        let mut java = Command::new("java");
+        java.args([&format!("-Dproc_{name}"), &format!("-Xmx{}m", part.heap_mb)]);
+        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1", "-cp"]);
+        java.arg(self.class_path(&conf)).arg(part.class);
+        // NodeManagers hand it to their containers.
+        let home = java_home()?;
+        let environment = BTreeMap::from([
+            ("HADOOP_CONF_DIR", conf.display().to_string()),
+            ("JAVA_HOME", home.display().to_string()),
+        ]);
+        let log = self.log(&name);
+        let wanted = Wanted { name: &name, command: java, log: log.clone(), environment };
+        Ok((self.daemons.start(&wanted)?, log))
+    }
+
+    /// Ends all daemons, workers first.
+    pub(super) fn down(&self) -> Result<()> {
+        let mut names: Vec<String> = self.daemons.recorded()?;
+        let rank = |name: &str| ["nm", "rm", "dn", "nn"].iter().position(|prefix| name.starts_with(prefix));
+        names.sort_by_key(|name| rank(name));
+        std::thread::scope(|scope| {
+            let stop = |name: &String| self.daemons.stop(name, STOP);
+            for prefix in ["nm", "rm", "dn", "nn"] {
+                let stopping: Vec<_> = names
+                    .iter()
+                    .filter(|name| name.starts_with(prefix))
+                    .map(|name| scope.spawn(move || stop(name)))
+                    .collect();
+                for stopped in stopping {
+                    stopped.join().map_err(|_| anyhow::anyhow!("stopping a daemon panicked"))??;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What runs, and where it answers.
+    pub(super) fn shown(&self) -> Result<Vec<String>> {
+        let master = Role::Master.host();
+        let mut lines = Vec::new();
+        for record in self.daemons.all()? {
+            let at = match record.name.split_at(2) {
+                ("rm", _) => format!("http://{master}:8088, administration {master}:8033"),
+                ("nn", _) => format!("http://{master}:9870, hdfs://{master}:8020"),
+                ("nm", n) => format!("http://{}:8042", worker(n).host()),
+                (_, n) => format!("http://{}:9864, data {}", worker(n).host(), worker(n).transfer_port()),
+            };
+            lines.push(format!("{:<6} process {:<8} {at}", record.name, record.pid));
+        }
+        Ok(lines)
+    }
+}
+
+fn worker(number: &str) -> Role {
+    Role::Worker(number.parse().unwrap_or(0))
+}
+
+fn java_home() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let java =
+        std::env::split_paths(&path).map(|directory| directory.join("java")).find(|java| java.exists());
+    let java = std::fs::canonicalize(java.context("no java in PATH")?)?;
+    Ok(java.parent().and_then(Path::parent).context("java is not in bin")?.to_owned())
+}
+
+fn get(url: &str) -> Option<Value> {
+    ureq::get(url).call().ok()?.body_mut().read_json().ok()
+}
+
+fn hdfs_ready(workers: u32) -> bool {
+    let query = "qry=Hadoop:service=NameNode,name=FSNamesystemState";
+    let said = get(&format!("http://{}:9870/jmx?{query}", Role::Master.host()));
+    said.is_some_and(|said| {
+        let bean = &said["beans"][0];
+        bean["FSState"] == "Operational" && bean["NumLiveDataNodes"].as_u64() >= Some(workers.into())
+    })
+}
+
+fn yarn_ready(workers: u32) -> bool {
+    let said = get(&format!("http://{}:8088/ws/v1/cluster/metrics", Role::Master.host()));
+    said.is_some_and(|said| said["clusterMetrics"]["activeNodes"].as_u64() >= Some(workers.into()))
+}
