@@ -66,9 +66,10 @@ fn headline(out: &mut String, said: &Value) -> std::fmt::Result {
         (Some(why), _) => writeln!(out, "the isolation loop is off: {why}")?,
         (None, Some("capped")) => writeln!(
             out,
-            "best-effort work may use {} of {cpus:.0} CPUs (floor {}, headroom {}{}); others use {}",
+            "best-effort work may use {} of {cpus:.0} CPUs (floor {}, headroom {} of {}{}); others use {}",
             cores(&said["allowanceMillis"]),
             percent(&targets["floor"]),
+            percent(&said["headroom"]),
             percent(&targets["headroom"]),
             match said["limitMillis"].as_u64() {
                 Some(_) => format!(", more than {} was harm", cores(&said["limitMillis"])),
@@ -197,7 +198,7 @@ mod tests {
             "state": { "state": "capped", "millis": 2900 }, "memory": { "state": "calm" },
             "deadMan": { "afterMs": 10_000, "watcher": 42 },
             "targets": { "delayMs": 1.0, "cpuStall": 0.2, "memoryStall": 0.1, "headroom": 0.2, "floor": 0.05, "pauses": true },
-            "limitMillis": 3200,
+            "limitMillis": 3200, "headroom": 0.1,
             "critical": [
                 {
                     "task": "web-1", "workload": "web", "delayMs": 0.123, "cpuStall": 0.03, "memoryStall": null,
@@ -220,7 +221,7 @@ mod tests {
             "notPossible": [{ "what": "memory", "why": "not on the unified hierarchy" }],
         });
         let expected = "\
-best-effort work may use 2.90 of 8 CPUs (floor 5.0 %, headroom 20.0 %, more than 3.20 was harm); others use 3.40
+best-effort work may use 2.90 of 8 CPUs (floor 5.0 %, headroom 10.0 % of 20.0 %, more than 3.20 was harm); others use 3.40
 memory: calm
 dead-man: process 42 freezes best-effort work 10 s after this agent is gone
 

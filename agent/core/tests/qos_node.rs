@@ -30,10 +30,24 @@ fn harm_is_less_than_with_weights_alone_and_more_work_is_done_than_under_fixed_s
         assert!(weight.tail() > ours.tail() * 1.02, "and the loop less than that, seed {seed}");
         assert!(ours.tail() < fixed.tail() * 1.05, "no more than a fixed suppression, seed {seed}");
         assert!(weight.best_s > ours.best_s, "harm is what work costs, seed {seed}");
-        assert!(
-            ours.best_s > fixed.best_s * 1.05,
-            "measured harm leaves more than a fixed share, seed {seed}"
+        // A fifth slower beside it is more than is borne by default, and less of it is what comes of that.
+        assert!(ours.best_s > fixed.best_s, "seed {seed}");
+        assert!(ours.counts.get("harms").is_some_and(|n| *n > 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn where_it_harms_little_it_gets_what_the_kernel_would_give_it() {
+    let mild = Machine { cpus: 8, interference: 0.1 };
+    for seed in SEEDS {
+        let of = |policy| run(mild, policy, seed, 1_200, bursts);
+        let (weight, fixed, ours) = (of(Policy::Weight), of(Policy::Suppress65), of(Policy::ours(mild)));
+        println!(
+            "seed {seed}: weight {:.0}, fixed {:.0}, ours {:.0}; {:?}",
+            weight.best_s, fixed.best_s, ours.best_s, ours.counts
         );
+        assert!(ours.best_s > fixed.best_s * 1.3, "seed {seed}");
+        assert!(ours.tail() < weight.tail() * 1.02, "seed {seed}");
     }
 }
 

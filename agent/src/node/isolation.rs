@@ -289,6 +289,7 @@ impl Node {
             "state": governor.allowance(),
             "allowanceMillis": allowance,
             "limitMillis": governor.limit(),
+            "headroom": governor.headroom(),
             "cpuMillis": self.inventory.cpus.saturating_mul(1000),
             "othersMillis": governor.measured().others_millis,
             "memory": governor.memory(),

@@ -50,6 +50,37 @@ pub struct Cpu {
     broke: Option<Broke>,
     /// More than this was harm when it was tried, thousandths of a core.
     limit: Option<u32>,
+    earned: Option<Earned>,
+    /// What the others use in the mean of the last seconds, if that is known.
+    others: Option<u32>,
+}
+
+/// Headroom that pauses have shown to be needless.
+#[derive(Debug, Clone, Copy)]
+struct Earned {
+    /// What is left of it, share of the node's CPUs.
+    headroom: f64,
+    /// What the others used then, thousandths of a core: beside more it is not known.
+    others: u32,
+}
+
+/// What no harm has led to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Harmless {
+    /// The limit of an earlier harm is higher now, thousandths of a core.
+    Limit {
+        /// Before.
+        from: u32,
+        /// Now.
+        to: u32,
+    },
+    /// Less headroom is left free, shares of the node's CPUs.
+    Headroom {
+        /// Before.
+        from: f64,
+        /// Now.
+        to: f64,
+    },
 }
 
 /// The last breach.
@@ -84,6 +115,8 @@ impl Cpu {
             grown_ms: 0,
             broke: None,
             limit: None,
+            earned: None,
+            others: None,
         }
     }
 
@@ -100,10 +133,25 @@ impl Cpu {
         least.max((f64::from(self.cpu_millis) * self.settings.floor) as u32)
     }
 
-    /// What headroom leaves when others use so much.
+    /// Share of the node's CPUs that is left free now.
+    #[must_use]
+    pub fn headroom(&self) -> f64 {
+        let usual = self.settings.headroom;
+        let beside = |earned: &Earned| {
+            self.others.is_none_or(|now| f64::from(now) * ALIKE <= f64::from(earned.others))
+        };
+        self.earned.filter(beside).map_or(usual, |earned| earned.headroom.min(usual))
+    }
+
+    /// What headroom leaves when others use so much. Without any, all CPUs: what others leave is the kernel's to say, and a quota would only
+    /// add its own stops and starts.
     #[must_use]
     pub fn ceiling(&self, tasks: usize, others: u32) -> u32 {
-        let all = (f64::from(self.cpu_millis) * (1.0 - self.settings.headroom)) as u32;
+        let headroom = self.headroom();
+        if headroom <= 0.0 {
+            return self.cpu_millis;
+        }
+        let all = (f64::from(self.cpu_millis) * (1.0 - headroom)) as u32;
         all.saturating_sub(others).max(self.floor(tasks))
     }
 
@@ -129,7 +177,7 @@ impl Cpu {
         if tasks == 0 {
             (self.allowance, self.clean_since, self.blind_since) = (Allowance::Idle, None, None);
             // What comes next may be of another kind.
-            self.limit = None;
+            (self.limit, self.earned) = (None, None);
             return Reason::NoBestEffort;
         }
         if measured.critical.is_empty() {
@@ -137,6 +185,7 @@ impl Cpu {
             let was = std::mem::replace(&mut self.allowance, Allowance::Open);
             return if was == Allowance::Open { Reason::NoLatencyCritical } else { Reason::Opened };
         }
+        self.others = measured.others_mean_millis.or(self.others);
         let floor = self.floor(tasks);
         let now = measured.others_millis.map(|others| self.ceiling(tasks, others));
         let millis = match self.allowance {
@@ -156,7 +205,7 @@ impl Cpu {
         if let Some(worst) = breach {
             return self.breach(now_ms, millis, floor, measured, &worst);
         }
-        let band = (f64::from(self.cpu_millis) * self.settings.headroom * BAND) as u32;
+        let band = (f64::from(self.cpu_millis) * self.headroom() * BAND) as u32;
         if let Some(to) = now.filter(|ceiling| millis > *ceiling + band) {
             self.allowance = Allowance::Capped { millis: to };
             return Reason::HeadroomShort { others: measured.others_millis.unwrap_or(0), from: millis, to };
@@ -267,18 +316,30 @@ impl Cpu {
         }
         self.clean_since = None;
         let to = self.cut(now_ms, millis, floor, measured, false);
-        self.limit = Some(to);
+        (self.limit, self.earned) = (Some(to), None);
         Some((millis, to))
     }
 
-    /// The experiment found none near the limit that it has set before: a step more may be tried. `None` when there is no limit, or it was
-    /// not near it.
-    pub fn harmless(&mut self) -> Option<(u32, u32)> {
-        let near = |limit: &u32| matches!(self.allowance, Allowance::Capped { millis } if f64::from(millis) >= f64::from(*limit) * NEAR);
-        let from = self.limit.filter(near)?;
-        let to = from + (f64::from(self.cpu_millis) * GROWTH) as u32;
-        self.limit = Some(to).filter(|to| *to < self.cpu_millis);
-        Some((from, to))
+    /// The experiment found none near the limit that it has set before, or near the ceiling: a step more may be tried. `None` when it was
+    /// not near it, or nothing is left to try.
+    pub fn harmless(&mut self, tasks: usize, measured: &Measured) -> Option<Harmless> {
+        let Allowance::Capped { millis } = self.allowance else { return None };
+        let near = |level: u32| f64::from(millis) >= f64::from(level) * NEAR;
+        if let Some(from) = self.limit {
+            let to = from + (f64::from(self.cpu_millis) * GROWTH) as u32;
+            return near(from).then(|| {
+                self.limit = Some(to).filter(|to| *to < self.cpu_millis);
+                Harmless::Limit { from, to }
+            });
+        }
+        let others = measured.others_mean_millis?;
+        let from = self.headroom();
+        if !near(self.ceiling(tasks, others)) {
+            return None;
+        }
+        let to = if from > GROWTH { from - GROWTH } else { 0.0 };
+        self.earned = Some(Earned { headroom: to, others });
+        (from > 0.0).then_some(Harmless::Headroom { from, to })
     }
 
     /// What the experiment allows at most, thousandths of a core.

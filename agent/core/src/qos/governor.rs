@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::id::TaskName;
 
 use super::act::Act;
-use super::allowance::{Allowance, Cpu};
+use super::allowance::{Allowance, Cpu, Harmless};
 use super::decisions::{Decision, Log};
 use super::memory::{self, Grade, Possible, State};
 use super::meter::{BestEffort, Measured, Meter, Observation, Reading};
 use super::own::Own;
 use super::reason::{Cause, Reason};
-use super::settings::{CALM, HARDLY, LEAST_MILLIS, SLOW_MS, Settings};
+use super::settings::{
+    CALM, FIRST_MS, HARDLY, LEAST_MILLIS, SLOW_MS, Settings, WINDOW_EVERY_MS, WINDOW_SOON_MS,
+};
 use super::split::{Claim, split};
 use super::trial::{Added, Kind, Trial, Verdict};
 
@@ -32,12 +34,15 @@ pub struct Step {
 pub struct Governor {
     settings: Settings,
     possible: Possible,
+    cpu_millis: u32,
     meter: Meter,
     cpu: Cpu,
     own: Own,
     trial: Trial,
     /// Quotas before the pause that is going on.
     before_pause: Option<BTreeMap<TaskName, Option<u32>>>,
+    /// When best-effort and latency-critical work met, boot ms.
+    met_ms: u64,
     /// Until when a second's use has a pause in it, boot ms.
     distorted_until_ms: u64,
     memory: State,
@@ -59,11 +64,13 @@ impl Governor {
         Self {
             settings,
             possible,
+            cpu_millis,
             meter: Meter::default(),
             cpu: Cpu::new(settings, cpu_millis),
             own: Own::default(),
             trial: Trial::default(),
             before_pause: None,
+            met_ms: 0,
             distorted_until_ms: 0,
             memory: State::default(),
             cause: None,
@@ -145,7 +152,12 @@ impl Governor {
         // What was read now has no say in it: windows would differ by it.
         let above = matches!(allowed, Allowance::Capped { millis } if f64::from(millis) > hardly);
         let ready = above && runs && same_tasks && self.memory == State::Calm && self.settings.pauses;
-        let pause = if ready { self.trial.begin(now_ms) } else { None };
+        if matches!(about_cpu, Reason::Began { .. }) {
+            self.met_ms = now_ms;
+        }
+        let soon = now_ms.saturating_sub(self.met_ms) < FIRST_MS;
+        let every_ms = if soon { WINDOW_SOON_MS } else { WINDOW_EVERY_MS };
+        let pause = if ready { self.trial.begin(now_ms, every_ms) } else { None };
         (about_cpu, (pause == Some(Kind::Without)).then(|| self.pause(acts)))
     }
 
@@ -153,10 +165,10 @@ impl Governor {
     fn judge(&mut self, now_ms: u64, tasks: usize) -> Option<Reason> {
         let reason = match self.trial.verdict(&self.own, &self.settings) {
             Verdict::Unknown => None,
-            Verdict::Harmless => {
-                let (from, to) = self.cpu.harmless()?;
-                Some(Reason::HarmlessSoFar { from, to })
-            }
+            Verdict::Harmless => Some(match self.cpu.harmless(tasks, &self.measured)? {
+                Harmless::Limit { from, to } => Reason::HarmlessSoFar { from, to },
+                Harmless::Headroom { from, to } => Reason::HeadroomEarned { from, to },
+            }),
             Verdict::Harm(task, added) => {
                 let (from, to) = self.cpu.harmed(now_ms, tasks, &self.measured)?;
                 Some(Reason::Harms { task, added, from, to })
@@ -364,6 +376,7 @@ impl Governor {
         let shares: Vec<Option<u32>> = match self.cpu.allowance() {
             Allowance::Idle => return,
             Allowance::Open => vec![None; self.best.len()],
+            Allowance::Capped { millis } if millis >= self.cpu_millis => vec![None; self.best.len()],
             Allowance::Capped { millis } => {
                 let claim = |b: &BestEffort| Claim {
                     used: self.measured.best.get(&b.task).copied().flatten(),
@@ -401,6 +414,12 @@ impl Governor {
     #[must_use]
     pub fn limit(&self) -> Option<u32> {
         self.cpu.limit()
+    }
+
+    /// Share of the node's CPUs that is left free now.
+    #[must_use]
+    pub fn headroom(&self) -> f64 {
+        self.cpu.headroom()
     }
 
     /// What tasks wait by themselves.

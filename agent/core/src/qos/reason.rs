@@ -25,6 +25,8 @@ pub enum Reason {
     Harms { task: TaskName, added: Added, from: u32, to: u32 },
     /// Pauses showed no harm at the limit that earlier ones have set: a step more may be tried.
     HarmlessSoFar { from: u32, to: u32 },
+    /// Pauses showed no harm with all that headroom leaves: less of it is left free, shares of the node's CPUs.
+    HeadroomEarned { from: f64, to: f64 },
     /// Best-effort work pauses, to see what it adds to waits.
     Paused { tasks: usize },
     /// The others use more: headroom would be gone.
@@ -94,13 +96,14 @@ pub enum Cause {
 }
 
 /// Every code, for metrics that name those that have not happened yet.
-pub const CODES: [&str; 32] = [
+pub const CODES: [&str; 33] = [
     "began",
     "opened",
     "delay_above",
     "cpu_stall_above",
     "harms",
     "harmless_so_far",
+    "headroom_earned",
     "paused",
     "headroom_short",
     "grown",
@@ -140,6 +143,7 @@ impl Reason {
             Reason::CpuStallAbove { .. } => "cpu_stall_above",
             Reason::Harms { .. } => "harms",
             Reason::HarmlessSoFar { .. } => "harmless_so_far",
+            Reason::HeadroomEarned { .. } => "headroom_earned",
             Reason::Paused { .. } => "paused",
             Reason::HeadroomShort { .. } => "headroom_short",
             Reason::Grown { .. } => "grown",
@@ -180,6 +184,7 @@ impl Reason {
                 | Reason::CpuStallAbove { .. }
                 | Reason::Harms { .. }
                 | Reason::HarmlessSoFar { .. }
+                | Reason::HeadroomEarned { .. }
                 | Reason::Paused { .. }
                 | Reason::HeadroomShort { .. }
                 | Reason::Grown { .. }
@@ -256,6 +261,9 @@ impl fmt::Display for Reason {
             }
             Reason::HarmlessSoFar { from, to } => {
                 write!(f, "pauses show no harm at {from}m: up to {to}m may be tried")
+            }
+            Reason::HeadroomEarned { from, to } => {
+                write!(f, "pauses show no harm: headroom {} → {}", percent(*from), percent(*to))
             }
             Reason::Paused { tasks } => {
                 write!(f, "{tasks} best-effort task(s) pause to show what they add to waits")

@@ -38,6 +38,10 @@ pub const STALE_MS: u64 = 10_000;
 /// Time between the beginnings of two windows of the experiment, ms, of which every other one is a pause: with [`WINDOW_READINGS`] of
 /// [`STEP_MS`] that is 1.5 % of the time (node.md §6: 1 to 2 %).
 pub const WINDOW_EVERY_MS: u64 = 15_000;
+/// The same when best-effort work is new here, ms: a first verdict within a minute and a half, for 4.5 % of that time.
+pub const WINDOW_SOON_MS: u64 = 5_000;
+/// New for so long, ms: three verdicts.
+pub const FIRST_MS: u64 = 300_000;
 /// Readings of a window; the first does not count.
 pub const WINDOW_READINGS: u32 = 3;
 /// Windows of each kind that say something: below, Student's distribution is much wider than the normal one.
