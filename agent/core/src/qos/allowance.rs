@@ -126,6 +126,12 @@ impl Cpu {
         self.allowance
     }
 
+    /// So much is the whole node: no quota is needed for it.
+    #[must_use]
+    pub fn is_all(&self, millis: u32) -> bool {
+        millis >= self.cpu_millis
+    }
+
     /// What best-effort work keeps whatever happens, with so many tasks.
     #[must_use]
     pub fn floor(&self, tasks: usize) -> u32 {
@@ -328,7 +334,7 @@ impl Cpu {
         if let Some(from) = self.limit {
             let to = from + (f64::from(self.cpu_millis) * GROWTH) as u32;
             return near(from).then(|| {
-                self.limit = Some(to).filter(|to| *to < self.cpu_millis);
+                self.limit = Some(to).filter(|to| !self.is_all(*to));
                 Harmless::Limit { from, to }
             });
         }

@@ -34,7 +34,6 @@ pub struct Step {
 pub struct Governor {
     settings: Settings,
     possible: Possible,
-    cpu_millis: u32,
     meter: Meter,
     cpu: Cpu,
     own: Own,
@@ -64,7 +63,6 @@ impl Governor {
         Self {
             settings,
             possible,
-            cpu_millis,
             meter: Meter::default(),
             cpu: Cpu::new(settings, cpu_millis),
             own: Own::default(),
@@ -376,7 +374,7 @@ impl Governor {
         let shares: Vec<Option<u32>> = match self.cpu.allowance() {
             Allowance::Idle => return,
             Allowance::Open => vec![None; self.best.len()],
-            Allowance::Capped { millis } if millis >= self.cpu_millis => vec![None; self.best.len()],
+            Allowance::Capped { millis } if self.cpu.is_all(millis) => vec![None; self.best.len()],
             Allowance::Capped { millis } => {
                 let claim = |b: &BestEffort| Claim {
                     used: self.measured.best.get(&b.task).copied().flatten(),

@@ -214,13 +214,12 @@ impl Meter {
             let second = waits.sum.0 / waits.sum.1.max(RUNS_IN_SECOND);
             (ns / runs.max(RUNS_IN_STEP)).max(second)
         });
-        let stalled = || Some((delta(waits.cpu, seen.cpu_stall_us)?, step_ms? * 1_000));
+        let stalled = delta(waits.cpu, seen.cpu_stall_us).zip(step_ms.map(|ms| ms * 1_000));
         let waited = match gained {
             Some((sum, of)) => Some(Waited { by_delay: true, sum, of }),
-            None => stalled().map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
+            None => stalled.map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
         };
-        let computed = || Some((delta(waits.computed, seen.cpu_us)?, step_ms?));
-        let computed = computed();
+        let computed = delta(waits.computed, seen.cpu_us).zip(step_ms);
         waits.computed = seen.cpu_us;
         (waits.last, waits.cpu, waits.memory) = (seen.delay, seen.cpu_stall_us, seen.memory_stall_us);
         Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall, waited, computed }

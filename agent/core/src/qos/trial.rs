@@ -84,24 +84,19 @@ pub enum Verdict {
     Harm(TaskName, Added),
 }
 
-/// Totals of a task within a window.
-#[derive(Debug, Clone, Default)]
-struct Sums {
-    waited: BTreeMap<By, (u64, u64)>,
-}
-
-impl Sums {
-    fn add(&mut self, by: By, sum: u64, of: u64) {
-        let sums = self.waited.entry(by).or_default();
-        *sums = (sums.0 + sum, sums.1 + of);
-    }
-}
-
 #[derive(Debug, Clone)]
 struct Window {
     kind: Kind,
     readings: u32,
-    seen: BTreeMap<TaskName, Sums>,
+    /// Totals: how much, of how many or how long.
+    seen: BTreeMap<(TaskName, By), (u64, u64)>,
+}
+
+impl Window {
+    fn add(&mut self, task: &TaskName, by: By, sum: u64, of: u64) {
+        let seen = self.seen.entry((task.clone(), by)).or_default();
+        *seen = (seen.0 + sum, seen.1 + of);
+    }
 }
 
 /// Means of windows of each kind.
@@ -134,12 +129,11 @@ impl Trial {
         let alone = counts && window.kind == Kind::Without;
         if counts {
             for reading in critical {
-                let sums = window.seen.entry(reading.task.clone()).or_default();
                 if let Some(Waited { by_delay, sum, of }) = reading.waited {
-                    sums.add(if by_delay { By::Delay } else { By::Stall }, sum, of);
+                    window.add(&reading.task, if by_delay { By::Delay } else { By::Stall }, sum, of);
                 }
                 if let Some((us, ms)) = reading.computed {
-                    sums.add(By::Cpu, us, ms * 1_000);
+                    window.add(&reading.task, By::Cpu, us, ms * 1_000);
                 }
             }
         }
@@ -152,20 +146,15 @@ impl Trial {
     fn close(&mut self) {
         let Some(Window { kind, seen, .. }) = self.window.take() else { return };
         self.fresh = true;
-        for (task, sums) in seen {
-            for (by, (sum, of)) in sums.waited {
-                if of < RUNS_IN_STEP {
-                    continue;
-                }
-                let means = self.means.entry((task.clone(), by)).or_default();
-                let windows = match kind {
-                    Kind::With => &mut means.with,
-                    Kind::Without => &mut means.without,
-                };
-                windows.push_back(sum as f64 / of as f64);
-                if windows.len() > WINDOWS_KEPT {
-                    windows.pop_front();
-                }
+        for (of_what, (sum, of)) in seen.into_iter().filter(|(_, (_, of))| *of >= RUNS_IN_STEP) {
+            let means = self.means.entry(of_what).or_default();
+            let windows = match kind {
+                Kind::With => &mut means.with,
+                Kind::Without => &mut means.without,
+            };
+            windows.push_back(sum as f64 / of as f64);
+            if windows.len() > WINDOWS_KEPT {
+                windows.pop_front();
             }
         }
     }
