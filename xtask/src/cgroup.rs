@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -40,4 +41,41 @@ pub(crate) fn quota_cores(cgroup: &Path, slice: &Path) -> Option<f64> {
     let v1 = Path::new("/sys/fs/cgroup/cpu").join(below);
     let (quota, period) = (number(v1.join("cpu.cfs_quota_us"))?, number(v1.join("cpu.cfs_period_us"))?);
     (quota > 0.0).then_some(quota / period)
+}
+
+/// How long what was killed may take to be gone.
+const END: Duration = Duration::from_secs(10);
+
+/// Kills what runs in a cgroup and below, and removes it; true when it is gone.
+pub(crate) fn end(cgroup: &Path) -> bool {
+    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+    let deadline = Instant::now() + END;
+    while !remove_tree(cgroup) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// The same for a slice of the unified hierarchy, and for what has its name where controllers are on the old ones.
+pub(crate) fn end_slice(unified: &Path, slice: &str) {
+    end(&unified.join(slice));
+    for v1 in ["cpu", "memory", "pids"] {
+        let path = Path::new("/sys/fs/cgroup").join(v1).join(slice);
+        if !remove_tree(&path) {
+            eprintln!("warning: {} could not be removed", path.display());
+        }
+    }
+}
+
+/// Removes a tree of cgroups, deepest first; true when it is gone.
+fn remove_tree(top: &Path) -> bool {
+    for entry in fs::read_dir(top).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    fs::remove_dir(top).is_ok() || !top.exists()
 }

@@ -77,6 +77,8 @@ fn slice(mount: &Path, directory: &Path) -> PathBuf {
     mount.join(format!("trimtab-lab-{:02x}{:02x}{:02x}.slice", digest[0], digest[1], digest[2]))
 }
 
+/// Members of a lab that have addresses and ports.
+const MOST: u32 = 9;
 /// The file that says that a directory is ours.
 const MARK: &str = "lab";
 
@@ -181,7 +183,7 @@ impl Lab {
             self.cassandra()?.down()?;
         }
         if let Some(slice) = &self.slice {
-            daemon::sweep(slice);
+            crate::cgroup::end(slice);
         }
         if wipe {
             fs::remove_dir_all(&self.directory)

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod bench;
+mod cache;
 mod cgroup;
 mod codegen;
 mod dist;

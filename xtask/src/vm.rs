@@ -3,7 +3,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`apt`] | how do Debian's packages get here without installing them? |
-//! | [`cache`] | what is made once and kept? |
+//! | [`crate::cache`] | what is made once and kept? |
 //! | [`qemu`] | which emulator? |
 //! | [`queue`] | what runs beside what? |
 //! | [`kernel`] | which kernels, and what do they need to boot? |
@@ -13,7 +13,6 @@
 //! | [`suite`] | what is run there? |
 
 mod apt;
-mod cache;
 mod fleet;
 mod image;
 mod kernel;
@@ -30,6 +29,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use crate::cache;
 use crate::up::install;
 use kernel::{Bootable, KERNELS, Kernel};
 use machine::{Ended, Machine};
@@ -242,7 +242,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     if !missing.is_empty() {
         install::apt(&missing)?;
     }
-    let cache = cache::directory();
+    let cache = cache::directory("vm");
     println!("==> machines: what is made once is kept in {}", cache.display());
     let emulator = qemu::prepare(&cache)?;
     let mut report = Report {

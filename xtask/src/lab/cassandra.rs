@@ -2,15 +2,15 @@
 
 mod conf;
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use super::MOST;
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 
@@ -25,8 +25,6 @@ const START: Duration = Duration::from_secs(300);
 const STOP: Duration = Duration::from_secs(40);
 /// Where JMX answers over HTTP.
 const BRIDGE_PORT: u16 = 8778;
-/// Nodes that have ports.
-pub(super) const MOST: u32 = 9;
 
 /// The cluster below one directory.
 pub(super) struct Cassandra {
@@ -132,9 +130,9 @@ impl Cassandra {
         java.arg("-cp").arg(format!("{at}/conf:{}/*", self.server.display()));
         java.arg("org.apache.cassandra.service.CassandraDaemon");
         let log = node.join("system.log");
-        let environment = BTreeMap::from([("MALLOC_ARENA_MAX", "2".to_owned())]);
+        java.env("MALLOC_ARENA_MAX", "2");
         let name = name(n);
-        let wanted = Wanted { name: &name, command: java, log: log.clone(), environment };
+        let wanted = Wanted { name: &name, command: java, log: log.clone() };
         Ok((self.daemons.start(&wanted)?, log))
     }
 
@@ -176,45 +174,25 @@ impl Cassandra {
     }
 
     fn living(&self) -> Result<Vec<u32>> {
-        Ok(self
-            .daemons
-            .all()?
-            .iter()
-            .filter_map(|record| record.name.strip_prefix('n')?.parse().ok())
-            .collect())
+        Ok(self.daemons.all()?.iter().filter_map(|record| number(&record.name)).collect())
     }
 
     /// Ends all nodes.
     pub(super) fn down(&self) -> Result<()> {
-        let names = self.daemons.recorded()?;
-        std::thread::scope(|scope| {
-            let stopping: Vec<_> =
-                names.iter().map(|name| scope.spawn(move || self.daemons.stop(name, STOP))).collect();
-            for stopped in stopping {
-                match stopped.join() {
-                    Ok(stopped) => stopped?,
-                    Err(_) => bail!("stopping a node panicked"),
-                }
-            }
-            Ok(())
-        })
+        self.daemons.stop_all(&self.daemons.recorded()?, STOP)
     }
 
     /// What runs, and where it answers.
     pub(super) fn shown(&self) -> Result<Vec<String>> {
-        let records = self.daemons.all()?;
-        Ok(records
-            .iter()
-            .map(|record| {
-                let n = record.name.strip_prefix('n').and_then(|n| n.parse().ok()).unwrap_or(0);
-                let address = address(n);
-                format!(
-                    "{:<6} process {:<8} CQL {address}:9042, JMX http://{address}:{BRIDGE_PORT}/jolokia",
-                    record.name, record.pid
-                )
-            })
-            .collect())
+        self.daemons.shown(|name| {
+            let address = address(number(name).unwrap_or(0));
+            format!("CQL {address}:9042, JMX http://{address}:{BRIDGE_PORT}/jolokia")
+        })
     }
+}
+
+fn number(name: &str) -> Option<u32> {
+    name.strip_prefix('n')?.parse().ok()
 }
 
 fn listed(list: &Value, address: &str) -> bool {

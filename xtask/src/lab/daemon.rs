@@ -1,7 +1,6 @@
 //! A process of the lab: in a session and a cgroup of its own, recorded with the time it was started at, so that a process id that somebody
 //! else has by now is never taken for it.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -33,7 +32,6 @@ pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) command: Command,
     pub(super) log: PathBuf,
-    pub(super) environment: BTreeMap<&'a str, String>,
 }
 
 /// The processes below one directory.
@@ -88,7 +86,8 @@ impl Daemons {
         if let Some(directory) = wanted.command.get_current_dir() {
             command.current_dir(directory);
         }
-        command.envs(&wanted.environment).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(wanted.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {}", wanted.name))?;
         let pid = child.id();
         let started = started(pid).with_context(|| format!("{} ended at once", wanted.name))?;
@@ -121,11 +120,32 @@ impl Daemons {
             if let Some(cgroup) =
                 serde_json::from_slice::<Record>(&text).ok().and_then(|record| record.cgroup)
             {
-                sweep(&cgroup);
+                crate::cgroup::end(&cgroup);
             }
             fs::remove_file(self.file(name))?;
         }
         Ok(())
+    }
+}
+
+impl Daemons {
+    /// Ends several at once.
+    pub(super) fn stop_all(&self, names: &[String], grace: Duration) -> Result<()> {
+        std::thread::scope(|scope| {
+            let stopping: Vec<_> =
+                names.iter().map(|name| scope.spawn(move || self.stop(name, grace))).collect();
+            for stopped in stopping {
+                stopped.join().map_err(|_| anyhow::anyhow!("stopping a daemon panicked"))??;
+            }
+            Ok(())
+        })
+    }
+
+    /// A line for each that lives; `at` = where it answers, by its name.
+    pub(super) fn shown(&self, at: impl Fn(&str) -> String) -> Result<Vec<String>> {
+        let line =
+            |record: &Record| format!("{:<7} process {:<8} {}", record.name, record.pid, at(&record.name));
+        Ok(self.all()?.iter().map(line).collect())
     }
 }
 
@@ -212,24 +232,6 @@ fn gone_within(record: &Record, limit: Duration) -> bool {
         std::thread::sleep(LOOK);
     }
     true
-}
-
-/// Kills what is left in a cgroup of ours, and removes it.
-pub(super) fn sweep(cgroup: &Path) {
-    for _ in 0..50 {
-        let below = fs::read_dir(cgroup).into_iter().flatten().filter_map(Result::ok);
-        for child in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            sweep(&child.path());
-        }
-        let left = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-        for pid in left.lines().filter_map(|line| line.parse().ok()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        if fs::remove_dir(cgroup).is_ok() || !cgroup.exists() {
-            return;
-        }
-        std::thread::sleep(LOOK);
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 mod conf;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::MOST;
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 use conf::{Offer, Places, Role};
@@ -23,8 +23,6 @@ const GROUP: &str = "org.apache.hadoop";
 const START: Duration = Duration::from_secs(300);
 /// A NodeManager waits for its applications to end.
 const STOP: Duration = Duration::from_secs(40);
-/// Workers that have addresses and ports.
-pub(super) const MOST: u32 = 9;
 
 fn artifacts() -> Vec<Artifact> {
     let plain = |name| Artifact::new(GROUP, name, VERSION);
@@ -140,7 +138,7 @@ impl Hadoop {
     }
 
     /// A JVM of an administrator or a client.
-    pub(super) fn client(&self, arguments: &[&str]) -> Command {
+    fn client(&self, arguments: &[&str]) -> Command {
         let conf = self.places().conf(Role::Master);
         let mut java = Command::new("java");
         java.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]);
@@ -163,51 +161,32 @@ impl Hadoop {
         java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1", "-cp"]);
         java.arg(self.class_path(&conf)).arg(part.class);
         // NodeManagers hand it to their containers.
-        let home = java_home()?;
-        let environment = BTreeMap::from([
-            ("HADOOP_CONF_DIR", conf.display().to_string()),
-            ("JAVA_HOME", home.display().to_string()),
-        ]);
+        java.env("HADOOP_CONF_DIR", &conf).env("JAVA_HOME", java_home()?);
         let log = self.log(&name);
-        let wanted = Wanted { name: &name, command: java, log: log.clone(), environment };
+        let wanted = Wanted { name: &name, command: java, log: log.clone() };
         Ok((self.daemons.start(&wanted)?, log))
     }
 
     /// Ends all daemons, workers first.
     pub(super) fn down(&self) -> Result<()> {
-        let mut names: Vec<String> = self.daemons.recorded()?;
-        let rank = |name: &str| ["nm", "rm", "dn", "nn"].iter().position(|prefix| name.starts_with(prefix));
-        names.sort_by_key(|name| rank(name));
-        std::thread::scope(|scope| {
-            let stop = |name: &String| self.daemons.stop(name, STOP);
-            for prefix in ["nm", "rm", "dn", "nn"] {
-                let stopping: Vec<_> = names
-                    .iter()
-                    .filter(|name| name.starts_with(prefix))
-                    .map(|name| scope.spawn(move || stop(name)))
-                    .collect();
-                for stopped in stopping {
-                    stopped.join().map_err(|_| anyhow::anyhow!("stopping a daemon panicked"))??;
-                }
-            }
-            Ok(())
-        })
+        let names = self.daemons.recorded()?;
+        for prefix in ["nm", "rm", "dn", "nn"] {
+            let of_kind: Vec<String> =
+                names.iter().filter(|name| name.starts_with(prefix)).cloned().collect();
+            self.daemons.stop_all(&of_kind, STOP)?;
+        }
+        Ok(())
     }
 
     /// What runs, and where it answers.
     pub(super) fn shown(&self) -> Result<Vec<String>> {
         let master = Role::Master.host();
-        let mut lines = Vec::new();
-        for record in self.daemons.all()? {
-            let at = match record.name.split_at(2) {
-                ("rm", _) => format!("http://{master}:8088, administration {master}:8033"),
-                ("nn", _) => format!("http://{master}:9870, hdfs://{master}:8020"),
-                ("nm", n) => format!("http://{}:8042", worker(n).host()),
-                (_, n) => format!("http://{}:9864, data {}", worker(n).host(), worker(n).transfer_port()),
-            };
-            lines.push(format!("{:<6} process {:<8} {at}", record.name, record.pid));
-        }
-        Ok(lines)
+        self.daemons.shown(|name| match name.split_at(2) {
+            ("rm", _) => format!("http://{master}:8088, administration {master}:8033"),
+            ("nn", _) => format!("http://{master}:9870, hdfs://{master}:8020"),
+            ("nm", n) => format!("http://{}:8042", worker(n).host()),
+            (_, n) => format!("http://{}:9864, data {}", worker(n).host(), worker(n).transfer_port()),
+        })
     }
 }
 

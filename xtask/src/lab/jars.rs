@@ -1,13 +1,12 @@
 //! Jars, fetched by Maven by name, once for each list of them.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
 
+use crate::cache::{self, Entry};
 use crate::up::install;
 
 /// Debian and Ubuntu packages of the Java labs.
@@ -57,15 +56,14 @@ fn found(program: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// What these artifacts give, in the cache.
+fn entry(name: &str, artifacts: &[Artifact]) -> Entry {
+    Entry::at(&cache::directory("lab"), name, &pom(artifacts))
+}
+
 /// The directory with the jars of these artifacts, once they are fetched.
 pub(super) fn place(name: &str, artifacts: &[Artifact]) -> PathBuf {
-    let digest = Sha256::digest(pom(artifacts));
-    let key = digest.iter().take(6).fold(String::new(), |mut key, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(key, "{byte:02x}");
-        key
-    });
-    directory().join(format!("{name}-{key}"))
+    entry(name, artifacts).path().to_owned()
 }
 
 /// Fetches them when they are not there.
@@ -73,24 +71,10 @@ pub(super) fn place(name: &str, artifacts: &[Artifact]) -> PathBuf {
 /// # Errors
 /// Maven's, with its last lines.
 pub(super) fn fetch(name: &str, artifacts: &[Artifact]) -> Result<()> {
-    let there = place(name, artifacts);
-    if there.exists() {
-        return Ok(());
-    }
-    println!("==> fetching the jars of {name} with Maven (about a minute the first time)");
-    let new = there.with_extension(format!("new.{}", std::process::id()));
-    fs::create_dir_all(&new).with_context(|| format!("making {}", new.display()))?;
-    let made = copy(&pom(artifacts), &new);
-    if made.is_err() {
-        let _ = fs::remove_dir_all(&new);
-    }
-    made?;
-    // Two at once: the second one finds the first one's.
-    if fs::rename(&new, &there).is_err() {
-        let _ = fs::remove_dir_all(&new);
-    }
-    ensure!(there.exists(), "{} was not made", there.display());
-    Ok(())
+    entry(name, artifacts).make_once(|new| {
+        println!("==> fetching the jars of {name} with Maven (about a minute the first time)");
+        copy(&pom(artifacts), new)
+    })
 }
 
 fn copy(pom: &str, into: &Path) -> Result<()> {
@@ -118,11 +102,6 @@ fn pom(artifacts: &[Artifact]) -> String {
          <groupId>trimtab</groupId><artifactId>lab</artifactId><version>1</version><packaging>pom</packaging>\n\
          <dependencies>\n{dependencies}</dependencies>\n</project>\n"
     )
-}
-
-fn directory() -> PathBuf {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    home.join(".cache/trimtab/lab")
 }
 
 /// The jar in `directory` whose name begins so.

@@ -1,6 +1,5 @@
 //! Rails on loopback: Puma replicas of the demo's shop behind HAProxy, without anybody who scales them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpStream;
@@ -10,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::MOST;
 use super::daemon::{Daemons, Wanted, until};
 use crate::up::install;
 
-/// Replicas that have ports.
-pub(super) const MOST: u32 = 9;
 /// Users' side, replicas (and, a hundred above, their control ports).
 const FRONT: u16 = 8480;
 const REPLICAS: u16 = 8500;
@@ -55,15 +53,10 @@ impl Rails {
         for n in 1..=replicas {
             let mut puma = Command::new("puma");
             puma.current_dir(&app).arg("-C").arg(app.join("puma.rb"));
-            let environment = BTreeMap::from([
-                ("DATABASE", app.join("shop.db").display().to_string()),
-                ("PORT", port(n).to_string()),
-                ("CONTROL_PORT", (port(n) + 100).to_string()),
-                ("WORKERS", "1".to_owned()),
-                ("THREADS", THREADS.to_string()),
-                ("TOKEN", TOKEN.to_owned()),
-            ]);
-            needed.push(self.start(&format!("puma{n}"), puma, environment)?);
+            puma.env("DATABASE", app.join("shop.db")).env("PORT", port(n).to_string());
+            puma.env("CONTROL_PORT", (port(n) + 100).to_string()).env("WORKERS", "1");
+            puma.env("THREADS", THREADS.to_string()).env("TOKEN", TOKEN);
+            needed.push(self.start(&format!("puma{n}"), puma)?);
         }
         for n in 1..=replicas {
             let url = format!("http://127.0.0.1:{}/up", port(n));
@@ -74,14 +67,9 @@ impl Rails {
         Ok(())
     }
 
-    fn start(
-        &self,
-        name: &str,
-        command: Command,
-        environment: BTreeMap<&str, String>,
-    ) -> Result<(super::daemon::Record, PathBuf)> {
+    fn start(&self, name: &str, command: Command) -> Result<(super::daemon::Record, PathBuf)> {
         let log = self.directory.join("log").join(format!("{name}.log"));
-        Ok((self.daemons.start(&Wanted { name, command, log: log.clone(), environment })?, log))
+        Ok((self.daemons.start(&Wanted { name, command, log: log.clone() })?, log))
     }
 
     fn seed(&self, app: &Path) -> Result<()> {
@@ -107,7 +95,7 @@ impl Rails {
         fs::write(&file, text)?;
         let mut haproxy = Command::new("/usr/sbin/haproxy");
         haproxy.arg("-db").arg("-f").arg(&file);
-        let started = self.start("haproxy", haproxy, BTreeMap::new())?;
+        let started = self.start("haproxy", haproxy)?;
         until("HAProxy", START, &[started], || TcpStream::connect(("127.0.0.1", FRONT)).ok())?;
         Ok(())
     }
@@ -145,15 +133,10 @@ impl Rails {
 
     /// What runs, and where it answers.
     pub(super) fn shown(&self) -> Result<Vec<String>> {
-        let records = self.daemons.all()?;
-        Ok(records
-            .iter()
-            .map(|record| {
-                let n = record.name.strip_prefix("puma").and_then(|n| n.parse().ok());
-                let port = n.map_or(FRONT, port);
-                format!("{:<7} process {:<8} http://127.0.0.1:{port}", record.name, record.pid)
-            })
-            .collect())
+        self.daemons.shown(|name| {
+            let n = name.strip_prefix("puma").and_then(|n| n.parse().ok());
+            format!("http://127.0.0.1:{}", n.map_or(FRONT, port))
+        })
     }
 }
 

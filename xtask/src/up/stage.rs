@@ -382,32 +382,8 @@ spec:
     /// Ends replicas: they outlive the agent by design, so their cgroups are killed and removed here. Only this
     /// command uses this slice.
     fn end_leftovers(&self) {
-        let slice = self.cgroup_slice();
-        if slice.exists() {
-            let _ = fs::write(slice.join("cgroup.kill"), "1");
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while Instant::now() < deadline && !remove_tree(&slice) {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
-        for v1 in ["cpu", "memory", "pids"] {
-            let path = Path::new("/sys/fs/cgroup").join(v1).join(SLICE);
-            if path.exists() && !remove_tree(&path) {
-                eprintln!("warning: {} could not be removed", path.display());
-            }
-        }
+        crate::cgroup::end_slice(&self.cgroup, SLICE);
     }
-}
-
-/// Removes a tree of cgroups, deepest first; true when it is gone.
-fn remove_tree(top: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(top) else { return !top.exists() };
-    for entry in entries.filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    fs::remove_dir(top).is_ok()
 }
 
 fn terminate(child: &mut Child) {

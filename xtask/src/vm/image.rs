@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::apt;
-use super::cache::Entry;
+use crate::cache::Entry;
 
 /// What a node has, beside what every Debian has. `libelf1` is for the oracle.
 const PACKAGES: &str =

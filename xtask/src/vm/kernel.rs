@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::apt::{self, Apt};
-use super::cache::Entry;
+use crate::cache::Entry;
 
 /// One of Debian's kernels for clouds: the smallest with all that we use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

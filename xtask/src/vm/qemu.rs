@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::apt::{self, Apt};
-use super::cache::Entry;
+use crate::cache::Entry;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const OLDEST: u32 = 10;

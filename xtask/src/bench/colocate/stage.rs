@@ -203,28 +203,7 @@ impl Drop for Stage {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let slice = self.unified.join(&self.slice);
-        let _ = fs::write(slice.join("cgroup.kill"), "1");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !remove_tree(&slice) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        for v1 in ["cpu", "memory", "pids"] {
-            let path = Path::new("/sys/fs/cgroup").join(v1).join(&self.slice);
-            if !remove_tree(&path) {
-                eprintln!("warning: {} could not be removed", path.display());
-            }
-        }
+        crate::cgroup::end_slice(&self.unified, &self.slice);
         let _ = fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Removes a tree of cgroups, deepest first; true when it is gone.
-fn remove_tree(top: &Path) -> bool {
-    for entry in fs::read_dir(top).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    fs::remove_dir(top).is_ok() || !top.exists()
 }

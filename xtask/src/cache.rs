@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-/// Where images, kernels and package lists are kept. Safe to delete at any time that no machine runs.
-pub(super) fn directory() -> PathBuf {
+/// Where things of one kind are kept. Safe to delete at any time that nothing of them runs.
+pub(crate) fn directory(kind: &str) -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    home.join(".cache/trimtab/vm")
+    home.join(".cache/trimtab").join(kind)
 }
 
 /// One thing in the cache.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     cache: PathBuf,
     name: String,
     path: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The entry called `name` that was made from `inputs`.
-    pub(super) fn at(cache: &Path, name: &str, inputs: &str) -> Self {
+    pub(crate) fn at(cache: &Path, name: &str, inputs: &str) -> Self {
         let hash = format!("{:x}", Sha256::digest(inputs.as_bytes()));
         Self {
             cache: cache.to_owned(),
@@ -31,12 +31,12 @@ impl Entry {
     }
 
     /// Its folder.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes it in a folder of its own and renames that when complete; removes what older inputs gave.
-    pub(super) fn make_once(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn make_once(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if self.path.exists() {
             return Ok(());
         }
@@ -67,11 +67,11 @@ impl Entry {
 }
 
 /// Files of one run; removed at its end, or by a later run when this one was killed.
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// A folder of this process.
-    pub(super) fn new(cache: &Path) -> Result<Self> {
+    pub(crate) fn new(cache: &Path) -> Result<Self> {
         fs::create_dir_all(cache)?;
         for entry in fs::read_dir(cache)? {
             let path = entry?.path();
@@ -87,7 +87,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
