@@ -84,6 +84,11 @@ const MARK: &str = "lab";
 
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let directory = args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("trimtab-lab"));
+    let needs_one = matches!(args.command, Command::Status | Command::Down { .. });
+    if needs_one && !directory.join(MARK).exists() {
+        println!("no lab in {} (cargo xtask lab --help)", directory.display());
+        return Ok(());
+    }
     let lab = Lab::open(&directory, root)?;
     match args.command {
         Command::Hadoop { workers } => lab.hadoop()?.up(workers)?,
@@ -98,6 +103,14 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         Command::Down { wipe } => return lab.down(wipe),
     }
     lab.show()
+}
+
+/// A cluster of one kind that was started.
+trait Cluster {
+    /// Ends its daemons in the order that loses nothing.
+    fn down(&self) -> Result<()>;
+    /// A line for each daemon that runs, and where it answers.
+    fn shown(&self) -> Result<Vec<String>>;
 }
 
 /// The labs below one directory.
@@ -147,20 +160,26 @@ impl Lab {
         Rails::open(&self.directory, self.slice.clone(), &self.root)
     }
 
-    fn has(&self, kind: &str) -> bool {
-        self.directory.join(kind).exists()
+    /// The clusters that were ever started here.
+    fn clusters(&self) -> Result<Vec<Box<dyn Cluster>>> {
+        let has = |kind: &str| self.directory.join(kind).exists();
+        let mut clusters: Vec<Box<dyn Cluster>> = Vec::new();
+        if has("rails") {
+            clusters.push(Box::new(self.rails()?));
+        }
+        if has("hadoop") {
+            clusters.push(Box::new(self.hadoop()?));
+        }
+        if has("cassandra") {
+            clusters.push(Box::new(self.cassandra()?));
+        }
+        Ok(clusters)
     }
 
     fn show(&self) -> Result<()> {
         let mut lines = Vec::new();
-        if self.has("rails") {
-            lines.extend(self.rails()?.shown()?);
-        }
-        if self.has("hadoop") {
-            lines.extend(self.hadoop()?.shown()?);
-        }
-        if self.has("cassandra") {
-            lines.extend(self.cassandra()?.shown()?);
+        for cluster in self.clusters()? {
+            lines.extend(cluster.shown()?);
         }
         for line in &lines {
             println!("{line}");
@@ -173,14 +192,8 @@ impl Lab {
     }
 
     fn down(&self, wipe: bool) -> Result<()> {
-        if self.has("rails") {
-            self.rails()?.down()?;
-        }
-        if self.has("hadoop") {
-            self.hadoop()?.down()?;
-        }
-        if self.has("cassandra") {
-            self.cassandra()?.down()?;
+        for cluster in self.clusters()? {
+            cluster.down()?;
         }
         if let Some(slice) = &self.slice {
             crate::cgroup::end(slice);

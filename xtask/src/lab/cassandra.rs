@@ -176,14 +176,14 @@ impl Cassandra {
     fn living(&self) -> Result<Vec<u32>> {
         Ok(self.daemons.all()?.iter().filter_map(|record| number(&record.name)).collect())
     }
+}
 
-    /// Ends all nodes.
-    pub(super) fn down(&self) -> Result<()> {
+impl super::Cluster for Cassandra {
+    fn down(&self) -> Result<()> {
         self.daemons.stop_all(&self.daemons.recorded()?, STOP)
     }
 
-    /// What runs, and where it answers.
-    pub(super) fn shown(&self) -> Result<Vec<String>> {
+    fn shown(&self) -> Result<Vec<String>> {
         self.daemons.shown(|name| {
             let address = address(number(name).unwrap_or(0));
             format!("CQL {address}:9042, JMX http://{address}:{BRIDGE_PORT}/jolokia")

@@ -166,10 +166,12 @@ impl Hadoop {
         let wanted = Wanted { name: &name, command: java, log: log.clone() };
         Ok((self.daemons.start(&wanted)?, log))
     }
+}
 
-    /// Ends all daemons, workers first.
-    pub(super) fn down(&self) -> Result<()> {
+impl super::Cluster for Hadoop {
+    fn down(&self) -> Result<()> {
         let names = self.daemons.recorded()?;
+        // Workers first.
         for prefix in ["nm", "rm", "dn", "nn"] {
             let of_kind: Vec<String> =
                 names.iter().filter(|name| name.starts_with(prefix)).cloned().collect();
@@ -178,8 +180,7 @@ impl Hadoop {
         Ok(())
     }
 
-    /// What runs, and where it answers.
-    pub(super) fn shown(&self) -> Result<Vec<String>> {
+    fn shown(&self) -> Result<Vec<String>> {
         let master = Role::Master.host();
         self.daemons.shown(|name| match name.split_at(2) {
             ("rm", _) => format!("http://{master}:8088, administration {master}:8033"),

@@ -121,9 +121,10 @@ impl Rails {
             self.directory.display()
         )
     }
+}
 
-    /// Ends HAProxy, then the replicas.
-    pub(super) fn down(&self) -> Result<()> {
+impl super::Cluster for Rails {
+    fn down(&self) -> Result<()> {
         // Its name comes first.
         for name in self.daemons.recorded()? {
             self.daemons.stop(&name, STOP)?;
@@ -131,8 +132,7 @@ impl Rails {
         Ok(())
     }
 
-    /// What runs, and where it answers.
-    pub(super) fn shown(&self) -> Result<Vec<String>> {
+    fn shown(&self) -> Result<Vec<String>> {
         self.daemons.shown(|name| {
             let n = name.strip_prefix("puma").and_then(|n| n.parse().ok());
             format!("http://127.0.0.1:{}", n.map_or(FRONT, port))

@@ -161,10 +161,15 @@ impl Cpu {
         all.saturating_sub(others).max(self.floor(tasks))
     }
 
-    /// The settings were changed.
+    /// The settings were read again. Headroom that was given up by the old ones is left free again; a limit stays until experiments raise it,
+    /// or goes when there are to be none.
     pub fn set(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
         self.settings = settings;
-        self.clean_since = None;
+        (self.clean_since, self.earned) = (None, None);
+        self.limit = self.limit.filter(|_| settings.pauses);
     }
 
     /// Decides on a reading. `tasks` = best-effort tasks, `memory_calm` = nothing is wrong with memory.
@@ -398,5 +403,46 @@ impl Cpu {
         let to = to.min(ceiling).min(self.limit.unwrap_or(u32::MAX));
         (self.allowance, self.grown_ms) = (Allowance::Capped { millis: to }, now_ms);
         Reason::Grown { from, to, clean_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allowance, Cpu, Harmless, Settings};
+    use crate::qos::meter::Measured;
+
+    fn capped(millis: u32) -> Cpu {
+        let mut cpu = Cpu::new(Settings::default(), 8_000);
+        cpu.allowance = Allowance::Capped { millis };
+        cpu
+    }
+
+    fn measured(best: u32, others: u32) -> Measured {
+        Measured { best_millis: Some(best), others_mean_millis: Some(others), ..Measured::default() }
+    }
+
+    #[test]
+    fn headroom_that_was_given_up_comes_back_with_other_settings() {
+        let mut cpu = capped(4_400);
+        let given = cpu.harmless(1, &measured(4_400, 2_000));
+        assert!(
+            matches!(given, Some(Harmless::Headroom { from, to }) if from == 0.2 && to < 0.11),
+            "{given:?}"
+        );
+        let up = cpu.headroom();
+        cpu.set(Settings::default());
+        assert!((cpu.headroom() - up).abs() < 1e-9, "the same settings again change nothing");
+        cpu.set(Settings { harm: 0.05, ..Settings::default() });
+        assert!((cpu.headroom() - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_limit_outlives_other_settings_while_experiments_can_raise_it() {
+        let mut cpu = capped(4_000);
+        assert_eq!(cpu.harmed(0, 1, &measured(4_000, 2_000)), Some((4_000, 2_000)));
+        cpu.set(Settings { harm: 0.2, ..Settings::default() });
+        assert_eq!(cpu.limit(), Some(2_000));
+        cpu.set(Settings { pauses: false, ..Settings::default() });
+        assert_eq!(cpu.limit(), None);
     }
 }
