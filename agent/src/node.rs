@@ -4,6 +4,7 @@
 //! time. So a command's outcome is never delayed by sampling, and sampling never by a slow disk of the controller.
 
 mod certificate;
+mod clusters;
 mod commands;
 mod containers;
 mod due;
@@ -37,7 +38,7 @@ use wire::pb::controller_message;
 
 use crate::adapter::haproxy::Haproxy;
 use crate::executor::systemd::Systemd;
-use crate::executor::{Executor, Happened, Runner};
+use crate::executor::{Executor, Happened, Runner, TaskFile};
 use crate::fences::Fences;
 use crate::sampler::{Rounds, Sampled};
 use crate::settings::{Faults, Settings};
@@ -120,6 +121,7 @@ struct Node {
     isolation: isolation::Isolation,
     crowd: Crowd,
     haproxies: Vec<Haproxy>,
+    clusters: clusters::Clusters,
     /// The stream that is dialing or up, by number.
     dialed: Option<(u64, Stream)>,
     streams: u64,
@@ -143,6 +145,8 @@ struct Node {
     wire_bytes: u64,
     /// When balancers and application servers are read next, boot ms.
     adapt_at_ms: u64,
+    /// When clusters are read next, boot ms.
+    clusters_at_ms: u64,
     why_down: String,
     certificate: certificate::Certificate,
 }
@@ -164,6 +168,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let (happened_sender, mut happened) = mpsc::channel::<Happened>(1024);
     let (heard_sender, mut heard) = mpsc::channel::<Heard>(256);
     let (done_sender, mut done) = mpsc::channel::<Done>(1024);
+    let (job_sender, mut jobs) = mpsc::channel(16);
     let (asker, mut questions) = crate::http::questions();
     let offer = source.offer().clone();
     report_start(&settings, &offer);
@@ -175,6 +180,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
     let mut executor = Executor::open(&settings.state, cgroups, runner, happened_sender)?;
     let haproxies: Vec<Haproxy> =
         settings.balancers.iter().map(Haproxy::open).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    let clusters = clusters::Clusters::new(&settings.clusters, job_sender);
     if let Some(address) = settings.http {
         let bound =
             crate::http::serve(address, asker).await.with_context(|| format!("listening on {address}"))?;
@@ -210,6 +216,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         isolation,
         crowd: Crowd::default(),
         haproxies,
+        clusters,
         dialed: None,
         streams: 0,
         up: None,
@@ -227,13 +234,13 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         health: source::Health::default(),
         wire_bytes: 0,
         adapt_at_ms: 0,
+        clusters_at_ms: 0,
         why_down: "not connected yet".to_owned(),
         certificate: certificate::Certificate::default(),
         settings,
     };
-    for ended in node.executor.unreported() {
-        node.session.event(Event::Task(ended));
-    }
+    let unreported = node.executor.unreported();
+    node.tell_all(unreported);
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
@@ -248,6 +255,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
             biased;
             Some(event) = happened.recv() => { let reports = node.executor.on(event); node.tell_all(reports); }
             Some(done) = done.recv() => node.done(done),
+            Some(job) = jobs.recv() => node.start_job(job),
             Some(report) = moved.recv() => node.leaf_reported(report),
             Some(heard) = heard.recv() => node.heard(heard),
             sampled = rounds.next() => match sampled {
@@ -330,7 +338,11 @@ impl Node {
             return;
         }
         for event in events {
-            self.session.event(Event::Task(event));
+            if clusters::Clusters::is_job(&event.workload) {
+                self.job_event(&event);
+            } else {
+                self.session.event(Event::Task(event));
+            }
         }
         self.send_events();
     }
@@ -352,14 +364,16 @@ impl Node {
     }
 
     fn hello(&self) -> Hello {
-        let tasks = self.executor.running().map(|(file, _, healthy)| RunsHere {
-            task: file.task.clone(),
-            workload: file.workload.clone(),
-            cgroup: CgroupId(file.cgroup),
-            generation: file.generation,
-            healthy,
-            class: Some(file.class),
-        });
+        let own = |file: &TaskFile| !clusters::Clusters::is_job(&file.workload);
+        let tasks =
+            self.executor.running().filter(|(file, _, _)| own(file)).map(|(file, _, healthy)| RunsHere {
+                task: file.task.clone(),
+                workload: file.workload.clone(),
+                cgroup: CgroupId(file.cgroup),
+                generation: file.generation,
+                healthy,
+                class: Some(file.class),
+            });
         Hello {
             node: self.settings.node.clone(),
             incarnation: self.incarnation,

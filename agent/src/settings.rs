@@ -5,6 +5,8 @@
 
 mod address;
 mod balancer;
+mod cluster;
+mod executor;
 mod host;
 mod isolation;
 mod leaves;
@@ -20,9 +22,9 @@ use model::id::NodeId;
 use serde::Deserialize;
 
 pub use balancer::BalancerFragment;
+pub use cluster::{CassandraFragment, Clusters, HdfsFragment, YarnFragment};
+pub use executor::Executor;
 pub use isolation::QosFragment;
-
-use crate::executor::systemd::Systemd;
 
 pub use address::{Address, Remote};
 
@@ -74,31 +76,12 @@ pub struct Fragment {
     pub leaves: Option<Vec<String>>,
     /// Balancers on this host that may be read and told.
     pub balancer: Vec<BalancerFragment>,
-}
-
-/// Who runs tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Executor {
-    /// systemd where it runs, else the agent itself.
-    #[default]
-    Auto,
-    /// systemd: a transient service per task.
-    Systemd,
-    /// The agent itself, by a shim per task.
-    Direct,
-}
-
-impl Executor {
-    /// Whether that is systemd on this host.
-    #[must_use]
-    pub fn is_systemd(self) -> bool {
-        match self {
-            Executor::Auto => Systemd::is_here(),
-            Executor::Systemd => true,
-            Executor::Direct => false,
-        }
-    }
+    /// ResourceManagers on this host that may be read and told.
+    pub yarn: Vec<YarnFragment>,
+    /// NameNodes on this host that may be read and told.
+    pub hdfs: Vec<HdfsFragment>,
+    /// Cassandra nodes on this host that may be read and told.
+    pub cassandra: Vec<CassandraFragment>,
 }
 
 /// Where each setting came from: a file, a variable, a flag, or the default.
@@ -151,6 +134,8 @@ pub struct Settings {
     pub leaves: Vec<String>,
     /// Balancers.
     pub balancers: Vec<BalancerFragment>,
+    /// Clusters.
+    pub clusters: Clusters,
     /// Where each setting came from.
     pub origins: Origins,
 }
@@ -209,6 +194,7 @@ impl Settings {
             ("containerd", self.containerd != new.containerd),
             ("leaves", self.leaves != new.leaves),
             ("balancer", self.balancers != new.balancers),
+            ("yarn, hdfs or cassandra", self.clusters != new.clusters),
         ];
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
@@ -224,7 +210,7 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 18] = [
+        let values: [(&str, String); 19] = [
             ("node", self.node.to_string()),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
@@ -243,6 +229,7 @@ impl Settings {
             ("podman", self.podman.display().to_string()),
             ("containerd", self.containerd.display().to_string()),
             ("leaves", format!("{:?}", self.leaves)),
+            ("clusters", format!("{:?}", self.clusters.names())),
         ];
         let mut out = String::new();
         for (key, value) in values.into_iter().chain(isolation::shown(&self.qos)) {
@@ -323,6 +310,9 @@ macro_rules! settings_keys {
                     origins.insert(stringify!($key), origin.clone());
                 })*
                 merged.balancer.extend(fragment.balancer);
+                merged.yarn.extend(fragment.yarn);
+                merged.hdfs.extend(fragment.hdfs);
+                merged.cassandra.extend(fragment.cassandra);
                 origins.extend(fragment.qos.said().map(|key| (key, origin.clone())));
                 merged.qos = merged.qos.then(fragment.qos);
             }
@@ -448,6 +438,10 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             );
         }
     }
+    let clusters = Clusters { yarn: input.yarn, hdfs: input.hdfs, cassandra: input.cassandra };
+    for (key, why) in clusters.faults(&launchers) {
+        fault(key, why);
+    }
     let qos = input.qos.settings();
     for (key, why) in qos.faults() {
         fault("qos", format!("{key}: {why}"));
@@ -476,6 +470,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
             containerd: input.containerd.unwrap_or_else(|| PathBuf::from("/run/containerd/containerd.sock")),
             leaves,
             balancers: input.balancer,
+            clusters,
             origins,
         }),
         _ => Err(Faults(faults)),

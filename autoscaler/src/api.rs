@@ -1,11 +1,13 @@
 //! What the REST interface says: types that clients may rely on. Times are ms of controller time.
 
+mod cluster;
 mod container;
 mod decision;
 mod idle;
 mod node;
 mod workload;
 
+pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
 pub use idle::{Amount, Idle, IdleCause, IdlePage};

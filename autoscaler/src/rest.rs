@@ -155,6 +155,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes/{id}/drain", post(drain::begin).delete(drain::end))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))
+        .route("/members", get(fleet::members))
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))

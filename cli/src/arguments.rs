@@ -146,6 +146,9 @@ pub(crate) enum Kind {
     /// Tasks with their use.
     #[value(alias = "task")]
     Tasks,
+    /// Members of YARN, HDFS and Cassandra clusters that agents report.
+    #[value(alias = "member")]
+    Members,
     /// Containers with what all their cgroups use.
     #[value(alias = "container")]
     Containers,

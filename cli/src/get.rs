@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use autoscaler::api::{
-    API_VERSION, Containers, Decisions, EndedTasks, Idle, Node, Nodes, Status, Tasks, Workload, Workloads,
+    API_VERSION, Containers, Decisions, EndedTasks, Idle, Members, Node, Nodes, Status, Tasks, Workload,
+    Workloads,
 };
 use serde::Serialize;
 
@@ -75,6 +76,13 @@ fn once(client: &Client, get: &Get) -> Result<String, Failure> {
             let hint =
                 "no container is known (an agent that may not open the runtime's socket says so in its log)";
             shown(&containers, &container_rows(&containers), get.output, hint)
+        }
+        Kind::Members => {
+            let mut members: Members = client.get("/api/v1/members")?;
+            members.items = only(members.items, get.name.as_deref(), |m| &m.member, "member", "get members")?;
+            let hint =
+                "no cluster is reported ([[yarn]], [[hdfs]] and [[cassandra]] of an agent's configuration)";
+            shown(&members, &member_rows(&members), get.output, hint)
         }
         Kind::Idle => {
             let idle: Idle = client.get(&format!("/api/v1/idle?limit={}", get.limit.unwrap_or(10)))?;
@@ -305,6 +313,34 @@ fn container_rows(containers: &Containers) -> Rows {
             c.id.get(..12).unwrap_or(&c.id).to_owned(),
             c.cgroups.to_string(),
             labels.join(" "),
+        ]);
+    }
+    rows
+}
+
+fn member_rows(members: &Members) -> Rows {
+    let mut rows = Rows::new(&[
+        ("kind", false, false),
+        ("cluster", false, false),
+        ("member", false, false),
+        ("state", false, false),
+        ("used", true, false),
+        ("size", true, false),
+        ("detail", false, false),
+        ("node", false, true),
+        ("age", true, true),
+    ]);
+    for m in &members.items {
+        rows.push(vec![
+            m.kind.clone(),
+            m.cluster.clone(),
+            m.member.clone(),
+            m.state.clone(),
+            bytes(m.used_bytes),
+            bytes(m.size_bytes),
+            m.detail.clone(),
+            m.node.clone(),
+            age(Some(m.age_ms)),
         ]);
     }
     rows

@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cassandra::CassandraStep;
+use crate::hdfs::HdfsStep;
 use crate::id::{CommandId, ControllerEpoch, Generation, LauncherName, TaskName, WorkloadName};
 use crate::workload::Class;
+use crate::yarn::YarnStep;
 
 /// How much a task may use. `None` leaves a limit as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,6 +78,29 @@ pub enum Verb {
     PumaWorkers {
         /// +1 or −1.
         by: i8,
+    },
+    /// A step on a YARN cluster.
+    Yarn {
+        /// Which, as the agent's configuration names it.
+        cluster: String,
+        /// Which step.
+        step: YarnStep,
+    },
+    /// A step on an HDFS file system.
+    Hdfs {
+        /// Which, as the agent's configuration names it.
+        cluster: String,
+        /// Which step.
+        step: HdfsStep,
+    },
+    /// A step on a Cassandra node.
+    Cassandra {
+        /// The cluster, as the agent's configuration names it.
+        cluster: String,
+        /// The node's address in the ring.
+        node: String,
+        /// Which step.
+        step: CassandraStep,
     },
 }
 
@@ -295,6 +321,9 @@ impl fmt::Display for Verb {
                 write!(f, "balancer {backend}: {step}")
             }
             Verb::PumaWorkers { by } => write!(f, "puma workers {by:+}"),
+            Verb::Yarn { cluster, step } => write!(f, "yarn {cluster}: {step}"),
+            Verb::Hdfs { cluster, step } => write!(f, "hdfs {cluster}: {step}"),
+            Verb::Cassandra { cluster, node, step } => write!(f, "cassandra {cluster}: {node}: {step}"),
         }
     }
 }

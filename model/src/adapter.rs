@@ -1,8 +1,11 @@
-//! What an agent reads from a balancer or an application server on its own host.
+//! What an agent reads from a balancer, an application server or a cluster on its own host.
 
 use serde::{Deserialize, Serialize};
 
+use crate::cassandra::CassandraReport;
+use crate::hdfs::HdfsReport;
 use crate::id::TaskName;
+use crate::yarn::YarnReport;
 
 /// What an adapter saw at one instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +15,12 @@ pub enum AdapterReport {
     Balancer(BalancerReport),
     /// A Puma cluster.
     Puma(PumaReport),
+    /// A YARN cluster.
+    Yarn(YarnReport),
+    /// An HDFS file system.
+    Hdfs(HdfsReport),
+    /// A Cassandra node.
+    Cassandra(Box<CassandraReport>),
     /// An adapter that did not answer; a fact of its own, never a report full of zeros.
     Unreachable {
         /// Which one: a socket or an address.

@@ -12,7 +12,8 @@
 //! | [`gap`] | why a number is missing: stale, lost, restarted, partial, clock-stepped |
 //! | [`node`] | what a node is, and which tier of measurement it gives |
 //! | [`certificate`] | until when a certificate is valid, and when the next one is asked for |
-//! | [`adapter`] | what an agent reads from a balancer or an application server |
+//! | [`adapter`] | what an agent reads from a balancer, an application server or a cluster |
+//! | [`yarn`], [`hdfs`], [`cassandra`] | what a cluster of that kind is seen to be, and what can be asked of it |
 //! | [`action`] | the closed set of verbs, commands with their fence, outcomes |
 //! | [`workload`] | what an owner asks for |
 //! | [`reason`] | why something was done, or not |
@@ -20,9 +21,11 @@
 
 pub mod action;
 pub mod adapter;
+pub mod cassandra;
 pub mod certificate;
 pub mod decision;
 pub mod gap;
+pub mod hdfs;
 pub mod histogram;
 pub mod id;
 pub mod metric;
@@ -33,3 +36,4 @@ pub mod sample;
 pub mod spec;
 pub mod units;
 pub mod workload;
+pub mod yarn;

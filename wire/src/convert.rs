@@ -1,6 +1,7 @@
 //! Between messages and the vocabulary. To a message is total; from a message is a parse that may refuse.
 
 mod adapter;
+mod cluster;
 mod command;
 mod event;
 mod node;

@@ -9,7 +9,9 @@
 //! | [`jars`] | where do the programs come from? |
 //! | [`daemon`] | how does a process start, and how does it end? |
 //! | [`hadoop`], [`cassandra`], [`rails`] | what is a cluster of that kind, and when is it ready? |
+//! | [`agent`] | how does an agent get to know them? |
 
+mod agent;
 mod cassandra;
 mod daemon;
 mod hadoop;
@@ -111,6 +113,43 @@ trait Cluster {
     fn down(&self) -> Result<()>;
     /// A line for each daemon that runs, and where it answers.
     fn shown(&self) -> Result<Vec<String>>;
+    /// What an agent beside it has to know.
+    fn for_agent(&self) -> Result<agent::Part> {
+        Ok(agent::Part::default())
+    }
+}
+
+/// Which clusters a test needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clusters {
+    /// Workers of Hadoop; 0 = none of it.
+    pub(crate) workers: u32,
+    /// Nodes of Cassandra; 0 = none.
+    pub(crate) nodes: u32,
+}
+
+/// Starts clusters anew in a directory: nothing is left of what was there.
+///
+/// # Errors
+/// When one does not start.
+pub(crate) fn fresh(directory: &Path, root: &Path, clusters: &Clusters) -> Result<()> {
+    wipe(directory, root)?;
+    let lab = Lab::open(directory, root)?;
+    if clusters.workers > 0 {
+        lab.hadoop()?.up(clusters.workers)?;
+    }
+    if clusters.nodes > 0 {
+        lab.cassandra()?.up(clusters.nodes)?;
+    }
+    lab.show()
+}
+
+/// Ends what runs in a directory and removes it.
+///
+/// # Errors
+/// When something does not end.
+pub(crate) fn wipe(directory: &Path, root: &Path) -> Result<()> {
+    if directory.join(MARK).exists() { Lab::open(directory, root)?.down(true) } else { Ok(()) }
 }
 
 /// The labs below one directory.
@@ -184,9 +223,16 @@ impl Lab {
         for line in &lines {
             println!("{line}");
         }
-        match lines.is_empty() {
-            true => println!("nothing runs (cargo xtask lab --help)"),
-            false => println!("logs and state: {}; end it: cargo xtask lab down", self.directory.display()),
+        if lines.is_empty() {
+            println!("nothing runs (cargo xtask lab --help)");
+            return Ok(());
+        }
+        println!("logs and state: {}; end it: cargo xtask lab down", self.directory.display());
+        let parts: Vec<_> =
+            self.clusters()?.iter().map(|cluster| cluster.for_agent()).collect::<Result<_>>()?;
+        if parts.iter().any(|part| !part.sections.is_empty()) {
+            let file = agent::write(&self.directory, &parts)?;
+            println!("an agent that knows them: trimtab-agent run --config {}", file.display());
         }
         Ok(())
     }

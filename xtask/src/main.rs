@@ -8,6 +8,7 @@ mod dist;
 mod ebpf;
 mod fuzz;
 mod lab;
+mod lab_test;
 mod test;
 mod tidy;
 mod up;
@@ -54,6 +55,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Real Hadoop, Cassandra and Rails on loopback, to develop and test against.
     Lab(lab::Args),
+    /// Show on real clusters what Trimtab does beside them.
+    LabTest(lab_test::Args),
     /// Run all tests; this is what CI runs.
     Test(test::Args),
     /// Check imports, file sizes and lints.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
         Command::Lab(args) => lab::run(&args, &root()),
+        Command::LabTest(args) => lab_test::run(&args, &root()),
         Command::LabExec { cgroup, program, arguments } => lab::become_program(&cgroup, &program, &arguments),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),

@@ -8,10 +8,14 @@
 //! **Bounds.** Tasks are never reused, so a fence may be forgotten a day after its task ended.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use model::action::{Command, Outcome, Verb};
 use model::id::{ControllerEpoch, Generation};
+use model::yarn::YarnStep;
 use serde::{Deserialize, Serialize};
+
+use crate::exclude::is_host;
 
 /// What a node remembers of the last command about a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,8 @@ pub struct Limits<'a> {
     pub launchers: &'a BTreeSet<String>,
     /// Backends of balancers that the owner lists.
     pub backends: &'a BTreeSet<String>,
+    /// Clusters that the owner lists, each with its kind in front: `yarn batch`.
+    pub clusters: &'a BTreeSet<String>,
     /// Most tasks of ours at once.
     pub max_tasks: usize,
     /// Tasks of ours now.
@@ -97,6 +103,12 @@ pub enum Refusal {
     /// Not on the owner's list.
     #[error("backend {0:?} is not among the balancers of this node's configuration")]
     UnknownBackend(String),
+    /// Not on the owner's list.
+    #[error("there is no cluster {0:?} in this node's configuration")]
+    UnknownCluster(String),
+    /// A name that is none: it would be written into a file or a URL.
+    #[error("{0:?} is no name of a node")]
+    NoNode(String),
     /// The node is full.
     #[error("{0} tasks run here and its owner allows no more")]
     TooManyTasks(usize),
@@ -174,17 +186,52 @@ fn allowed(command: &Command, limits: &Limits<'_>, now_ms: u64) -> Result<(), Re
         Verb::Balancer { backend, .. } if !limits.backends.contains(backend) => {
             Err(Refusal::UnknownBackend(backend.clone()))
         }
+        Verb::Yarn { cluster, step } => {
+            listed(limits, "yarn", cluster)?;
+            named(step.host())?;
+            match step {
+                YarnStep::Advertise { resources, .. } => {
+                    let (memory, vcores) = (resources.memory_mib, u64::from(resources.vcores));
+                    within("memory of a node", memory, 1, i32::MAX as u64, "1 MiB to 2 PiB")?;
+                    within("vcores of a node", vcores, 1, i32::MAX as u64, "1 to 2147483647")
+                }
+                YarnStep::Exclude { timeout_s, .. } => {
+                    within("timeout of a drain", u64::from(*timeout_s), 1, i32::MAX as u64, "1 s to 68 years")
+                }
+                YarnStep::Include { .. } => Ok(()),
+            }
+        }
+        Verb::Hdfs { cluster, step } => {
+            listed(limits, "hdfs", cluster)?;
+            named(step.node().rsplit_once(':').map_or(step.node(), |(host, _)| host))
+        }
+        Verb::Cassandra { cluster, node, .. } => {
+            listed(limits, "cassandra", cluster)?;
+            node.parse::<IpAddr>().map(drop).map_err(|_| Refusal::NoNode(node.clone()))
+        }
         _ => Ok(()),
     }
+}
+
+fn listed(limits: &Limits<'_>, kind: &str, cluster: &str) -> Result<(), Refusal> {
+    let name = format!("{kind} {cluster}");
+    if limits.clusters.contains(&name) { Ok(()) } else { Err(Refusal::UnknownCluster(name)) }
+}
+
+fn named(host: &str) -> Result<(), Refusal> {
+    if is_host(host) { Ok(()) } else { Err(Refusal::NoNode(host.to_owned())) }
+}
+
+fn within(what: &'static str, asked: u64, low: u64, high: u64, allowed: &'static str) -> Result<(), Refusal> {
+    if (low..=high).contains(&asked) { Ok(()) } else { Err(Refusal::OutOfBounds { what, asked, allowed }) }
 }
 
 /// Smallest memory limit that may be set: under it no process starts.
 const MEMORY_FLOOR: u64 = 1 << 20;
 
 fn bounds(size: &model::action::Size, limits: &Limits<'_>) -> Result<(), Refusal> {
-    let within = |what, value: Option<u64>, low: u64, high: u64, allowed| match value {
-        Some(asked) if asked < low || asked > high => Err(Refusal::OutOfBounds { what, asked, allowed }),
-        _ => Ok(()),
+    let within = |what, value: Option<u64>, low: u64, high: u64, allowed| {
+        value.map_or(Ok(()), |asked| within(what, asked, low, high, allowed))
     };
     within("cpu weight", size.cpu_weight.map(u64::from), 1, 10_000, "1..=10000")?;
     let cpu = size.cpu_max_millis.map(u64::from);
@@ -229,6 +276,7 @@ mod tests {
             frozen: None,
             launchers,
             backends,
+            clusters: backends,
             max_tasks: 2,
             tasks: 0,
             memory_bytes: 1 << 30,
@@ -296,6 +344,19 @@ mod tests {
         let step = model::action::BalancerStep::Drain;
         let drain = Command { verb: Verb::Balancer { backend: "web".into(), step }, ..stop.clone() };
         assert!(refused(&drain, &ok).contains("balancers"));
+        let include = |cluster: &str, host: &str| Command {
+            verb: Verb::Yarn { cluster: cluster.into(), step: YarnStep::Include { host: host.into() } },
+            ..stop.clone()
+        };
+        let clusters = BTreeSet::from(["yarn batch".to_owned()]);
+        let ok = Limits { clusters: &clusters, ..ok };
+        assert!(refused(&include("other", "a"), &ok).contains("no cluster \"yarn other\""));
+        for name in ["", "a b", "<name/>", "../x", "a:8041", "ä"] {
+            assert!(refused(&include("batch", name), &ok).contains("no name of a node"), "{name}");
+        }
+        let nothing = YarnStep::Advertise { host: "a".into(), resources: Default::default() };
+        let nothing = Verb::Yarn { cluster: "batch".into(), step: nothing };
+        assert!(refused(&Command { verb: nothing, ..stop.clone() }, &ok).contains("memory of a node of 0"));
     }
 
     proptest! {

@@ -20,23 +20,29 @@
 //! | [`lifecycle`] | what happens next with this task? |
 //! | [`qos`] | what may best-effort work use beside latency-critical work? |
 //! | [`unit`] | which systemd unit is a task? |
-//! | [`haproxy`], [`puma`] | what do their answers say? |
+//! | [`haproxy`], [`puma`], [`resource_manager`], [`name_node`], [`jolokia`] | what do their answers say? |
+//! | [`exclude`], [`hosts`] | what do the lists of YARN and HDFS say, and how is one entry changed? |
 
 pub mod backlog;
 pub mod certificate;
 pub mod classify;
 pub mod container;
 pub mod crowd;
+pub mod exclude;
 pub mod guard;
 pub mod haproxy;
+pub mod hosts;
+pub mod jolokia;
 pub mod launcher;
 pub mod leaf;
 pub mod lifecycle;
+pub mod name_node;
 pub mod parse;
 pub mod puma;
 pub mod qos;
 pub mod raw;
 pub mod receipt;
+pub mod resource_manager;
 pub mod session;
 pub mod table;
 pub mod unit;

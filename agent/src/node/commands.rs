@@ -6,9 +6,8 @@ use agent_core::guard::{self, Limits, Verdict};
 use model::action::{Command, Outcome, OutcomeKind, Verb};
 
 use super::{Done, Event, Node};
+use crate::adapter::Effect;
 use crate::executor::ReadBack;
-
-type Effect = (OutcomeKind, String, BTreeMap<String, String>);
 
 impl Node {
     pub(super) fn command(&mut self, message: wire::pb::Command) {
@@ -25,11 +24,13 @@ impl Node {
         let launchers: BTreeSet<String> = self.settings.launchers.keys().cloned().collect();
         let backends: BTreeSet<String> =
             self.haproxies.iter().flat_map(|h| h.backends().iter().cloned()).collect();
+        let clusters = self.settings.clusters.names();
         let limits = Limits {
             acts: self.settings.act,
             frozen: frozen.as_deref(),
             launchers: &launchers,
             backends: &backends,
+            clusters: &clusters,
             max_tasks: self.settings.max_tasks,
             tasks: self.executor.count(),
             memory_bytes: self.inventory.memory_bytes,
@@ -85,6 +86,9 @@ impl Node {
                     let _ = done.send(Done::Outcome(outcome(&command, effect))).await;
                 });
                 return;
+            }
+            Verb::Yarn { .. } | Verb::Hdfs { .. } | Verb::Cassandra { .. } => {
+                return self.cluster_step(command);
             }
             Verb::Start { .. } => self.start(&command),
             Verb::Stop { grace_ms } => {
@@ -194,7 +198,7 @@ impl Node {
     }
 }
 
-fn outcome(command: &Command, (kind, why, read_back): Effect) -> Outcome {
+pub(super) fn outcome(command: &Command, (kind, why, read_back): Effect) -> Outcome {
     Outcome {
         command: command.id,
         generation: command.generation,

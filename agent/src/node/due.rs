@@ -10,6 +10,8 @@
 //! | a container runtime's list | while a container has no name ([`agent_core::container`]) |
 //! | the next certificate | as [`model::certificate::Renewal`] says, with an autoscaler on another machine |
 //! | balancers and application servers | each second, where there are some |
+//! | clusters | every five seconds, where there are some |
+//! | a job of theirs | when it has taken too long |
 
 use std::time::Duration;
 
@@ -18,6 +20,9 @@ use crate::{clock, uplink};
 
 /// Time between two reads of balancers and application servers, ms.
 const ADAPT_MS: u64 = 1_000;
+/// Time between two reads of clusters, ms: their machines change within minutes, and a ResourceManager's list of thousands of nodes is
+/// work for it.
+const CLUSTERS_MS: u64 = 5_000;
 
 /// Sleeps until `due_ms` on the boot clock; forever when nothing is due.
 pub(super) async fn sleep(due_ms: Option<u64>) {
@@ -38,7 +43,9 @@ impl Node {
         let adapt = self.may_adapt().then_some(self.adapt_at_ms);
         let (certificate, containers) = (self.certificate.due_ms(), self.containers.due_ms());
         let (executor, isolation) = (self.executor.due_ms(), self.isolation.due_ms());
-        [executor, isolation, dial, backlog, adapt, certificate, containers].into_iter().flatten().min()
+        let clusters = self.may_read_clusters().then_some(self.clusters_at_ms);
+        let all = [executor, isolation, dial, backlog, adapt, certificate, containers, clusters];
+        all.into_iter().chain([self.clusters.due_ms()]).flatten().min()
     }
 
     /// Does everything that is due.
@@ -56,6 +63,11 @@ impl Node {
             self.adapt_at_ms = now_ms + ADAPT_MS;
             self.adapt();
         }
+        if self.may_read_clusters() && self.clusters_at_ms <= now_ms {
+            self.clusters_at_ms = now_ms + CLUSTERS_MS;
+            self.read_clusters();
+        }
+        self.end_late_jobs(now_ms);
         self.ask_runtimes(now_ms);
         if self.certificate.due_ms().is_some_and(|due| due <= now_ms) {
             self.renew();
@@ -69,6 +81,10 @@ impl Node {
                 uplink::dial(address, self.settings.state.clone(), self.streams, hello, self.heard.clone());
             self.dialed = Some((self.streams, stream));
         }
+    }
+
+    fn may_read_clusters(&self) -> bool {
+        self.up.is_some() && !self.clusters.is_empty()
     }
 
     fn may_adapt(&self) -> bool {

@@ -7,6 +7,7 @@
 //! node, [`ENDED_LIMIT`] ended tasks waiting to be taken. A restart of an agent drops its table, since slots belong to
 //! one stream; totals are not lost by that, because each sample holds them all.
 
+mod clusters;
 mod digest;
 mod table;
 
@@ -16,6 +17,7 @@ use model::adapter::{AdapterReport, BalancerReport, PumaReport};
 use model::id::{BootId, NodeId, TaskName};
 use model::node::{Incarnation, Inventory, Receipt};
 
+pub use self::clusters::{Clusters, Reported};
 pub use self::table::{ENDED_LIMIT, EndedTask, Ingest, NodeTable, SLOT_LIMIT, TaskView};
 use crate::event::Time;
 
@@ -26,6 +28,7 @@ pub struct Fleet {
     /// Newest report of each backend: where, when, what.
     balancers: BTreeMap<String, (NodeId, Time, BalancerReport)>,
     pumas: BTreeMap<TaskName, (Time, PumaReport)>,
+    clusters: Clusters,
 }
 
 /// Longest that an adapter's report is kept after its node went silent, ms: ages past this say nothing new.
@@ -102,9 +105,17 @@ impl Fleet {
                 self.pumas.insert(report.task.clone(), (now, report));
             }
             AdapterReport::Unreachable { .. } => {}
+            cluster => self.clusters.take(node, cluster, now),
         }
+        self.clusters.forget(REPORT_KEPT_MS, now);
         self.balancers.retain(|_, (_, at, _)| now.since(*at) < REPORT_KEPT_MS);
         self.pumas.retain(|_, (at, _)| now.since(*at) < REPORT_KEPT_MS);
+    }
+
+    /// The newest report of each cluster.
+    #[must_use]
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
     }
 
     /// A node's comparison of its CPU ledgers.

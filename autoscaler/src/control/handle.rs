@@ -16,6 +16,7 @@ use super::live::{Live, Subscription};
 use super::peers::{Admission, Outbox, Said, SessionId};
 use super::writes::{Reply, Write, WriteError, Written};
 use super::{Control, INPUTS};
+use crate::api::Members;
 use crate::clock::ControllerClock;
 use crate::ingest::Batch;
 use crate::metrics::Metrics;
@@ -174,6 +175,14 @@ impl Handle {
     /// [`Unreachable`] at the end of the service.
     pub async fn tasks(&self, node: Option<NodeId>) -> Result<Vec<TaskView>, Unreachable> {
         self.ask(move |control, now| control.fleet.tasks(node.as_ref(), now)).await
+    }
+
+    /// Members of clusters that agents report.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn members(&self) -> Result<Members, Unreachable> {
+        self.ask(|control, now| Members::of(control.fleet.clusters(), now)).await
     }
 
     /// All workloads, by name.

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::problem::Failure;
-use crate::api::{API_VERSION, Containers, EndedTasks, Node, Nodes, Problem, Task, Tasks};
+use crate::api::{API_VERSION, Containers, EndedTasks, Members, Node, Nodes, Problem, Task, Tasks};
 
 /// Most items of one answer.
 pub(super) const MOST: usize = 1000;
@@ -127,6 +127,12 @@ pub(super) async fn containers(
     let mut containers = Containers::of(app.control.tasks(node).await?);
     containers.items.retain(|c| query.workload.is_none() || c.workload == query.workload);
     Ok(Json(containers))
+}
+
+/// Members of clusters that agents report: NodeManagers, DataNodes, Cassandra nodes.
+#[utoipa::path(get, path = "/api/v1/members", tag = "fleet", responses((status = 200, body = Members)))]
+pub(super) async fn members(State(app): State<App>) -> Result<Json<Members>, Failure> {
+    Ok(Json(app.control.members().await?))
 }
 
 fn node_id(name: Option<String>) -> Result<Option<NodeId>, Failure> {

@@ -23,6 +23,7 @@ use super::{changes, drain, fleet, join, live, past, probes, workloads};
         drain::end,
         fleet::tasks,
         fleet::containers,
+        fleet::members,
         workloads::list,
         workloads::one,
         workloads::explain,

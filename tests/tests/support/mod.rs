@@ -1,7 +1,9 @@
 //! The real agent and the real autoscaler on a unix socket, with a slice of cgroups of their own.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod controller;
 pub(crate) mod kernel;
+pub(crate) mod lab;
 pub(crate) mod mutate;
 
 use std::fs::{self, File};

@@ -22,6 +22,9 @@ impl TryFrom<pb::AdapterReport> for AdapterReport {
                 busy_threads: p.busy_threads,
                 accept_queue: p.accept_queue,
             }),
+            Report::Yarn(y) => AdapterReport::Yarn(y.try_into()?),
+            Report::Hdfs(h) => AdapterReport::Hdfs(h.try_into()?),
+            Report::Cassandra(c) => AdapterReport::Cassandra(Box::new(c.try_into()?)),
             Report::Unreachable(u) => AdapterReport::Unreachable {
                 endpoint: text("endpoint", u.endpoint)?,
                 why: text("why", u.why)?,
@@ -44,6 +47,9 @@ impl From<(u64, AdapterReport)> for pb::AdapterReport {
                 busy_threads: p.busy_threads,
                 accept_queue: p.accept_queue,
             }),
+            AdapterReport::Yarn(y) => Report::Yarn(y.into()),
+            AdapterReport::Hdfs(h) => Report::Hdfs(h.into()),
+            AdapterReport::Cassandra(c) => Report::Cassandra((*c).into()),
             AdapterReport::Unreachable { endpoint, why } => {
                 Report::Unreachable(pb::Unreachable { endpoint: fit(endpoint), why: fit(why) })
             }

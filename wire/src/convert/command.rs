@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::action::{BalancerStep, Command, Size, Verb};
 use model::id::{CommandId, ControllerEpoch, Generation};
 
+use super::cluster;
 use super::node::{class, class_to_pb};
 use super::{fit, name, text};
 use crate::{WireError, pb};
@@ -75,6 +76,9 @@ fn verb(m: pb::command::Verb) -> Result<Verb, WireError> {
                 why: format!("{by} is not +1 or -1"),
             })?,
         },
+        Pb::Yarn(y) => cluster::yarn_verb(y)?,
+        Pb::Hdfs(h) => cluster::hdfs_verb(h)?,
+        Pb::Cassandra(c) => cluster::cassandra_verb(c)?,
     })
 }
 
@@ -133,6 +137,11 @@ fn verb_to_pb(verb: Verb) -> pb::command::Verb {
             Pb::Balancer(pb::BalancerVerb { backend: fit(backend), step: Some(step) })
         }
         Verb::PumaWorkers { by } => Pb::PumaWorkers(by.into()),
+        Verb::Yarn { cluster, step } => Pb::Yarn(cluster::yarn_verb_to_pb(cluster, step)),
+        Verb::Hdfs { cluster, step } => Pb::Hdfs(cluster::hdfs_verb_to_pb(cluster, step)),
+        Verb::Cassandra { cluster, node, step } => {
+            Pb::Cassandra(cluster::cassandra_verb_to_pb(cluster, node, step))
+        }
     }
 }
 

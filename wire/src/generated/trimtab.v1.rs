@@ -320,7 +320,7 @@ pub struct AdapterReport {
     /// when it was read
     #[prost(uint64, tag = "1")]
     pub boot_ns: u64,
-    #[prost(oneof = "adapter_report::Report", tags = "2, 3, 4")]
+    #[prost(oneof = "adapter_report::Report", tags = "2, 3, 4, 5, 6, 7")]
     pub report: ::core::option::Option<adapter_report::Report>,
 }
 /// Nested message and enum types in `AdapterReport`.
@@ -333,6 +333,12 @@ pub mod adapter_report {
         Puma(super::PumaReport),
         #[prost(message, tag = "4")]
         Unreachable(super::Unreachable),
+        #[prost(message, tag = "5")]
+        Yarn(super::YarnReport),
+        #[prost(message, tag = "6")]
+        Hdfs(super::HdfsReport),
+        #[prost(message, tag = "7")]
+        Cassandra(super::CassandraReport),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -408,6 +414,180 @@ pub struct PumaReport {
     #[prost(uint32, optional, tag = "6")]
     pub accept_queue: ::core::option::Option<u32>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resources {
+    #[prost(uint64, tag = "1")]
+    pub memory_mib: u64,
+    #[prost(uint32, tag = "2")]
+    pub vcores: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct YarnReport {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub started_ms: u64,
+    #[prost(bool, tag = "3")]
+    pub labels: bool,
+    #[prost(message, optional, tag = "4")]
+    pub pending: ::core::option::Option<Resources>,
+    #[prost(uint32, tag = "5")]
+    pub containers_pending: u32,
+    #[prost(uint32, tag = "6")]
+    pub apps_running: u32,
+    #[prost(uint32, tag = "7")]
+    pub apps_pending: u32,
+    /// absent = not configured or not readable
+    #[prost(message, optional, tag = "8")]
+    pub excluded: ::core::option::Option<ExcludeList>,
+    #[prost(message, repeated, tag = "9")]
+    pub nodes: ::prost::alloc::vec::Vec<YarnNode>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExcludeList {
+    #[prost(message, repeated, tag = "1")]
+    pub hosts: ::prost::alloc::vec::Vec<Excluded>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Excluded {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "2")]
+    pub timeout_s: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct YarnNode {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// 0 = not registered
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    #[prost(enumeration = "YarnState", tag = "3")]
+    pub state: i32,
+    #[prost(message, optional, tag = "4")]
+    pub total: ::core::option::Option<Resources>,
+    #[prost(message, optional, tag = "5")]
+    pub used: ::core::option::Option<Resources>,
+    #[prost(uint32, tag = "6")]
+    pub containers: u32,
+    #[prost(uint32, tag = "7")]
+    pub masters: u32,
+    #[prost(string, tag = "8")]
+    pub health: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HdfsReport {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub started_ms: u64,
+    /// empty = it is not in safe mode
+    #[prost(string, tag = "3")]
+    pub safe_mode: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub missing_blocks: u64,
+    #[prost(uint64, tag = "5")]
+    pub corrupt_blocks: u64,
+    #[prost(uint64, tag = "6")]
+    pub under_replicated_blocks: u64,
+    #[prost(uint64, tag = "7")]
+    pub blocks: u64,
+    #[prost(uint32, optional, tag = "8")]
+    pub replication: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "9")]
+    pub nodes: ::prost::alloc::vec::Vec<DataNode>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DataNode {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub alive: bool,
+    #[prost(enumeration = "AdminState", tag = "3")]
+    pub state: i32,
+    #[prost(uint64, tag = "4")]
+    pub capacity_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub used_bytes: u64,
+    #[prost(uint64, tag = "6")]
+    pub remaining_bytes: u64,
+    #[prost(uint64, tag = "7")]
+    pub blocks: u64,
+    #[prost(uint64, optional, tag = "8")]
+    pub to_copy: ::core::option::Option<u64>,
+    #[prost(string, tag = "9")]
+    pub rack: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CassandraReport {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// empty = it has none in the ring yet
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub dc: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub rack: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub started_ms: u64,
+    #[prost(enumeration = "CassandraMode", tag = "6")]
+    pub mode: i32,
+    #[prost(message, optional, tag = "7")]
+    pub ring: ::core::option::Option<RingView>,
+    /// by keyspace; empty = not known
+    #[prost(btree_map = "string, uint32", tag = "8")]
+    pub replication: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+    #[prost(uint64, tag = "9")]
+    pub pending_compactions: u64,
+    #[prost(uint32, tag = "10")]
+    pub streams: u32,
+    #[prost(uint32, tag = "11")]
+    pub hints: u32,
+    #[prost(message, optional, tag = "12")]
+    pub reads: ::core::option::Option<RequestTimes>,
+    #[prost(message, optional, tag = "13")]
+    pub writes: ::core::option::Option<RequestTimes>,
+    #[prost(uint64, tag = "14")]
+    pub dropped: u64,
+    #[prost(uint64, tag = "15")]
+    pub load_bytes: u64,
+    #[prost(uint64, optional, tag = "16")]
+    pub disk_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "17")]
+    pub disk_free_bytes: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RingView {
+    #[prost(string, repeated, tag = "1")]
+    pub members: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub live: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub unreachable: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub joining: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub leaving: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub moving: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "7")]
+    pub seeds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub schema: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestTimes {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub p99_us: ::core::option::Option<u64>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
     #[prost(uint64, tag = "1")]
@@ -477,7 +657,7 @@ pub struct Command {
     pub task: ::prost::alloc::string::String,
     #[prost(uint64, tag = "6")]
     pub deadline_ms: u64,
-    #[prost(oneof = "command::Verb", tags = "7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "command::Verb", tags = "7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub verb: ::core::option::Option<command::Verb>,
 }
 /// Nested message and enum types in `Command`.
@@ -501,6 +681,12 @@ pub mod command {
         PumaWorkers(i32),
         #[prost(enumeration = "super::Class", tag = "14")]
         Classify(i32),
+        #[prost(message, tag = "15")]
+        Yarn(super::YarnVerb),
+        #[prost(message, tag = "16")]
+        Hdfs(super::HdfsVerb),
+        #[prost(message, tag = "17")]
+        Cassandra(super::CassandraVerb),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -570,6 +756,65 @@ pub struct BalancerAdd {
     pub check_port: u32,
     #[prost(uint32, tag = "4")]
     pub limit: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct YarnVerb {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(oneof = "yarn_verb::Step", tags = "3, 4, 5")]
+    pub step: ::core::option::Option<yarn_verb::Step>,
+}
+/// Nested message and enum types in `YarnVerb`.
+pub mod yarn_verb {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "3")]
+        Advertise(super::Resources),
+        #[prost(uint32, tag = "4")]
+        ExcludeTimeoutS(u32),
+        #[prost(bool, tag = "5")]
+        Include(bool),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HdfsVerb {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(oneof = "hdfs_verb::Step", tags = "3, 4")]
+    pub step: ::core::option::Option<hdfs_verb::Step>,
+}
+/// Nested message and enum types in `HdfsVerb`.
+pub mod hdfs_verb {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(bool, tag = "3")]
+        Decommission(bool),
+        #[prost(bool, tag = "4")]
+        Recommission(bool),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CassandraVerb {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(oneof = "cassandra_verb::Step", tags = "3, 4")]
+    pub step: ::core::option::Option<cassandra_verb::Step>,
+}
+/// Nested message and enum types in `CassandraVerb`.
+pub mod cassandra_verb {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(bool, tag = "3")]
+        Decommission(bool),
+        #[prost(bool, tag = "4")]
+        Cleanup(bool),
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -711,6 +956,141 @@ impl ServerState {
             "SERVER_STATE_DOWN" => Some(Self::Down),
             "SERVER_STATE_DRAINING" => Some(Self::Draining),
             "SERVER_STATE_MAINTENANCE" => Some(Self::Maintenance),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum YarnState {
+    Unspecified = 0,
+    New = 1,
+    Running = 2,
+    Unhealthy = 3,
+    Decommissioning = 4,
+    Decommissioned = 5,
+    Lost = 6,
+    Rebooted = 7,
+    Shutdown = 8,
+}
+impl YarnState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "YARN_STATE_UNSPECIFIED",
+            Self::New => "YARN_STATE_NEW",
+            Self::Running => "YARN_STATE_RUNNING",
+            Self::Unhealthy => "YARN_STATE_UNHEALTHY",
+            Self::Decommissioning => "YARN_STATE_DECOMMISSIONING",
+            Self::Decommissioned => "YARN_STATE_DECOMMISSIONED",
+            Self::Lost => "YARN_STATE_LOST",
+            Self::Rebooted => "YARN_STATE_REBOOTED",
+            Self::Shutdown => "YARN_STATE_SHUTDOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "YARN_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "YARN_STATE_NEW" => Some(Self::New),
+            "YARN_STATE_RUNNING" => Some(Self::Running),
+            "YARN_STATE_UNHEALTHY" => Some(Self::Unhealthy),
+            "YARN_STATE_DECOMMISSIONING" => Some(Self::Decommissioning),
+            "YARN_STATE_DECOMMISSIONED" => Some(Self::Decommissioned),
+            "YARN_STATE_LOST" => Some(Self::Lost),
+            "YARN_STATE_REBOOTED" => Some(Self::Rebooted),
+            "YARN_STATE_SHUTDOWN" => Some(Self::Shutdown),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AdminState {
+    Unspecified = 0,
+    Normal = 1,
+    Decommissioning = 2,
+    Decommissioned = 3,
+    EnteringMaintenance = 4,
+    InMaintenance = 5,
+}
+impl AdminState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ADMIN_STATE_UNSPECIFIED",
+            Self::Normal => "ADMIN_STATE_NORMAL",
+            Self::Decommissioning => "ADMIN_STATE_DECOMMISSIONING",
+            Self::Decommissioned => "ADMIN_STATE_DECOMMISSIONED",
+            Self::EnteringMaintenance => "ADMIN_STATE_ENTERING_MAINTENANCE",
+            Self::InMaintenance => "ADMIN_STATE_IN_MAINTENANCE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ADMIN_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ADMIN_STATE_NORMAL" => Some(Self::Normal),
+            "ADMIN_STATE_DECOMMISSIONING" => Some(Self::Decommissioning),
+            "ADMIN_STATE_DECOMMISSIONED" => Some(Self::Decommissioned),
+            "ADMIN_STATE_ENTERING_MAINTENANCE" => Some(Self::EnteringMaintenance),
+            "ADMIN_STATE_IN_MAINTENANCE" => Some(Self::InMaintenance),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CassandraMode {
+    Unspecified = 0,
+    Starting = 1,
+    Normal = 2,
+    Joining = 3,
+    Leaving = 4,
+    Decommissioned = 5,
+    DecommissionFailed = 6,
+    Moving = 7,
+    Draining = 8,
+    Drained = 9,
+}
+impl CassandraMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CASSANDRA_MODE_UNSPECIFIED",
+            Self::Starting => "CASSANDRA_MODE_STARTING",
+            Self::Normal => "CASSANDRA_MODE_NORMAL",
+            Self::Joining => "CASSANDRA_MODE_JOINING",
+            Self::Leaving => "CASSANDRA_MODE_LEAVING",
+            Self::Decommissioned => "CASSANDRA_MODE_DECOMMISSIONED",
+            Self::DecommissionFailed => "CASSANDRA_MODE_DECOMMISSION_FAILED",
+            Self::Moving => "CASSANDRA_MODE_MOVING",
+            Self::Draining => "CASSANDRA_MODE_DRAINING",
+            Self::Drained => "CASSANDRA_MODE_DRAINED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CASSANDRA_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CASSANDRA_MODE_STARTING" => Some(Self::Starting),
+            "CASSANDRA_MODE_NORMAL" => Some(Self::Normal),
+            "CASSANDRA_MODE_JOINING" => Some(Self::Joining),
+            "CASSANDRA_MODE_LEAVING" => Some(Self::Leaving),
+            "CASSANDRA_MODE_DECOMMISSIONED" => Some(Self::Decommissioned),
+            "CASSANDRA_MODE_DECOMMISSION_FAILED" => Some(Self::DecommissionFailed),
+            "CASSANDRA_MODE_MOVING" => Some(Self::Moving),
+            "CASSANDRA_MODE_DRAINING" => Some(Self::Draining),
+            "CASSANDRA_MODE_DRAINED" => Some(Self::Drained),
             _ => None,
         }
     }

@@ -51,6 +51,14 @@ pub(super) const PACKAGES: [Package; 3] = [
             Configuration("agent/dist/agent.toml", "etc/trimtab/agent.toml"),
             // Not in usr/share/doc, which minimal systems leave out.
             Source("agent/dist/launch.d/example.toml.disabled", "usr/share/trimtab-agent/launcher.toml"),
+            Source(
+                "agent/dist/launch.d/yarn-refresh.toml.disabled",
+                "usr/share/trimtab-agent/yarn-refresh.toml",
+            ),
+            Source(
+                "agent/dist/launch.d/hdfs-refresh.toml.disabled",
+                "usr/share/trimtab-agent/hdfs-refresh.toml",
+            ),
             Source("agent/dist/acting.conf", "usr/share/trimtab-agent/acting.conf"),
             Source("agent/dist/network.conf", "usr/share/trimtab-agent/network.conf"),
             Source("agent/dist/tasks.d/90-default.toml", "usr/share/trimtab-agent/tasks.toml"),

@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::MOST;
+use super::agent::Part;
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 
@@ -188,6 +189,17 @@ impl super::Cluster for Cassandra {
             let address = address(number(name).unwrap_or(0));
             format!("CQL {address}:9042, JMX http://{address}:{BRIDGE_PORT}/jolokia")
         })
+    }
+
+    fn for_agent(&self) -> Result<Part> {
+        let mut sections = String::new();
+        for name in self.daemons.recorded()? {
+            let address = address(number(&name).unwrap_or(0));
+            sections.push_str(&format!(
+                "[[cassandra]]\ncluster = \"ring\"\nurl = \"http://{address}:{BRIDGE_PORT}/jolokia/\"\naddress = \"{address}\"\n\n"
+            ));
+        }
+        Ok(Part { sections, launchers: Vec::new() })
     }
 }
 

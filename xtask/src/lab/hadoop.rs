@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::MOST;
+use super::agent::{Part as ForAgent, Tool};
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 use conf::{Offer, Places, Role};
@@ -188,6 +189,30 @@ impl super::Cluster for Hadoop {
             ("nm", n) => format!("http://{}:8042", worker(n).host()),
             (_, n) => format!("http://{}:9864, data {}", worker(n).host(), worker(n).transfer_port()),
         })
+    }
+
+    fn for_agent(&self) -> Result<ForAgent> {
+        let (places, master) = (self.places(), Role::Master.host());
+        let (exclude, hosts) = (places.exclude(), places.hosts());
+        let sections = format!(
+            "[[yarn]]\ncluster = \"batch\"\nurl = \"http://{master}:8088\"\nexclude = {:?}\nrefresh = \"yarn-refresh\"\n\n\
+             [[hdfs]]\ncluster = \"store\"\nurl = \"http://{master}:9870\"\nhosts = {:?}\nrefresh = \"hdfs-refresh\"\n",
+            exclude.display().to_string(),
+            hosts.display().to_string()
+        );
+        let (java, conf) = (java_home()?.join("bin/java"), places.conf(Role::Master));
+        let class_path = self.class_path(&conf);
+        let tool = |arguments: &[&str], seconds: bool| {
+            Tool { java: &java, class_path: &class_path, conf: &conf, arguments }.launcher(seconds)
+        };
+        let yarn =
+            ["org.apache.hadoop.yarn.client.cli.RMAdminCLI", "-refreshNodes", "-g", "{seconds}", "-server"];
+        let hdfs = ["org.apache.hadoop.hdfs.tools.DFSAdmin", "-refreshNodes"];
+        let launchers = vec![
+            ("yarn-refresh".to_owned(), tool(&yarn, true)),
+            ("hdfs-refresh".to_owned(), tool(&hdfs, false)),
+        ];
+        Ok(ForAgent { sections, launchers })
     }
 }
 

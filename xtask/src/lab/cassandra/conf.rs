@@ -83,5 +83,7 @@ const BRIDGE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<restrict>\n  
     <commands><command>read</command><command>search</command><command>version</command><command>list</command></commands>\n  \
     <allow>\n    <mbean>\n      <name>org.apache.cassandra.db:type=StorageService</name>\n      \
     <operation>decommission*</operation>\n      <operation>forceKeyspaceCleanup*</operation>\n      \
-    <operation>drain*</operation>\n      <operation>setStreamThroughputMbitPerSec*</operation>\n      \
-    <operation>setEntireSSTableStreamThroughputMebibytesPerSec*</operation>\n    </mbean>\n  </allow>\n</restrict>\n";
+    <operation>drain*</operation>\n      <operation>effectiveOwnership*</operation>\n      <operation>setStreamThroughputMbitPerSec*</operation>\n      \
+    <operation>setEntireSSTableStreamThroughputMebibytesPerSec*</operation>\n    </mbean>\n    \
+    <mbean>\n      <name>org.apache.cassandra.db:type=EndpointSnitchInfo</name>\n      \
+    <operation>getDatacenter*</operation>\n    </mbean>\n  </allow>\n</restrict>\n";

@@ -177,6 +177,8 @@ impl Places<'_> {
             ("yarn.nodemanager.resource.memory-mb", offer.memory_mb.to_string()),
             ("yarn.nodemanager.resource.cpu-vcores", offer.vcores.to_string()),
             ("yarn.nodemanager.vmem-check-enabled", "false".into()),
+            // A disk that is 90 % full, the default, makes a node unhealthy: a developer's may be.
+            ("yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage", "99.5".into()),
             ("yarn.nodemanager.local-dirs", self.data(role, "local")),
             ("yarn.nodemanager.log-dirs", self.data(role, "logs")),
             ("yarn.nodemanager.aux-services", "mapreduce_shuffle".into()),

@@ -1,0 +1,229 @@
+//! A NameNode on this host: read by JMX over HTTP, told by its list of hosts.
+//!
+//! A refresh says success for a list that could not be read, and lets every decommissioned node serve again; so the state of every node is
+//! read before and after, and nothing but a node's administrative state counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::hosts::Hosts;
+use agent_core::name_node::{self, Answers, PATHS};
+use hyper::body::Bytes;
+use model::action::OutcomeKind;
+use model::adapter::AdapterReport;
+use model::hdfs::{AdminState, DataNode, HdfsReport, HdfsStep};
+use tokio::sync::Mutex;
+
+use super::job::Jobs;
+use super::list_file::ListFile;
+use super::{Effect, Failure, get};
+use crate::settings::HdfsFragment;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until a step must show in what the NameNode says: it tells its nodes with their next heartbeat, every 3 s.
+const SHOWN: Duration = Duration::from_secs(20);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A NameNode on this host.
+#[derive(Debug, Clone)]
+pub struct Hdfs {
+    cluster: String,
+    url: String,
+    /// The list, and the launcher that has it read.
+    hosts: Option<(ListFile, String)>,
+    jobs: Jobs,
+    /// One change of the list at a time.
+    changing: Arc<Mutex<()>>,
+}
+
+impl Hdfs {
+    /// The one that the owner configured.
+    #[must_use]
+    pub fn new(config: &HdfsFragment, jobs: Jobs) -> Self {
+        let list = config.hosts.clone().map(ListFile::new);
+        Self {
+            cluster: config.cluster.clone(),
+            url: config.url.trim_end_matches('/').to_owned(),
+            hosts: list.zip(config.refresh.clone()),
+            jobs,
+            changing: Arc::default(),
+        }
+    }
+
+    /// Its cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Reads it.
+    pub async fn read(&self) -> AdapterReport {
+        match self.report().await {
+            Ok(report) => AdapterReport::Hdfs(report),
+            Err(why) => AdapterReport::Unreachable { endpoint: format!("hdfs {}", self.cluster), why },
+        }
+    }
+
+    async fn report(&self) -> Result<HdfsReport, String> {
+        let [system, state, info, replication] = PATHS.map(|path| self.ask(path));
+        let (system, state, info) = tokio::try_join!(system, state, info)?;
+        // Who may not read settings may still read how it is.
+        let replication = replication.await.ok();
+        let answers =
+            Answers { system: &system, state: &state, info: &info, replication: replication.as_deref() };
+        name_node::report(&self.cluster, &answers).map_err(|why| format!("{}: {why}", self.url))
+    }
+
+    async fn ask(&self, path: &str) -> Result<Bytes, String> {
+        match get(&format!("{}{path}", self.url), TIMEOUT).await? {
+            (200, body) => Ok(body),
+            (status, _) => Err(format!("{}{path}: answered {status}", self.url)),
+        }
+    }
+
+    /// Takes a step, and reads back what became of it.
+    pub async fn step(&self, step: &HdfsStep) -> Effect {
+        match self.list(step).await {
+            Ok((kind, node)) => (kind, String::new(), node.as_ref().map(read_back).unwrap_or_default()),
+            Err(failure) => failure.into(),
+        }
+    }
+
+    /// Changes the list. A node that the NameNode does not know can be taken off it: it is to start there.
+    async fn list(&self, step: &HdfsStep) -> Result<(OutcomeKind, Option<DataNode>), Failure> {
+        let Some((list, refresh)) = &self.hosts else {
+            let why = "no list of hosts is configured for it: set hosts and refresh of [[hdfs]]";
+            return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
+        };
+        let _one_at_a_time = self.changing.lock().await;
+        let text = list.read().map_err(Failure::Refused)?;
+        let at = list.path().display();
+        let hosts =
+            Hosts::read(&text).map_err(|why| Failure::Refused(format!("{at}: {why}: mend it first")))?;
+        let before = self.report().await.map_err(Failure::Failed)?;
+        let node = before.nodes.iter().find(|node| node.name == step.node());
+        let out = matches!(step, HdfsStep::Decommission { .. });
+        match node {
+            None if out => return Err(Failure::Refused(unknown(step))),
+            Some(node) if out => {
+                if let Some(why) = too_few(&before, node) {
+                    return Err(Failure::Refused(why));
+                }
+            }
+            _ => {}
+        }
+        let address = node.map_or(step.node(), |node| &node.address);
+        let after = hosts.clone().with(step.node(), address, out);
+        let after = after.map_err(|why| Failure::Refused(format!("{at}: {why}")))?;
+        if after == hosts && node.is_none_or(|node| is_so(node, step)) {
+            return Ok((OutcomeKind::Already, node.cloned()));
+        }
+        let written = after.write();
+        list.swap(&text, &written).map_err(Failure::Failed)?;
+        let refreshed = match self.jobs.run(refresh, BTreeMap::new()).await {
+            Ok(()) => self.shown(step, &before).await,
+            Err(why) => Err(Failure::Failed(format!("refreshing: {why}"))),
+        };
+        match refreshed {
+            Ok(node) => Ok((OutcomeKind::Applied, node)),
+            Err(Failure::Failed(why) | Failure::Refused(why)) => {
+                Err(Failure::Failed(match list.swap(&written, &text) {
+                    Ok(()) => format!(
+                        "{why}; the list of hosts is as before, and is in force after the next refresh"
+                    ),
+                    Err(error) => format!("{why}; and the list of hosts could not be put back: {error}"),
+                }))
+            }
+        }
+    }
+
+    /// Waits until the NameNode shows what a step asked for, and that nothing else changed.
+    async fn shown(&self, step: &HdfsStep, before: &HdfsReport) -> Result<Option<DataNode>, Failure> {
+        let known = before.nodes.iter().any(|node| node.name == step.node());
+        let until = tokio::time::Instant::now() + SHOWN;
+        loop {
+            let why = match self.report().await {
+                Ok(report) => {
+                    if let Some(why) = others_changed(before, &report, step) {
+                        return Err(Failure::Failed(why));
+                    }
+                    match report.nodes.into_iter().find(|node| node.name == step.node()) {
+                        Some(node) if is_so(&node, step) => return Ok(Some(node)),
+                        Some(node) => format!("{} is {}", node.name, node.state),
+                        None if !known => return Ok(None),
+                        None => unknown(step),
+                    }
+                }
+                Err(why) => why,
+            };
+            if tokio::time::Instant::now() >= until {
+                return Err(Failure::Failed(format!("{why}, {} s after it was asked", SHOWN.as_secs())));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn unknown(step: &HdfsStep) -> String {
+    format!("the NameNode knows no node {}", step.node())
+}
+
+fn is_so(node: &DataNode, step: &HdfsStep) -> bool {
+    match step {
+        HdfsStep::Decommission { .. } => {
+            matches!(node.state, AdminState::Decommissioning | AdminState::Decommissioned)
+        }
+        HdfsStep::Recommission { .. } => node.state == AdminState::Normal,
+    }
+}
+
+/// Why a node cannot leave: without it there would be no place for all replicas, or some are missing already.
+fn too_few(report: &HdfsReport, leaving: &DataNode) -> Option<String> {
+    let others = report
+        .nodes
+        .iter()
+        .filter(|node| node.alive && node.state == AdminState::Normal && node.name != leaving.name)
+        .count();
+    let needed = report.replication.map_or(1, |n| n as usize);
+    if others < needed {
+        return Some(format!("{others} other nodes are in service, and a block has {needed} replicas"));
+    }
+    if !report.safe_mode.is_empty() {
+        return Some(format!("the NameNode is in safe mode: {}", report.safe_mode));
+    }
+    (report.missing_blocks > 0).then(|| format!("{} blocks are missing", report.missing_blocks))
+}
+
+/// What a refresh did to nodes that it was not about.
+fn others_changed(before: &HdfsReport, after: &HdfsReport, step: &HdfsStep) -> Option<String> {
+    let others = before.nodes.iter().filter(|node| node.name != step.node() && node.alive);
+    let changed = others.filter_map(|was| {
+        let is = after.nodes.iter().find(|node| node.name == was.name);
+        match is {
+            Some(is) if is.alive && settled(was.state) == settled(is.state) => None,
+            Some(is) if is.alive => Some(format!("{} was {} and is {}", was.name, was.state, is.state)),
+            _ => Some(format!("{} was there and is not", was.name)),
+        }
+    });
+    let changed: Vec<String> = changed.take(3).collect();
+    (!changed.is_empty()).then(|| format!("the refresh changed other nodes, too: {}", changed.join("; ")))
+}
+
+/// States that a node passes through by itself are one.
+fn settled(state: AdminState) -> AdminState {
+    match state {
+        AdminState::Decommissioning => AdminState::Decommissioned,
+        AdminState::EnteringMaintenance => AdminState::InMaintenance,
+        state => state,
+    }
+}
+
+fn read_back(node: &DataNode) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("state".to_owned(), node.state.to_string()),
+        ("blocks".to_owned(), node.blocks.to_string()),
+    ])
+}

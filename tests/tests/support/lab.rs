@@ -1,0 +1,117 @@
+//! The labs of `cargo xtask lab`, for tests that need them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use super::Stage;
+use super::controller::Controller;
+
+/// Where the lab is; `None` after saying loudly that there is none.
+pub(crate) fn directory() -> Option<PathBuf> {
+    match std::env::var_os("TRIMTAB_LAB") {
+        Some(directory) => Some(PathBuf::from(directory)),
+        None => {
+            println!("SKIP: no lab (TRIMTAB_LAB is not set): run cargo xtask lab-test adapters");
+            None
+        }
+    }
+}
+
+/// An agent that knows the lab, with a controller that orders what the test says.
+pub(crate) fn agent(lab: &Path) -> Option<(Stage, Controller)> {
+    let configured = fs::read_to_string(lab.join("agent/agent.toml")).unwrap();
+    let sections = configured.split_once("\n[[").map(|(_, sections)| format!("[[{sections}")).unwrap();
+    let mut stage = Stage::prepare(&sections)?;
+    for launcher in fs::read_dir(lab.join("agent/launch.d")).unwrap() {
+        let from = launcher.unwrap().path();
+        fs::copy(&from, stage.path("launch.d").join(from.file_name().unwrap())).unwrap();
+    }
+    let controller = Controller::serve(&stage.path("agents.sock"));
+    stage.start_agent();
+    Some((stage, controller))
+}
+
+/// Hadoop's client as the lab's launchers run its tools: the same java, class path and configuration.
+fn hadoop(lab: &Path, arguments: &[&str]) -> Command {
+    let launcher = fs::read_to_string(lab.join("agent/launch.d/hdfs-refresh.toml")).unwrap();
+    let line = launcher.lines().find_map(|line| line.strip_prefix("command = ")).unwrap();
+    // A list of quoted texts in TOML is one in JSON.
+    let words: Vec<String> = serde_json::from_str(line).unwrap();
+    let class_path = words.iter().position(|word| word == "-cp").unwrap() + 1;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..=class_path]).args(arguments);
+    command.env("HADOOP_CONF_DIR", lab.join("hadoop/conf/master")).stdin(Stdio::null());
+    command
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// A job of containers that wait; ended when dropped.
+pub(crate) struct Job {
+    client: Child,
+    lab: PathBuf,
+}
+
+impl Job {
+    /// So many maps that hold a container for so many seconds.
+    pub(crate) fn sleep(lab: &Path, maps: u32, seconds: u32) -> Self {
+        let (maps, ms) = (maps.to_string(), (seconds * 1_000).to_string());
+        let class = "org.apache.hadoop.mapreduce.SleepJob";
+        let arguments = [class, "-m", &maps, "-r", "0", "-mt", &ms, "-rt", "1"];
+        let mut command = hadoop(lab, &arguments);
+        let log = fs::File::create(lab.join("hadoop/logs/sleep.log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self { client: command.spawn().unwrap(), lab: lab.to_owned() }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+        // The application outlives its client.
+        let list =
+            hadoop(&self.lab, &["org.apache.hadoop.yarn.client.cli.ApplicationCLI", "application", "-list"]);
+        let mut list = list;
+        let Ok(output) = list.output() else { return };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for id in text.split_whitespace().filter(|word| word.starts_with("application_")) {
+            let kill = ["org.apache.hadoop.yarn.client.cli.ApplicationCLI", "application", "-kill", id];
+            let _ = hadoop(&self.lab, &kill).output();
+        }
+    }
+}
+
+/// Writes files of random bytes into the file system: where they are here, for comparison.
+pub(crate) fn write_files(lab: &Path, count: u32, bytes: usize) -> tempfile::TempDir {
+    let local = tempfile::tempdir().unwrap();
+    let mut random = fs::File::open("/dev/urandom").unwrap();
+    for n in 0..count {
+        let mut part = std::io::Read::take(&mut random, bytes as u64);
+        std::io::copy(&mut part, &mut fs::File::create(local.path().join(format!("f{n}"))).unwrap()).unwrap();
+    }
+    let shell = "org.apache.hadoop.fs.FsShell";
+    let _ = hadoop(lab, &[shell, "-rm", "-r", "-f", "-skipTrash", "/lab-test"]).output();
+    succeed(&mut hadoop(lab, &[shell, "-put", local.path().to_str().unwrap(), "/lab-test"]));
+    local
+}
+
+/// Reads them back and compares every byte.
+pub(crate) fn same_files(lab: &Path, local: &tempfile::TempDir) {
+    let back = tempfile::tempdir().unwrap();
+    let to = back.path().join("back");
+    succeed(&mut hadoop(lab, &["org.apache.hadoop.fs.FsShell", "-get", "/lab-test", to.to_str().unwrap()]));
+    let mut files = 0;
+    for file in fs::read_dir(local.path()).unwrap() {
+        let file = file.unwrap();
+        let is = fs::read(to.join(file.file_name())).unwrap();
+        assert!(is == fs::read(file.path()).unwrap(), "{:?} is another file now", file.file_name());
+        files += 1;
+    }
+    assert!(files > 0);
+}
