@@ -20,6 +20,7 @@
 //! | [`place`] | on which node |
 //! | [`check`] | what must hold whatever a policy thinks |
 //! | [`replica`] | the life of one replica |
+//! | [`cluster`] | how members of YARN, HDFS and Cassandra come and go |
 //! | [`resize`] | another size for replicas that run |
 //! | [`rollout`] | its steps as fenced commands, sent until answered |
 //! | [`idle`] | why capacity is idle |
@@ -29,6 +30,7 @@
 pub mod assess;
 pub mod brain;
 pub mod check;
+pub mod cluster;
 mod controller;
 pub mod decide;
 pub mod estimate;
