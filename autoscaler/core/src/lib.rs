@@ -22,6 +22,7 @@
 //! | [`replica`] | the life of one replica |
 //! | [`cluster`] | how members of YARN, HDFS and Cassandra come and go |
 //! | [`resize`] | another size for replicas that run |
+//! | [`order`] | what is sent once per try, until it is answered |
 //! | [`rollout`] | its steps as fenced commands, sent until answered |
 //! | [`idle`] | why capacity is idle |
 //! | [`view`] | what the brain shows of itself |
@@ -41,6 +42,7 @@ pub mod horizontal;
 pub mod hpa;
 pub mod idle;
 pub mod joint;
+pub mod order;
 pub mod place;
 pub mod rails;
 pub mod replica;

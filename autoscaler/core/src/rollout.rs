@@ -11,12 +11,10 @@ use model::id::{CommandId, ControllerEpoch, Generation, NodeId, TaskName, Worklo
 use model::workload::Class;
 
 use crate::event::Time;
+use crate::order::Order;
+pub use crate::order::{RETRY_LIMIT_MS, RETRY_MS};
 use crate::replica::{Effect, Event, Limits, State, Step};
 
-/// Wait after the first failed try, ms; doubles with each.
-pub const RETRY_MS: u64 = 500;
-/// Longest wait between two tries, ms.
-pub const RETRY_LIMIT_MS: u64 = 10_000;
 /// Tries of a resize until it counts as given up.
 const RESIZE_TRIES: u32 = 3;
 /// Time that an agent has for a step beside what the step itself takes, ms: a round trip and a queue on both sides.
@@ -46,36 +44,6 @@ impl Fence {
     fn next(&mut self) -> CommandId {
         self.sent += 1;
         CommandId(self.epoch.0 << 32 | self.sent)
-    }
-}
-
-/// One try on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sent {
-    command: CommandId,
-    due: Time,
-}
-
-/// The step that a replica's state asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Order {
-    sent: Option<Sent>,
-    answered: Option<Time>,
-    failed: u32,
-    not_before: Time,
-}
-
-impl Order {
-    fn resize_failed(&mut self, why: &str, now: Time) -> Resized {
-        self.sent = None;
-        self.failed += 1;
-        let wait = RETRY_MS.saturating_mul(1 << (self.failed - 1).min(16)).min(RETRY_LIMIT_MS);
-        self.not_before = now.after(wait);
-        if self.failed < RESIZE_TRIES { Resized::Failed } else { Resized::GaveUp(why.to_owned()) }
-    }
-
-    fn new(now: Time) -> Self {
-        Self { sent: None, answered: None, failed: 0, not_before: now }
     }
 }
 
@@ -115,6 +83,12 @@ pub struct Replica {
     /// How it stands to other tasks of its node, as far as its agent said.
     class: Option<Class>,
     classify: Option<(Class, Order)>,
+}
+
+/// A try of a resize failed.
+fn resize_failed(order: &mut Order, why: &str, now: Time) -> Resized {
+    let (failed, _) = order.failed(now);
+    if failed < RESIZE_TRIES { Resized::Failed } else { Resized::GaveUp(why.to_owned()) }
 }
 
 /// How a resize ended.
@@ -192,21 +166,19 @@ impl Replica {
         if self.resize.as_ref().is_none_or(|(to, _)| *to != wanted) {
             self.resize = Some((wanted, Order::new(now)));
         }
-        let order = self.resize.as_ref().map(|(_, order)| order);
-        order.is_some_and(|order| order.sent.is_none() && now >= order.not_before)
+        self.resize.as_ref().is_some_and(|(_, order)| order.is_due(now))
     }
 
     /// Limits were sent.
     pub fn resize_sent(&mut self, command: CommandId, due: Time) {
         if let Some((_, order)) = &mut self.resize {
-            order.sent = Some(Sent { command, due });
+            order.sent(command, due);
         }
     }
 
     /// Takes an answer about limits; `None` when it is about something else.
     pub fn resized(&mut self, outcome: &Outcome, now: Time) -> Option<Resized> {
-        let (to, order) = self.resize.as_mut()?;
-        order.sent.filter(|sent| sent.command == outcome.command)?;
+        let (to, order) = self.resize.as_mut().filter(|(_, order)| order.awaits(outcome.command))?;
         match outcome.kind {
             OutcomeKind::Applied | OutcomeKind::Already => {
                 self.given = Some(*to);
@@ -214,18 +186,17 @@ impl Replica {
                 Some(Resized::Applied)
             }
             OutcomeKind::Refused => {
-                order.failed = RESIZE_TRIES;
-                Some(order.resize_failed(&outcome.why, now))
+                order.tried(RESIZE_TRIES);
+                Some(resize_failed(order, &outcome.why, now))
             }
-            OutcomeKind::Failed => Some(order.resize_failed(&outcome.why, now)),
+            OutcomeKind::Failed => Some(resize_failed(order, &outcome.why, now)),
         }
     }
 
     /// Lets time pass for limits that were sent.
     pub fn resize_tick(&mut self, now: Time) -> Option<Resized> {
-        let (_, order) = self.resize.as_mut()?;
-        order.sent.filter(|sent| now >= sent.due)?;
-        Some(order.resize_failed("no answer in time", now))
+        let (_, order) = self.resize.as_mut().filter(|(_, order)| order.is_overdue(now))?;
+        Some(resize_failed(order, "no answer in time", now))
     }
 
     /// Its agent said how it stands to other tasks of its node.
@@ -243,28 +214,26 @@ impl Replica {
             self.classify = Some((wanted, Order::new(now)));
         }
         let Some((_, order)) = &mut self.classify else { return false };
-        if order.sent.is_some_and(|sent| now >= sent.due) {
-            order.resize_failed("no answer in time", now);
+        if order.is_overdue(now) {
+            order.failed(now);
         }
-        order.sent.is_none() && order.failed < RESIZE_TRIES && now >= order.not_before
+        order.is_due(now) && order.failures() < RESIZE_TRIES
     }
 
     /// Takes an answer about its class; false when it is about something else.
     pub fn classified(&mut self, outcome: &Outcome, now: Time) -> bool {
-        let Some((to, order)) = &mut self.classify else { return false };
-        if order.sent.is_none_or(|sent| sent.command != outcome.command) {
-            return false;
-        }
+        let waits = self.classify.as_mut().filter(|(_, order)| order.awaits(outcome.command));
+        let Some((to, order)) = waits else { return false };
         match outcome.kind {
             OutcomeKind::Applied | OutcomeKind::Already => {
                 self.class = Some(*to);
                 self.classify = None;
             }
             OutcomeKind::Refused => {
-                order.failed = RESIZE_TRIES;
-                order.resize_failed(&outcome.why, now);
+                order.tried(RESIZE_TRIES);
+                order.failed(now);
             }
-            OutcomeKind::Failed => drop(order.resize_failed(&outcome.why, now)),
+            OutcomeKind::Failed => drop(order.failed(now)),
         }
         true
     }
@@ -272,20 +241,13 @@ impl Replica {
     /// The step that must be sent now, if any.
     #[must_use]
     pub fn due(&self, now: Time) -> Option<Step> {
-        let order = &self.order;
-        let waits = order.answered.is_some() || order.sent.is_some() || now < order.not_before;
-        if waits { None } else { self.state.step() }
+        self.state.step().filter(|_| self.order.is_due(now))
     }
 
     /// When time alone changes something about its order.
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
-        self.state.step()?;
-        match (self.order.answered, self.order.sent) {
-            (Some(_), _) => None,
-            (None, Some(sent)) => Some(sent.due),
-            (None, None) => Some(self.order.not_before),
-        }
+        self.state.step().and_then(|_| self.order.wake_at())
     }
 
     /// A report of `at` shows the effect of the state's step: it was answered before.
@@ -293,45 +255,42 @@ impl Replica {
     pub fn settled_before(&self, at: Time) -> bool {
         match self.state.step() {
             None => self.state.since() <= at,
-            Some(_) => self.order.answered.is_some_and(|answered| answered <= at),
+            Some(_) => self.order.answered_at().is_some_and(|answered| answered <= at),
         }
     }
 
     /// A report of `at` that does not show its server says so: the step was answered before, or was tried in vain.
     #[must_use]
     pub fn absent_since(&self, at: Time) -> bool {
-        let in_vain = self.order.failed > 0 && self.state.since() <= at;
+        let in_vain = self.order.failures() > 0 && self.state.since() <= at;
         self.settled_before(at) || (in_vain && !matches!(self.state, State::Added { .. }))
     }
 
     /// Its step was never sent: it was found by a controller that may not act, or has no address to send.
     #[must_use]
     pub fn never_sent(&self) -> bool {
-        self.order.sent.is_none() && self.order.answered.is_none() && self.order.failed == 0
+        self.order.is_untouched()
     }
 
     /// Its step was sent: the command's identity is remembered until it is answered or due.
     pub fn sent(&mut self, command: CommandId, due: Time) {
-        self.order.sent = Some(Sent { command, due });
+        self.order.sent(command, due);
     }
 
     /// What was sent and not answered may never have arrived (its receiver, or this controller, started anew).
     pub fn forget_sent(&mut self, now: Time) {
-        if self.order.sent.take().is_some() {
-            self.order.not_before = now;
-        }
+        self.order.forget(now);
         self.resize = None;
         self.classify = None;
     }
 
     /// Takes an answer. `None` when it answers nothing that is on its way.
     pub fn answered(&mut self, outcome: &Outcome, limits: &Limits, now: Time) -> Option<Vec<Effect>> {
-        self.order.sent.filter(|sent| sent.command == outcome.command)?;
-        let step = self.state.step()?;
-        self.order.sent = None;
+        let step = self.state.step().filter(|_| self.order.awaits(outcome.command))?;
+        self.order.returned();
         match outcome.kind {
             OutcomeKind::Applied | OutcomeKind::Already => {
-                self.order.answered = Some(now);
+                self.order.answered(now);
                 self.trouble = None;
                 if step == Step::Start {
                     self.given = self.started_with;
@@ -352,10 +311,7 @@ impl Replica {
     /// Lets time pass: an order that was not answered by its deadline failed once more.
     pub fn tick(&mut self, limits: &Limits, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let (Some(sent), Some(step)) = (self.order.sent, self.state.step())
-            && now >= sent.due
-        {
-            self.order.sent = None;
+        if let Some(step) = self.state.step().filter(|_| self.order.is_overdue(now)) {
             effects.extend(self.failed(step, "no answer in time".to_owned(), limits, now));
         }
         effects.extend(self.on(Event::Tick, limits, now));
@@ -364,15 +320,13 @@ impl Replica {
 
     fn failed(&mut self, step: Step, why: String, limits: &Limits, now: Time) -> Vec<Effect> {
         self.trouble = Some(why);
-        self.order.failed += 1;
-        let wait = RETRY_MS.saturating_mul(1 << (self.order.failed - 1).min(16)).min(RETRY_LIMIT_MS);
-        self.order.not_before = now.after(wait);
-        if self.order.failed < tries(step) {
+        let (failed, wait) = self.order.failed(now);
+        if failed < tries(step) {
             return Vec::new();
         }
         let effects = self.on(Event::GaveUp(step), limits, now);
         // A step that is asked for again all the same keeps its distance.
-        self.order.not_before = self.order.not_before.max(now.after(wait));
+        self.order.keep_away(now.after(wait));
         effects
     }
 }
@@ -414,8 +368,9 @@ pub fn command(
         Verb::Resize { .. } => replica.resize_sent(command.id, answered),
         Verb::Classify { class } => {
             replica.classify = replica.classify.map(|(_, order)| {
-                let sent = Some(Sent { command: command.id, due: answered });
-                (*class, Order { sent, ..order })
+                let mut order = order;
+                order.sent(command.id, answered);
+                (*class, order)
             });
         }
         Verb::Start { size, class, .. } => {
