@@ -4,6 +4,7 @@
 
 pub mod accept_queue;
 pub mod cassandra;
+pub mod check;
 pub mod container;
 pub mod containerd;
 pub mod haproxy;

@@ -9,7 +9,7 @@ use agent::deadman::Watcher;
 use agent::executor::shim;
 use agent::identity::{self, join};
 use agent::settings::{Address, Faults, Fragment, Settings};
-use agent::{clock, install, node, qos_report, record, source};
+use agent::{adapter, clock, install, node, qos_report, record, source};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wire::token::JoinToken;
@@ -233,11 +233,13 @@ fn check(settings: &Settings, json: bool) -> Result<()> {
     let mut reading = source::Reading::default();
     source.read(&mut reading)?;
     let offer = source.offer();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let clusters = runtime.block_on(adapter::check::clusters(&settings.clusters));
     if json {
         let missing: Vec<_> = offer.unavailable.iter().collect();
         let value = serde_json::json!({
             "apiVersion": "trimtab/v1", "tier": offer.tier, "features": offer.features, "unavailable": missing,
-            "cgroups": reading.raw.cgroups.len(), "acts": settings.act,
+            "cgroups": reading.raw.cgroups.len(), "acts": settings.act, "clusters": clusters,
         });
         println!("{value:#}");
         return Ok(());
@@ -248,6 +250,12 @@ fn check(settings: &Settings, json: bool) -> Result<()> {
     }
     for missing in &offer.unavailable {
         println!("WARN  {}: {}", missing.what, missing.why);
+    }
+    for finding in &clusters {
+        println!("{}  {}: {}", if finding.good { "PASS" } else { "WARN" }, finding.check, finding.found);
+        if !finding.good {
+            println!("      fix: {}", finding.fix);
+        }
     }
     let acting = if settings.act { "acts on commands" } else { "observes only (act = true lets it act)" };
     println!("this agent {acting}; launchers: {:?}", settings.launchers.keys().collect::<Vec<_>>());

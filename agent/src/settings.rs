@@ -299,7 +299,7 @@ fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Result
 }
 
 macro_rules! settings_keys {
-    ($($key:ident),*) => {
+    ($($key:ident),*; $($list:ident),*) => {
         const KEYS: &[&str] = &[$(stringify!($key)),*];
 
         fn merge(sources: Vec<(String, Fragment)>) -> (Fragment, Origins) {
@@ -309,10 +309,10 @@ macro_rules! settings_keys {
                     merged.$key = fragment.$key;
                     origins.insert(stringify!($key), origin.clone());
                 })*
-                merged.balancer.extend(fragment.balancer);
-                merged.yarn.extend(fragment.yarn);
-                merged.hdfs.extend(fragment.hdfs);
-                merged.cassandra.extend(fragment.cassandra);
+                $(if !fragment.$list.is_empty() {
+                    merged.$list.extend(fragment.$list);
+                    origins.insert(stringify!($list), origin.clone());
+                })*
                 origins.extend(fragment.qos.said().map(|key| (key, origin.clone())));
                 merged.qos = merged.qos.then(fragment.qos);
             }
@@ -340,7 +340,11 @@ settings_keys!(
     docker,
     podman,
     containerd,
-    leaves
+    leaves;
+    balancer,
+    yarn,
+    hdfs,
+    cassandra
 );
 
 fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<Settings, Faults> {

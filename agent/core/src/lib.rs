@@ -21,8 +21,10 @@
 //! | [`qos`] | what may best-effort work use beside latency-critical work? |
 //! | [`unit`] | which systemd unit is a task? |
 //! | [`haproxy`], [`puma`], [`resource_manager`], [`name_node`], [`jolokia`] | what do their answers say? |
+//! | [`advice`] | what is dangerous about a cluster, and what to do about it? |
 //! | [`exclude`], [`hosts`] | what do the lists of YARN and HDFS say, and how is one entry changed? |
 
+pub mod advice;
 pub mod backlog;
 pub mod certificate;
 pub mod classify;

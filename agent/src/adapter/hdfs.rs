@@ -84,6 +84,13 @@ impl Hdfs {
         }
     }
 
+    /// Whether its list of hosts is one; `None` without a list.
+    pub fn listed(&self) -> Option<Result<(), String>> {
+        let (list, _) = self.hosts.as_ref()?;
+        let says = |why: agent_core::hosts::HostsError| format!("{}: {why}", list.path().display());
+        Some(list.read().and_then(|text| Hosts::read(&text).map(drop).map_err(says)))
+    }
+
     /// Takes a step, and reads back what became of it.
     pub async fn step(&self, step: &HdfsStep) -> Effect {
         match self.list(step).await {

@@ -155,9 +155,9 @@ impl Clusters {
     }
 }
 
-fn common(cluster: &str, url: &str) -> Option<String> {
+fn common(cluster: &str, url: &str) -> impl Iterator<Item = String> {
     let name = cluster.parse::<WorkloadName>().err().map(|why| format!("cluster {cluster:?}: {why}"));
-    name.or_else(|| endpoint(url).err().map(|why| format!("{cluster}: {why}")))
+    name.into_iter().chain(endpoint(url).err().map(|why| format!("{cluster}: {why}")))
 }
 
 #[cfg(test)]
@@ -191,6 +191,16 @@ mod tests {
         // An address of nobody (RFC 5737).
         assert!(faults(&yarn("http://192.0.2.1:8088", None, None)).contains("no address of this host"));
         assert!(faults(&yarn("http://127.0.0.1:8088/a b", None, None)).contains("a character"));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let mut clusters = yarn("http://192.0.2.1:8088", Some("list"), None);
+        clusters.yarn[0].cluster = "Batch 1".into();
+        let said = faults(&clusters);
+        for part in ["not allowed", "no address of this host", "absolute", ".xml"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
     }
 
     #[test]

@@ -151,6 +151,9 @@ mod tests {
         order.forget(Time(7));
         assert!(order.is_due(Time(7)) && !order.awaits(CommandId(1)), "its answer would change nothing");
         order.answered(Time(9));
-        assert_eq!((order.is_due(Time(99)), order.wake_at(), order.answered_at()), (false, None, Some(Time(9))));
+        assert_eq!(
+            (order.is_due(Time(99)), order.wake_at(), order.answered_at()),
+            (false, None, Some(Time(9)))
+        );
     }
 }
