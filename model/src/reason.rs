@@ -32,6 +32,8 @@ pub enum Signal {
     Balancer,
     /// Samples of the replicas.
     Samples,
+    /// Containers that run and that wait, in what they ask for.
+    Containers,
 }
 
 impl fmt::Display for Signal {
@@ -45,6 +47,7 @@ impl fmt::Display for Signal {
             Signal::Bounds => "bounds",
             Signal::Balancer => "the balancer's report",
             Signal::Samples => "samples of the replicas",
+            Signal::Containers => "containers that run or wait",
         })
     }
 }

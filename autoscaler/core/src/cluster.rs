@@ -2,6 +2,7 @@
 //!
 //! | module | answers |
 //! |---|---|
+//! | [`need`] | how many NodeManagers a YARN cluster needs |
 //! | [`gate`] | what must hold before a change is asked for |
 //! | [`yarn`] | how a NodeManager leaves or comes without a killed container |
 //! | [`hdfs`] | how a DataNode leaves or comes without a block in danger |
@@ -13,6 +14,7 @@
 pub mod cassandra;
 pub mod gate;
 pub mod hdfs;
+pub mod need;
 pub mod yarn;
 
 #[cfg(test)]
