@@ -36,7 +36,10 @@ fn order(controller: &mut Controller, task: &str, node: &str, step: CassandraSte
 #[test]
 fn a_node_leaves_when_it_may_and_nobody_leaves_beside_it() {
     let Some(lab) = lab::directory() else { return };
-    let Some((_stage, mut controller)) = lab::agent(&lab) else { return };
+    let Some((stage, mut controller)) = lab::agent(&lab) else { return };
+    let found = lab::check(&stage);
+    assert_eq!(found.len(), NODES.len(), "{found:?}");
+    assert!(found.iter().all(|(_, what)| what.contains("system_auth has one replica")), "{found:?}");
     for address in NODES {
         let report = seen(&controller, address, |report| !report.replication.is_empty());
         println!("{report:?}");

@@ -53,7 +53,8 @@ fn include(host: &str) -> YarnStep {
 #[test]
 fn a_node_manager_advertises_what_it_is_told_and_drains_until_it_is_told_otherwise() {
     let Some(lab) = lab::directory() else { return };
-    let Some((_stage, mut controller)) = lab::agent(&lab) else { return };
+    let Some((stage, mut controller)) = lab::agent(&lab) else { return };
+    assert_eq!(lab::check(&stage), [], "nothing of the lab is dangerous");
     let before = node(&controller, WORKER, |node| node.state == YarnState::Running);
     println!("{before:?}");
     assert!(before.port.is_some() && before.total.memory_mib > 0);

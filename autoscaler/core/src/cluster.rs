@@ -2,6 +2,7 @@
 //!
 //! | module | answers |
 //! |---|---|
+//! | [`change`] | a machine of any kind with the order that its state asks for |
 //! | [`need`] | how many NodeManagers a YARN cluster needs |
 //! | [`gate`] | what must hold before a change is asked for |
 //! | [`yarn`] | how a NodeManager leaves or comes without a killed container |
@@ -12,6 +13,7 @@
 //! and what nobody expected is said and changes nothing. A change ends in `Done`, `Cancelled` or `Failed`; only then may the next one begin.
 
 pub mod cassandra;
+pub mod change;
 pub mod gate;
 pub mod hdfs;
 pub mod need;

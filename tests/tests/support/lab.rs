@@ -32,6 +32,18 @@ pub(crate) fn agent(lab: &Path) -> Option<(Stage, Controller)> {
     Some((stage, controller))
 }
 
+/// What the agent's check finds wrong with the lab's clusters: what it looked at, and what it found.
+pub(crate) fn check(stage: &Stage) -> Vec<(String, String)> {
+    let mut command = Command::new(super::bin("trimtab-agent"));
+    let output = succeed(command.args(["check", "--json", "--config"]).arg(stage.path("agent.toml")));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = said["clusters"].as_array().unwrap();
+    assert!(!findings.is_empty(), "{said}");
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let bad = findings.iter().filter(|finding| finding["good"] == false);
+    bad.map(|finding| (text(finding, "check"), text(finding, "found"))).collect()
+}
+
 /// Hadoop's client as the lab's launchers run its tools: the same java, class path and configuration.
 fn hadoop(lab: &Path, arguments: &[&str]) -> Command {
     let launcher = fs::read_to_string(lab.join("agent/launch.d/hdfs-refresh.toml")).unwrap();
