@@ -26,8 +26,9 @@ use model::action::OutcomeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Largest answer that is read, bytes: the list of a thousand containers with long labels.
-const ANSWER_LIMIT: usize = 4 << 20;
+/// Largest answer that is read, bytes: a ResourceManager's list of four thousand nodes (1.6 KiB each); the list of a thousand containers with
+/// long labels is smaller.
+const ANSWER_LIMIT: usize = 8 << 20;
 
 /// How a step ended, why, and what was read back.
 pub type Effect = (OutcomeKind, String, BTreeMap<String, String>);
