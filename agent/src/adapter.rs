@@ -12,6 +12,7 @@ mod haproxy_config;
 pub mod hdfs;
 pub mod job;
 mod list_file;
+pub mod listeners;
 pub mod puma;
 pub mod yarn;
 

@@ -5,7 +5,7 @@
 
 mod address;
 mod balancer;
-mod cluster;
+pub mod cluster;
 mod executor;
 mod host;
 mod isolation;

@@ -172,16 +172,17 @@ pub fn report(cluster: &str, answers: &Answers<'_>) -> Result<HdfsReport, Answer
         corrupt_blocks: system.corrupt_blocks,
         under_replicated_blocks: blocks.under_replicated_blocks,
         blocks: blocks.blocks_total,
-        replication: answers.replication.and_then(setting),
+        replication: answers.replication.and_then(setting).and_then(|value| value.parse().ok()),
         nodes,
     })
 }
 
-/// The value of the one setting that was asked for: XML, in the form of Hadoop's own files.
-fn setting(body: &[u8]) -> Option<u32> {
+/// The value of the one setting that a daemon of Hadoop was asked for (`/conf?name=…`): XML, in the form of its own files.
+#[must_use]
+pub fn setting(body: &[u8]) -> Option<String> {
     let document = roxmltree::Document::parse(std::str::from_utf8(body).ok()?).ok()?;
     let property = document.root_element().children().find(|node| node.has_tag_name("property"))?;
-    property.children().find(|node| node.has_tag_name("value"))?.text()?.trim().parse().ok()
+    property.children().find(|node| node.has_tag_name("value"))?.text().map(|text| text.trim().to_owned())
 }
 
 fn bean<T: DeserializeOwned>(name: &'static str, body: &[u8]) -> Result<T, AnswerError> {

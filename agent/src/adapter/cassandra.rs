@@ -73,9 +73,13 @@ impl Cassandra {
         }
     }
 
-    /// Its address in the ring, when it answers.
+    /// Its address in the ring: as it is known, or else as it answers.
     pub async fn address(&self) -> Option<String> {
-        self.report().await.ok().map(|(report, _)| report.address)
+        let known = self.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(known) => Some(known),
+            None => self.report().await.ok().map(|(report, _)| report.address),
+        }
     }
 
     async fn report(&self) -> Result<(CassandraReport, Beside), String> {

@@ -69,15 +69,22 @@ pub struct Clusters {
 const FORM: &str =
     "write http://ADDRESS:PORT with an address of this host, for example http://127.0.0.1:8088";
 
+/// The address in a URL.
+///
+/// # Errors
+/// What a URL here must look like.
+pub fn address(url: &str) -> Result<SocketAddr, String> {
+    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?}: {FORM}"))?;
+    let address = rest.split('/').next().unwrap_or_default().replace("localhost:", "127.0.0.1:");
+    address.parse().map_err(|_| format!("{url:?}: {FORM}"))
+}
+
 /// Whether a URL is one of this host: what it says goes over no network, and whoever answers is who the owner means.
 fn endpoint(url: &str) -> Result<(), String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?}: {FORM}"))?;
-    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+    let address = address(url)?;
+    if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
         return Err(format!("{url:?} has a character that a URL does not have"));
     }
-    let address = address.replace("localhost:", "127.0.0.1:");
-    let address: SocketAddr = address.parse().map_err(|_| format!("{url:?}: {FORM}"))?;
     if is_of_this_host(address.ip()) {
         Ok(())
     } else {

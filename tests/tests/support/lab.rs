@@ -87,14 +87,11 @@ impl Drop for Job {
         let _ = self.client.kill();
         let _ = self.client.wait();
         // The application outlives its client.
-        let list =
-            hadoop(&self.lab, &["org.apache.hadoop.yarn.client.cli.ApplicationCLI", "application", "-list"]);
-        let mut list = list;
-        let Ok(output) = list.output() else { return };
+        let tool = "org.apache.hadoop.yarn.client.cli.ApplicationCLI";
+        let Ok(output) = hadoop(&self.lab, &[tool, "application", "-list"]).output() else { return };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         for id in text.split_whitespace().filter(|word| word.starts_with("application_")) {
-            let kill = ["org.apache.hadoop.yarn.client.cli.ApplicationCLI", "application", "-kill", id];
-            let _ = hadoop(&self.lab, &kill).output();
+            let _ = hadoop(&self.lab, &[tool, "application", "-kill", id]).output();
         }
     }
 }
