@@ -1,5 +1,6 @@
 //! What the REST interface says: types that clients may rely on. Times are ms of controller time.
 
+mod change;
 mod cluster;
 mod container;
 mod decision;
@@ -7,6 +8,7 @@ mod idle;
 mod node;
 mod workload;
 
+pub use change::{ApproveRequest, CancelRequest, Change, Cluster, PastChange};
 pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};

@@ -171,6 +171,8 @@ impl Control {
         self.lose_silent_nodes(now);
         let digests = self.fleet.digests(self.brain.specs(), now);
         self.events.extend(digests.into_iter().map(Event::Digest));
+        let clusters = self.fleet.cluster_digests(self.brain.cluster_specs());
+        self.events.extend(clusters.into_iter().map(|digest| Event::Cluster(Box::new(digest))));
         let nodes = self.fleet.node_digests(now);
         if !nodes.is_empty() {
             self.events.push(Event::Nodes { nodes });

@@ -9,6 +9,7 @@ mod fleet;
 mod guard;
 mod join;
 mod live;
+mod members;
 mod openapi;
 mod past;
 mod probes;
@@ -159,6 +160,8 @@ fn router(app: App, body: usize) -> Router {
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))
+        .route("/workloads/{name}/approve", post(members::approve))
+        .route("/workloads/{name}/cancel", post(members::cancel))
         .route("/decisions", get(past::decisions))
         .route("/idle", get(past::idle))
         .route("/history", get(past::history))

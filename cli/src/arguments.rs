@@ -74,6 +74,22 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Let a recommended change of a cluster begin (mode recommend; `trimtab explain` shows it with its price).
+    Approve {
+        /// The workload.
+        workload: String,
+        /// Only if this decision is still the one that recommends something.
+        #[arg(long, value_name = "ID")]
+        decision: Option<String>,
+    },
+    /// Take the change of a cluster that is on its way back, as far as it can be.
+    Cancel {
+        /// The workload.
+        workload: String,
+        /// Why, for those who ask later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Act again.
     Resume {
         /// One workload; without it all.

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use autoscaler::api::{Applied, PauseRequest, ResumeRequest, Status, WorkloadDetail, Workloads};
+use autoscaler::api::{
+    Applied, ApproveRequest, CancelRequest, PauseRequest, ResumeRequest, Status, Workload, WorkloadDetail,
+    Workloads,
+};
 use hyper::Method;
 use hyper::body::Bytes;
 use model::spec::to_document;
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use crate::arguments::{Apply, Output, Plan, Target};
 use crate::client::{Client, escaped};
 use crate::failure::{CHANGES, Failure, Kind};
-use crate::get::status_rows;
+use crate::get::{self, status_rows};
 use crate::output::{self, safe};
 use crate::specs;
 
@@ -232,4 +235,20 @@ pub(crate) fn pause(
 
 pub(crate) fn resume(client: &Client, workload: Option<String>) -> Result<(), Failure> {
     post(client, "/api/v1/resume", &ResumeRequest { workload })
+}
+
+/// Sends a word about a cluster's change, and shows how it is then.
+fn about(client: &Client, workload: &str, word: &str, body: &impl serde::Serialize) -> Result<(), Failure> {
+    let path = format!("/api/v1/workloads/{}/{word}", escaped(workload));
+    let answer = client.send(Method::POST, &path, &[JSON], Bytes::from(serde_json::to_vec(body)?))?;
+    let workload: Workload = serde_json::from_slice(&answer.body)?;
+    output::print(&get::workload_rows(std::slice::from_ref(&workload)).table(false))
+}
+
+pub(crate) fn approve(client: &Client, workload: &str, decision: Option<String>) -> Result<(), Failure> {
+    about(client, workload, "approve", &ApproveRequest { decision })
+}
+
+pub(crate) fn cancel(client: &Client, workload: &str, reason: String) -> Result<(), Failure> {
+    about(client, workload, "cancel", &CancelRequest { reason })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use autoscaler::api::{Decision, Explanation, SizeStatus};
+use autoscaler::api::{Cluster, Decision, Explanation, SizeStatus};
 
 use crate::arguments::Output;
 use crate::client::{Client, escaped};
@@ -61,6 +61,9 @@ fn for_people(e: &Explanation) -> String {
         ),
     );
     line(2, size(&w.size));
+    if let Some(cluster) = &w.cluster {
+        members(cluster, &mut line);
+    }
     if let Some(why) = &e.frozen {
         line(2, format!("FROZEN, nothing is done: {why}"));
     }
@@ -108,6 +111,44 @@ fn for_people(e: &Explanation) -> String {
         }
     }
     text
+}
+
+/// The change of a cluster on its way, those that are over, and whom Trimtab did not start.
+fn members(cluster: &Cluster, line: &mut impl FnMut(usize, String)) {
+    if !cluster.found.is_empty() {
+        line(
+            2,
+            format!("members that Trimtab did not start, and leaves alone: {}", cluster.found.join(", ")),
+        );
+    }
+    let way = |direction: &str| if direction == "in" { "leaves" } else { "comes" };
+    if let Some(change) = &cluster.change {
+        let (member, state, detail) = (&change.member, &change.state, &change.detail);
+        let took = change.elapsed_ms / 1_000;
+        line(
+            2,
+            format!(
+                "{member} {}: {state} ({detail}), {took} s of about {} s; {}",
+                way(&change.direction),
+                change.estimate_s,
+                change.risk
+            ),
+        );
+    }
+    for past in cluster.past.iter().take(SHOWN) {
+        line(
+            2,
+            format!(
+                "{} {} {}: {} after {} s (about {} s were expected)",
+                moment(past.began_ms),
+                past.member,
+                way(&past.direction),
+                past.ended,
+                past.took_ms / 1_000,
+                past.estimate_s
+            ),
+        );
+    }
 }
 
 /// What each replica is given, and what is on its way.

@@ -62,6 +62,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Pause { workload, for_, reason } => {
             change::pause(&client()?, workload, for_, reason).map(done)
         }
+        Command::Approve { workload, decision } => change::approve(&client()?, &workload, decision).map(done),
+        Command::Cancel { workload, reason } => change::cancel(&client()?, &workload, reason).map(done),
         Command::Drain(drain) => node::drain(&client()?, &drain).map(done),
         Command::Uncordon { node } => node::uncordon(&client()?, &node).map(done),
         Command::Resume { workload } => change::resume(&client()?, workload).map(done),

@@ -11,46 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::gap::GapKind;
 use crate::id::{NodeId, TaskName};
 
-/// Something that is measured and can ask for more or for less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Signal {
-    /// 95th percentile of the time that requests wait for a free thread.
-    QueueDelay,
-    /// Requests waiting in the balancer now.
-    BackendQueue,
-    /// Requests that come and wait, against what the replicas carry within the target.
-    #[serde(alias = "busy_threads")]
-    Demand,
-    /// CPU used ÷ CPU given, mean over the replicas.
-    Cpu,
-    /// Load expected when a replica that is started now would be ready.
-    Forecast,
-    /// How many replicas must at least be there.
-    Bounds,
-    /// The balancer's own report.
-    Balancer,
-    /// Samples of the replicas.
-    Samples,
-    /// Containers that run and that wait, in what they ask for.
-    Containers,
-}
+mod signal;
 
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Signal::QueueDelay => "queue delay",
-            Signal::BackendQueue => "requests queued at the balancer",
-            Signal::Demand => "demand",
-            Signal::Cpu => "CPU use",
-            Signal::Forecast => "forecast load",
-            Signal::Bounds => "bounds",
-            Signal::Balancer => "the balancer's report",
-            Signal::Samples => "samples of the replicas",
-            Signal::Containers => "containers that run or wait",
-        })
-    }
-}
+pub use signal::Signal;
 
 /// Why something was done, or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -159,6 +122,49 @@ pub enum Reason {
         why: String,
         /// It is not tried again for, ms.
         hold_ms: u64,
+    },
+    /// Containers have waited longer than the target, and no node has room for them.
+    ContainersWait {
+        /// Without a pause since, ms.
+        waited_ms: u64,
+        /// The target, ms.
+        target_ms: u64,
+        /// How many wait now.
+        pending: u32,
+    },
+    /// An operator approved what was recommended.
+    Approved,
+    /// An operator wants a change of a cluster taken back.
+    Cancelled {
+        /// Why, in the operator's words.
+        why: String,
+    },
+    /// What a change of a cluster is expected to cost.
+    Price {
+        /// The member that comes or goes.
+        member: String,
+        /// How long, s.
+        seconds: u64,
+        /// Data that moves, bytes.
+        bytes: u64,
+        /// What can be lost by it, in words.
+        risk: String,
+    },
+    /// Something must hold before a member of a cluster may come or go, and does not.
+    Gate {
+        /// Which member; empty = any.
+        member: String,
+        /// What does not hold.
+        why: String,
+    },
+    /// No launcher is given: members of the cluster are seen, and none is started or ended.
+    NoLauncher,
+    /// Something happened to a change of a cluster that its users must hear of.
+    Told {
+        /// The member.
+        member: String,
+        /// What happened.
+        what: String,
     },
     /// A survivor began to fail its checks: the drain is cancelled and the replica takes requests again.
     SurvivorFailing {
@@ -419,6 +425,13 @@ impl Reason {
             Reason::SizeCanary { .. } => "size_canary",
             Reason::SizeVerified { .. } => "size_verified",
             Reason::SizeReturned { .. } => "size_returned",
+            Reason::ContainersWait { .. } => "containers_wait",
+            Reason::Approved => "approved",
+            Reason::Cancelled { .. } => "cancelled",
+            Reason::Price { .. } => "price",
+            Reason::Gate { .. } => "gate",
+            Reason::NoLauncher => "no_launcher",
+            Reason::Told { .. } => "told",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! after a fault, so that one run reports all of them.
 
 mod check;
+mod cluster;
 mod document;
 mod fault;
 mod section;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{LauncherName, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Millis, Share};
 
+mod cluster;
+
+pub use cluster::{Advertise, ClusterSpec, Offer, Slots};
+
 /// A workload as specified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -36,19 +40,41 @@ pub struct WorkloadSpec {
     /// What a `service` workload needs beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
+    /// What a `yarn` workload needs beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yarn: Option<Box<ClusterSpec>>,
+    /// What an `hdfs` workload needs beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hdfs: Option<Box<ClusterSpec>>,
+    /// What a `cassandra` workload needs beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cassandra: Option<Box<ClusterSpec>>,
     /// How careful to be.
     #[serde(default)]
     pub behavior: Behavior,
 }
 
 impl WorkloadSpec {
-    /// The class in force: what its owner says; else somebody waits for Rails, and of a service nothing is known.
+    /// The class in force: what its owner says; else somebody waits for Rails and Cassandra, YARN's containers take what those
+    /// leave, and of a service nothing is known.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class.unwrap_or(match self.kind {
-            WorkloadKind::Rails => Class::LatencyCritical,
-            WorkloadKind::Service => Class::Standard,
+            WorkloadKind::Rails | WorkloadKind::Cassandra => Class::LatencyCritical,
+            WorkloadKind::Service | WorkloadKind::Hdfs => Class::Standard,
+            WorkloadKind::Yarn => Class::BestEffort,
         })
+    }
+
+    /// The cluster, when its kind is one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterSpec> {
+        match self.kind {
+            WorkloadKind::Rails | WorkloadKind::Service => None,
+            WorkloadKind::Yarn => self.yarn.as_deref(),
+            WorkloadKind::Hdfs => self.hdfs.as_deref(),
+            WorkloadKind::Cassandra => self.cassandra.as_deref(),
+        }
     }
 }
 
@@ -97,6 +123,12 @@ pub enum WorkloadKind {
     Rails,
     /// Replicas of a launcher, without a balancer.
     Service,
+    /// NodeManagers of a YARN cluster.
+    Yarn,
+    /// DataNodes of an HDFS file system.
+    Hdfs,
+    /// Nodes of a Cassandra cluster.
+    Cassandra,
 }
 
 /// How many replicas, at least and at most.
@@ -119,6 +151,15 @@ pub struct Target {
     /// Mean CPU use of a replica, as a share of what it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Share>,
+    /// YARN: containers wait at most this long for a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_wait: Option<Millis>,
+    /// HDFS, Cassandra: disks are at most so full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Share>,
+    /// Cassandra: 99 % of requests, as their coordinators see them, are answered within this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p99: Option<Millis>,
 }
 
 /// How far Trimtab may go by itself.
@@ -316,6 +357,39 @@ impl Default for Behavior {
             survivors_below: Share(0.7),
             drain_deadline: Millis(60_000),
             stop_grace: Millis(30_000),
+        }
+    }
+}
+
+impl Behavior {
+    /// The start values of a kind (workloads.md): YARN's target is a wait already, and its jobs come and go; data takes hours to move.
+    #[must_use]
+    pub fn of(kind: WorkloadKind) -> Self {
+        const MINUTE: u64 = 60_000;
+        const HOUR: u64 = 60 * MINUTE;
+        let slow = |grow_after: u64, cooldown: u64, survivors_below: f64| Self {
+            grow_after: Millis(grow_after),
+            shrink_after: Millis(24 * HOUR),
+            grow_cooldown: Millis(cooldown),
+            shrink_cooldown: Millis(24 * HOUR),
+            step_up: 1,
+            step_down: 1,
+            survivors_below: Share(survivors_below),
+            ..Self::default()
+        };
+        match kind {
+            WorkloadKind::Rails | WorkloadKind::Service => Self::default(),
+            WorkloadKind::Yarn => Self {
+                grow_after: Millis(0),
+                shrink_after: Millis(10 * MINUTE),
+                grow_cooldown: Millis(2 * MINUTE),
+                shrink_cooldown: Millis(10 * MINUTE),
+                step_up: 2,
+                survivors_below: Share(0.9),
+                ..Self::default()
+            },
+            WorkloadKind::Hdfs => slow(10 * MINUTE, HOUR, 0.7),
+            WorkloadKind::Cassandra => slow(30 * MINUTE, HOUR, 0.4),
         }
     }
 }

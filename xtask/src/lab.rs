@@ -45,7 +45,7 @@ pub(crate) struct Args {
 enum Command {
     /// ResourceManager, NameNode, and workers of a NodeManager and a DataNode each (about 0.5 GB, and 0.35 GB a worker).
     Hadoop {
-        /// Workers, 1 to 9.
+        /// Workers, 0 to 9; without any, an agent can start them by launchers.
         #[arg(default_value_t = 3)]
         workers: u32,
     },
@@ -122,8 +122,8 @@ trait Cluster {
 /// Which clusters a test needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clusters {
-    /// Workers of Hadoop; 0 = none of it.
-    pub(crate) workers: u32,
+    /// Workers of Hadoop; 0 = its masters alone.
+    pub(crate) workers: Option<u32>,
     /// Nodes of Cassandra; 0 = none.
     pub(crate) nodes: u32,
 }
@@ -135,8 +135,8 @@ pub(crate) struct Clusters {
 pub(crate) fn fresh(directory: &Path, root: &Path, clusters: &Clusters) -> Result<()> {
     wipe(directory, root)?;
     let lab = Lab::open(directory, root)?;
-    if clusters.workers > 0 {
-        lab.hadoop()?.up(clusters.workers)?;
+    if let Some(workers) = clusters.workers {
+        lab.hadoop()?.up(workers)?;
     }
     if clusters.nodes > 0 {
         lab.cassandra()?.up(clusters.nodes)?;

@@ -5,6 +5,8 @@
 //! maps. So feeding a journal to a new brain gives the same plans, bit for bit. Bounds: work per call grows with workloads
 //! and their replicas, not with tasks; what is remembered per workload is limited where it is declared.
 
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::action::Command;
@@ -12,13 +14,13 @@ use model::id::{Generation, NodeId, WorkloadName};
 use model::reason::Reason;
 use model::workload::Workload;
 
-use crate::check;
-use crate::controller::{Context, Controller, DecisionIds, Pause};
+use crate::controller::{Context, Controller, Pause};
 use crate::event::{Event, Plan, Time};
 use crate::idle::{Ledger, NodeFacts, Page};
 use crate::place::{Link, Node};
+use crate::record::DecisionIds;
 use crate::rollout::Fence;
-use crate::view::{DrainView, Explanation, WorkloadView};
+use crate::{check, cluster};
 
 /// Settings of the whole brain; a workload's own are in its specification.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +50,7 @@ pub struct Brain {
     ids: DecisionIds,
     nodes: BTreeMap<NodeId, Node>,
     workloads: BTreeMap<WorkloadName, Controller>,
+    clusters: BTreeMap<WorkloadName, cluster::Controller>,
     pause: Option<Pause>,
     ledger: Ledger,
     refused: u64,
@@ -63,6 +66,7 @@ impl Brain {
             ids: DecisionIds::default(),
             nodes: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             pause: None,
             ledger: Ledger::new(config.idle_ms),
             refused: 0,
@@ -79,18 +83,25 @@ impl Brain {
                     node.link = Link::Awaited { since: now };
                 }
                 self.each(|workload| workload.started(epoch, now));
+                self.each_cluster(|cluster| cluster.started(epoch, now));
             }
             Event::SpecApplied { workload } => self.apply(workload),
             Event::SpecRemoved { workload } => {
+                if let Some(cluster) = self.clusters.get_mut(&workload) {
+                    cluster.in_force = false;
+                }
                 if let Some(workload) = self.workloads.get_mut(&workload) {
                     workload.in_force = false;
                 }
             }
             Event::Remembered { workload, memory } => {
-                for remembered in &memory.replicas {
-                    self.await_node(&remembered.node, now);
+                let own = memory.cluster.iter().flat_map(|cluster| &cluster.own).map(|own| &own.node);
+                for node in memory.replicas.iter().map(|replica| &replica.node).chain(own) {
+                    self.await_node(node, now);
                 }
-                if let Some(workload) = self.workloads.get_mut(&workload) {
+                if let Some(cluster) = self.clusters.get_mut(&workload) {
+                    cluster.remember(memory, now);
+                } else if let Some(workload) = self.workloads.get_mut(&workload) {
                     workload.remember(memory, now);
                 }
             }
@@ -118,16 +129,22 @@ impl Brain {
                 self.nodes
                     .insert(node.clone(), Node { inventory, link: Link::Up, load, failed_at: None, drained });
                 self.each(|workload| workload.node_up(&node, &tasks, now));
+                self.each_cluster(|cluster| cluster.node_up(&node, &tasks, now));
             }
             Event::NodeDown { node, .. } => {
                 if let Some(node) = self.nodes.get_mut(&node) {
                     node.link = Link::Down { since: now };
                 }
             }
-            Event::Outcome { node: _, outcome } => self.each(|workload| workload.outcome(&outcome, now)),
+            Event::Outcome { node: _, outcome } => {
+                self.each(|workload| workload.outcome(&outcome, now));
+                self.each_cluster(|cluster| cluster.outcome(&outcome, now));
+            }
             Event::Task { node, event } => {
                 if let Some(workload) = self.workloads.get_mut(&event.workload) {
                     workload.task(&node, &event, now);
+                } else if let Some(cluster) = self.clusters.get_mut(&event.workload) {
+                    cluster.task(&node, &event, now);
                 }
             }
             Event::Gap { node, gap } => self.each(|workload| workload.gap(&node, &gap, now)),
@@ -142,6 +159,21 @@ impl Brain {
                     if let Some(node) = self.nodes.get_mut(&digest.node) {
                         node.load = Some(digest);
                     }
+                }
+            }
+            Event::Cluster(digest) => {
+                if let Some(cluster) = self.clusters.get_mut(&digest.workload) {
+                    cluster.report(*digest, now);
+                }
+            }
+            Event::Approved { workload, decision } => {
+                if let Some(cluster) = self.clusters.get_mut(&workload) {
+                    cluster.approve(decision, now);
+                }
+            }
+            Event::Cancelled { workload, reason } => {
+                if let Some(cluster) = self.clusters.get_mut(&workload) {
+                    cluster.cancel(reason, now);
                 }
             }
         }
@@ -164,13 +196,26 @@ impl Brain {
             plan.commands.extend(sound);
             self.refused += refused;
         }
-        for workload in self.workloads.values_mut() {
-            for node in workload.failed_on.drain(..) {
+        for cluster in self.clusters.values_mut() {
+            let context =
+                Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() };
+            plan.decisions.extend(cluster.round(&mut self.ids, &context));
+            let of = (cluster.workload.name.clone(), cluster.generation);
+            let commands = cluster.orders(&mut self.fence, &context);
+            let (sound, refused) = lint(&self.fence, &self.nodes, of, commands, now);
+            plan.commands.extend(sound);
+            self.refused += refused;
+        }
+        let workloads =
+            self.workloads.values_mut().map(|w| (w.wake_at(now), std::mem::take(&mut w.failed_on)));
+        let clusters = self.clusters.values_mut().map(|c| (c.wake_at(now), std::mem::take(&mut c.failed_on)));
+        for (wake_at, failed_on) in workloads.chain(clusters) {
+            for node in failed_on {
                 if let Some(node) = self.nodes.get_mut(&node) {
                     node.failed_at = Some(now);
                 }
             }
-            plan.wake_at = plan.wake_at.into_iter().chain(workload.wake_at(now)).min();
+            plan.wake_at = plan.wake_at.into_iter().chain(wake_at).min();
         }
         self.account(now);
         plan
@@ -185,6 +230,11 @@ impl Brain {
     /// The specifications in force, by name: what [`Fleet::digests`](crate::fleet::Fleet::digests) needs.
     pub fn specs(&self) -> impl Iterator<Item = &Workload> {
         self.workloads.values().filter(|w| w.in_force).map(|w| &w.workload)
+    }
+
+    /// Those of clusters: what [`Fleet::cluster_digests`](crate::fleet::Fleet::cluster_digests) needs.
+    pub fn cluster_specs(&self) -> impl Iterator<Item = &Workload> {
+        self.clusters.values().filter(|c| c.in_force).map(|c| &c.workload)
     }
 
     /// The events that tell a new brain what this one must not forget: specifications, pauses, and what no node can
@@ -203,6 +253,17 @@ impl Brain {
                 events.push(Event::SpecRemoved { workload: name.clone() });
             }
         }
+        for (name, cluster) in &self.clusters {
+            events.push(Event::SpecApplied { workload: cluster.workload.clone() });
+            events.push(Event::Remembered { workload: name.clone(), memory: cluster.memory() });
+            if let Some(pause) = &cluster.pause {
+                let (reason, until) = (pause.why.clone(), pause.until);
+                events.push(Event::Paused { workload: Some(name.clone()), reason, until });
+            }
+            if !cluster.in_force {
+                events.push(Event::SpecRemoved { workload: name.clone() });
+            }
+        }
         for (node, known) in &self.nodes {
             if let Some(reason) = known.drained.clone() {
                 events.push(Event::NodeDrained { node: node.clone(), reason });
@@ -212,50 +273,6 @@ impl Brain {
             events.push(Event::Paused { workload: None, reason: pause.why.clone(), until: pause.until });
         }
         events
-    }
-
-    /// All workloads whose specification is in force, by name.
-    #[must_use]
-    pub fn workloads(&self, now: Time) -> Vec<WorkloadView> {
-        let context = self.context(now);
-        self.workloads.values().filter(|w| w.in_force).map(|w| w.view(&context)).collect()
-    }
-
-    /// Why a workload is as it is; `None` when there is no such workload.
-    #[must_use]
-    pub fn explain(&self, workload: &WorkloadName, now: Time) -> Option<Explanation> {
-        let workload = self.workloads.get(workload).filter(|w| w.in_force)?;
-        Some(workload.explain(&self.context(now)))
-    }
-
-    /// All acting is paused by an operator: why.
-    #[must_use]
-    pub fn paused(&self) -> Option<&str> {
-        self.pause.as_ref().map(|pause| pause.why.as_str())
-    }
-
-    /// The nodes that are to be empty, with what is left on each.
-    #[must_use]
-    pub fn drains(&self) -> BTreeMap<NodeId, DrainView> {
-        let drained = self.nodes.iter().filter_map(|(node, known)| Some((node, known.drained.clone()?)));
-        drained
-            .map(|(node, why)| {
-                let left = self.workloads.values().map(|workload| workload.left_on(node)).sum();
-                (node.clone(), DrainView { why, left })
-            })
-            .collect()
-    }
-
-    /// What could not leave `node` now if it were drained: of each workload how many replicas, and why.
-    #[must_use]
-    pub fn would_stay(&self, node: &NodeId, now: Time) -> Vec<(WorkloadName, u32, Reason)> {
-        let context = self.context(now);
-        let workloads = self.workloads.iter().filter(|(_, workload)| workload.in_force);
-        let staying = workloads.filter_map(|(name, workload)| {
-            let (left, why) = workload.would_stay(node, &context)?;
-            Some((name.clone(), left, why))
-        });
-        staying.collect()
     }
 
     /// Commands that the linter held back since the start; anything but 0 is a fault of this crate.
@@ -272,7 +289,23 @@ impl Brain {
         self.workloads.values_mut().for_each(&mut of);
     }
 
+    fn each_cluster(&mut self, mut of: impl FnMut(&mut cluster::Controller)) {
+        self.clusters.values_mut().for_each(&mut of);
+    }
+
     fn apply(&mut self, workload: Workload) {
+        if workload.spec.kind.is_cluster() {
+            // A name does not change its kind while anything has it; the shell has refused that.
+            self.workloads.remove(&workload.name);
+            let epoch = self.fence.epoch();
+            let cluster = self.clusters.entry(workload.name.clone()).or_insert_with(|| {
+                let mut cluster = cluster::Controller::new(workload.clone());
+                cluster.generation = Generation(epoch.0 << 32);
+                cluster
+            });
+            return cluster.apply(workload);
+        }
+        self.clusters.remove(&workload.name);
         match self.workloads.get_mut(&workload.name) {
             Some(controller) => controller.apply(workload, &self.config),
             None => {
@@ -290,6 +323,8 @@ impl Brain {
             Some(name) => {
                 if let Some(workload) = self.workloads.get_mut(name) {
                     workload.pause = pause;
+                } else if let Some(cluster) = self.clusters.get_mut(name) {
+                    cluster.pause = pause;
                 }
             }
         }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`change`] | a machine of any kind with the order that its state asks for |
 //! | [`need`] | how many NodeManagers a YARN cluster needs |
+//! | [`space`] | how many DataNodes or Cassandra nodes the data needs |
+//! | [`price`] | what a change is expected to cost |
+//! | `controller` | one cluster: its members, its change, its decisions |
 //! | [`gate`] | what must hold before a change is asked for |
 //! | [`yarn`] | how a NodeManager leaves or comes without a killed container |
 //! | [`hdfs`] | how a DataNode leaves or comes without a block in danger |
@@ -14,10 +17,18 @@
 
 pub mod cassandra;
 pub mod change;
+mod controller;
 pub mod gate;
 pub mod hdfs;
 pub mod need;
+pub mod price;
+pub mod space;
 pub mod yarn;
+
+pub(crate) use controller::Controller;
+pub use controller::{Memory, Own, Past, Remembered};
 
 #[cfg(test)]
 mod dot;
+#[cfg(test)]
+mod testing;

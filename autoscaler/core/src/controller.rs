@@ -8,7 +8,6 @@
 //! | `controller/moves.rs` | how a node is emptied |
 //! | `controller/orders.rs` | which steps are sent now |
 //! | `controller/sizes.rs` | what one replica should be given |
-//! | `controller/recorded.rs` | what was decided, and what followed |
 //! | `controller/claims.rs` | what the replicas hold without using it |
 //! | `controller/show.rs` | what people are shown |
 
@@ -17,17 +16,12 @@ mod claims;
 mod happened;
 mod moves;
 mod orders;
-mod recorded;
 mod round;
 mod show;
 mod sizes;
 
-pub(crate) use self::recorded::DecisionIds;
-use self::recorded::Key;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::decision::{Decision, DecisionId};
 use model::id::{Generation, NodeId, TaskName};
 use model::reason::Reason;
 use model::workload::{Mode, SizePolicy, Workload, WorkloadKind};
@@ -38,6 +32,7 @@ use crate::forecast::{Forecast, Settings};
 use crate::horizontal::{Capacity, Work};
 use crate::hpa::Hpa;
 use crate::place::{Link, Node};
+use crate::record::Record;
 use crate::replica::{Effect, Event, Limits, Why};
 use crate::resize;
 use crate::rollout::Replica;
@@ -46,8 +41,6 @@ use crate::stabilise::Stabiliser;
 use crate::view::Anomaly;
 use crate::vpa::Recommender;
 
-/// Decisions kept for `explain`.
-pub(crate) const DECISIONS_KEPT: usize = 64;
 /// Anomalies kept for `explain`.
 pub(crate) const ANOMALIES_KEPT: usize = 32;
 /// Time until a new replica is ready, before one was measured, ms (process start 1–10 s, brain.md).
@@ -86,7 +79,7 @@ pub(crate) struct Pause {
 }
 
 impl Pause {
-    fn reason(&self, now: Time) -> Option<Reason> {
+    pub(crate) fn reason(&self, now: Time) -> Option<Reason> {
         match self.until {
             Some(until) if until <= now => None,
             until => {
@@ -139,10 +132,7 @@ pub(crate) struct Controller {
     size_hold: Option<(Time, String)>,
     looked_at: Time,
     oom_kills: BTreeMap<TaskName, u64>,
-    last: Option<Key>,
-    decisions: VecDeque<Decision>,
-    /// Acts whose predicted time has not come: which, taken when, due when.
-    awaited: VecDeque<(DecisionId, Time, Time)>,
+    record: Record,
     anomalies: VecDeque<Anomaly>,
 }
 
@@ -186,9 +176,7 @@ impl Controller {
             size_hold: None,
             looked_at: Time(0),
             oom_kills: BTreeMap::new(),
-            last: None,
-            decisions: VecDeque::new(),
-            awaited: VecDeque::new(),
+            record: Record::default(),
             anomalies: VecDeque::new(),
         }
     }
@@ -214,7 +202,7 @@ impl Controller {
         }
         self.workload = workload;
         self.in_force = true;
-        self.last = None;
+        self.record.say_again();
     }
 
     /// A controller took over: what was sent may be lost, and what was seen is no proof of now. Generations start
@@ -229,7 +217,7 @@ impl Controller {
         }
         self.digest = None;
         self.report_at = None;
-        self.last = None;
+        self.record.say_again();
         for replica in self.replicas.values_mut() {
             replica.forget_sent(now);
         }
@@ -240,6 +228,7 @@ impl Controller {
             next_number: self.next_number,
             generation: self.generation,
             wanted: self.wanted,
+            cluster: None,
             size: (self.in_force_is_own()).then(|| self.size_in_force()),
             replicas: self
                 .replicas
@@ -452,10 +441,9 @@ fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
 /// are taken: under that, ratios are noise and one replica does anyway.
 fn one(workload: &Workload, capacity: &Capacity, work: Work) -> f64 {
     let spec = &workload.spec;
-    match spec.kind {
-        WorkloadKind::Rails => capacity.carries(1, work, crate::rails::target_ms(spec)),
-        WorkloadKind::Service => {
-            crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
-        }
+    if spec.kind == WorkloadKind::Rails {
+        capacity.carries(1, work, crate::rails::target_ms(spec))
+    } else {
+        crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
     }
 }

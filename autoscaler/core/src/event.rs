@@ -6,11 +6,14 @@
 
 use model::action::{Command, Outcome, Size, TaskEvent};
 use model::adapter::{BalancerReport, PumaReport};
+use model::cassandra::CassandraReport;
 use model::decision::{Decision, DecisionId, Realised};
 use model::gap::Gap;
+use model::hdfs::HdfsReport;
 use model::id::{CgroupId, ControllerEpoch, Generation, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt};
 use model::workload::{Class, Workload};
+use model::yarn::YarnReport;
 use serde::{Deserialize, Serialize};
 
 /// A point in controller time, ms. Starts near the wall clock and never steps: the shell advances it by the boot
@@ -139,6 +142,22 @@ pub enum Event {
         /// Those that were heard of.
         nodes: Vec<NodeDigest>,
     },
+    /// What an agent said of a workload's cluster.
+    Cluster(Box<ClusterDigest>),
+    /// An operator lets a recommended change of a cluster be carried out.
+    Approved {
+        /// Of which workload.
+        workload: WorkloadName,
+        /// The decision that recommends it.
+        decision: DecisionId,
+    },
+    /// An operator wants the change of a cluster that is on its way taken back, as far as it can be.
+    Cancelled {
+        /// Of which workload.
+        workload: WorkloadName,
+        /// Why, in the operator's words.
+        reason: String,
+    },
 }
 
 /// What must survive of one workload when a journal begins anew: names that were used, and replicas with their steps.
@@ -155,6 +174,34 @@ pub struct Memory {
     /// The size in force, when it is another than the specification's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
+    /// Of a cluster: its processes, and the change on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<crate::cluster::Memory>,
+}
+
+/// What an agent said of a workload's cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterDigest {
+    /// Which workload.
+    pub workload: WorkloadName,
+    /// The node whose agent says so: steps go there.
+    pub node: NodeId,
+    /// When it came.
+    pub at: Time,
+    /// What it says.
+    pub report: ClusterReport,
+}
+
+/// A cluster's report, of any kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ClusterReport {
+    /// A ResourceManager's.
+    Yarn(YarnReport),
+    /// A NameNode's.
+    Hdfs(HdfsReport),
+    /// A Cassandra node's.
+    Cassandra(Box<CassandraReport>),
 }
 
 /// One replica of a [`Memory`].

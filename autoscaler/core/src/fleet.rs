@@ -14,12 +14,13 @@ mod table;
 use std::collections::BTreeMap;
 
 use model::adapter::{AdapterReport, BalancerReport, PumaReport};
-use model::id::{BootId, NodeId, TaskName};
+use model::id::{BootId, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt};
+use model::workload::Workload;
 
 pub use self::clusters::{Clusters, Reported};
 pub use self::table::{ENDED_LIMIT, EndedTask, Ingest, NodeTable, SLOT_LIMIT, TaskView};
-use crate::event::Time;
+use crate::event::{ClusterDigest, Time};
 
 /// Everything that is measured now.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Fleet {
     balancers: BTreeMap<String, (NodeId, Time, BalancerReport)>,
     pumas: BTreeMap<TaskName, (Time, PumaReport)>,
     clusters: Clusters,
+    /// Of each workload's cluster, when the newest report came that was handed on.
+    handed: BTreeMap<WorkloadName, Time>,
 }
 
 /// Longest that an adapter's report is kept after its node went silent, ms: ages past this say nothing new.
@@ -116,6 +119,22 @@ impl Fleet {
     #[must_use]
     pub fn clusters(&self) -> &Clusters {
         &self.clusters
+    }
+
+    /// What agents said of these workloads' clusters since the last call.
+    pub fn cluster_digests<'a>(
+        &mut self,
+        workloads: impl IntoIterator<Item = &'a Workload>,
+    ) -> Vec<ClusterDigest> {
+        let mut all = Vec::new();
+        let mut handed = BTreeMap::new();
+        for workload in workloads {
+            let (digests, newest) = self.clusters.digests(workload, self.handed.get(&workload.name).copied());
+            all.extend(digests);
+            handed.extend(newest.map(|newest| (workload.name.clone(), newest)));
+        }
+        self.handed = handed;
+        all
     }
 
     /// A node's comparison of its CPU ledgers.

@@ -45,6 +45,7 @@ pub mod joint;
 pub mod order;
 pub mod place;
 pub mod rails;
+mod record;
 pub mod replica;
 pub mod resize;
 pub mod rollout;

@@ -45,6 +45,30 @@ impl Fence {
         self.sent += 1;
         CommandId(self.epoch.0 << 32 | self.sent)
     }
+
+    /// The workload's next command, and until when its answer is awaited.
+    pub fn command(
+        &mut self,
+        generation: &mut Generation,
+        (workload, task): (&WorkloadName, &TaskName),
+        verb: Verb,
+        within_ms: u64,
+        now: Time,
+    ) -> (Command, Time) {
+        generation.0 += 1;
+        let due = now.after(within_ms);
+        let command = Command {
+            id: self.next(),
+            epoch: self.epoch,
+            generation: *generation,
+            workload: workload.clone(),
+            task: task.clone(),
+            verb,
+            deadline_ms: due.0,
+        };
+        // The answer needs its way back after the deadline of the work.
+        (command, due.after(ANSWER_MS))
+    }
 }
 
 /// A replica: where it is, how far, and what is on its way to it.
@@ -351,19 +375,8 @@ pub fn command(
     issue: Issue,
     now: Time,
 ) -> (NodeId, Command) {
-    generation.0 += 1;
-    let due = now.after(issue.within_ms);
-    let command = Command {
-        id: fence.next(),
-        epoch: fence.epoch(),
-        generation: *generation,
-        workload: workload.clone(),
-        task: replica.task.clone(),
-        verb: issue.verb,
-        deadline_ms: due.0,
-    };
-    // The answer needs its way back after the deadline of the work.
-    let answered = due.after(ANSWER_MS);
+    let task = replica.task.clone();
+    let (command, answered) = fence.command(generation, (workload, &task), issue.verb, issue.within_ms, now);
     match &command.verb {
         Verb::Resize { .. } => replica.resize_sent(command.id, answered),
         Verb::Classify { class } => {

@@ -1,12 +1,14 @@
 //! What the brain shows of itself: values for the API, the command line and the tests.
 
 use model::action::Size;
-use model::decision::Decision;
+use model::decision::{Decision, DecisionId};
 use model::id::{NodeId, TaskName, WorkloadName};
-use model::reason::Reason;
+use model::reason::{Direction, Reason};
 use model::workload::{Mode, Policy, SizeMode, WorkloadKind};
 use serde::Serialize;
 
+use crate::cluster::Past;
+use crate::cluster::price::Price;
 use crate::event::Time;
 
 /// One workload, in a line.
@@ -44,6 +46,44 @@ pub struct WorkloadView {
     pub size: SizeView,
     /// Its newest decision.
     pub last: Option<Decision>,
+    /// Its members and their change, when it is a cluster that keeps a list of them.
+    pub cluster: Option<ClusterView>,
+}
+
+/// A cluster that keeps its own list of members.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClusterView {
+    /// Its name in the agents' configuration.
+    pub cluster: String,
+    /// Members in service that were not started by Trimtab.
+    pub found: Vec<String>,
+    /// The change on its way.
+    pub change: Option<ChangeView>,
+    /// The newest changes that are over, newest first.
+    pub past: Vec<Past>,
+    /// The decision that recommends a change and can be approved.
+    pub recommends: Option<DecisionId>,
+}
+
+/// A change of a cluster that is on its way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChangeView {
+    /// The member that comes or goes.
+    pub member: String,
+    /// It comes, or goes.
+    pub direction: Direction,
+    /// How far it is, as its state machine names it.
+    pub state: &'static str,
+    /// Since when it is in that state.
+    pub since: Time,
+    /// When it began.
+    pub began: Time,
+    /// For how long it is on its way, ms.
+    pub elapsed_ms: u64,
+    /// What it was expected to cost.
+    pub price: Price,
+    /// What it waits for, in words.
+    pub detail: String,
 }
 
 /// A node that an operator wants empty.

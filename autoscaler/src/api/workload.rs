@@ -4,6 +4,7 @@ use autoscaler_core::view::{ReplicaView, SizeView, WorkloadView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::change::Cluster;
 use super::decision::{Decision, ReasonText};
 use crate::store::PauseRow;
 
@@ -53,6 +54,9 @@ pub struct Workload {
     pub size: SizeStatus,
     /// Its newest decision.
     pub last: Option<Decision>,
+    /// Its members and their change, when it is a cluster that keeps a list of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
 }
 
 /// One replica.
@@ -243,6 +247,7 @@ impl From<WorkloadView> for Workload {
             },
             size: view.size.into(),
             last: view.last.as_ref().map(Decision::from),
+            cluster: view.cluster.map(Cluster::from),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What people change: each change is an event, answered when it is durable.
 
 use autoscaler_core::event::{Event, Time};
+use model::decision::DecisionId;
 use model::id::{NodeId, WorkloadName};
 use model::workload::Workload;
 use tokio::sync::oneshot;
@@ -38,6 +39,20 @@ pub enum Write {
     Resume {
         /// One workload, or all.
         workload: Option<WorkloadName>,
+    },
+    /// Let a recommended change of a cluster be carried out.
+    Approve {
+        /// Which workload.
+        workload: WorkloadName,
+        /// The decision that recommends it; absent = whichever does now.
+        decision: Option<DecisionId>,
+    },
+    /// Take the change of a cluster back, as far as it can be.
+    Cancel {
+        /// Which workload.
+        workload: WorkloadName,
+        /// Why, in the operator's words.
+        reason: String,
     },
     /// Empty a node.
     Drain {
@@ -100,6 +115,27 @@ pub enum WriteError {
         /// How many of which workload, and why.
         stays: String,
     },
+    /// A workload does not become another kind: what runs of it would be nobody's.
+    #[error(
+        "workload `{name}` is of type `{kind}`, and stays that; withdraw it and give the new one another name"
+    )]
+    OtherKind {
+        /// Which.
+        name: WorkloadName,
+        /// Its type.
+        kind: &'static str,
+    },
+    /// Nothing is recommended that could be approved.
+    #[error("workload `{name}` {why}; `trimtab explain {name}` says what it would do")]
+    NothingToApprove {
+        /// Which.
+        name: WorkloadName,
+        /// Why not.
+        why: String,
+    },
+    /// Nothing is on its way.
+    #[error("no change of the members of workload `{0}` is on its way")]
+    NothingToCancel(WorkloadName),
     /// Somebody else changed it in between.
     #[error("workload `{name}` is at revision {found}, not at the one that was expected: read it again")]
     Conflict {
@@ -154,6 +190,10 @@ impl Control {
         let event = |event, name, created| Ok(Prepared::Event { event: Box::new(event), name, created });
         match write {
             Write::Apply { workload, expect } => {
+                let kind = self.brain.kind(&workload.name).filter(|kind| *kind != workload.spec.kind);
+                if let Some(kind) = kind.filter(|kind| kind.is_cluster() || workload.spec.kind.is_cluster()) {
+                    return Err(WriteError::OtherKind { name: workload.name, kind: kind.word() });
+                }
                 let before = self.in_force(&workload.name, expect)?;
                 match before {
                     Some(row) if row.workload == *workload => Ok(Prepared::Unchanged(Box::new(row))),
@@ -175,6 +215,24 @@ impl Control {
             Write::Resume { workload } => {
                 self.known(workload.as_ref())?;
                 event(Event::Resumed { workload }, None, false)
+            }
+            Write::Approve { workload, decision } => {
+                self.known(Some(&workload))?;
+                let no =
+                    |why: &str| WriteError::NothingToApprove { name: workload.clone(), why: why.to_owned() };
+                let recommended =
+                    self.brain.recommends(&workload).ok_or_else(|| no("recommends nothing now"))?;
+                if decision.is_some_and(|decision| decision != recommended) {
+                    return Err(no(&format!("recommends something else now (decision {recommended})")));
+                }
+                event(Event::Approved { workload, decision: recommended }, None, false)
+            }
+            Write::Cancel { workload, reason } => {
+                self.known(Some(&workload))?;
+                if !self.brain.changes(&workload) {
+                    return Err(WriteError::NothingToCancel(workload));
+                }
+                event(Event::Cancelled { workload, reason }, None, false)
             }
             Write::Drain { node, reason, partly } => {
                 self.known_node(&node)?;
@@ -199,7 +257,13 @@ impl Control {
 
     fn known(&self, name: Option<&WorkloadName>) -> Result<(), WriteError> {
         match name {
-            Some(name) if !self.brain.specs().any(|workload| workload.name == *name) => {
+            Some(name)
+                if !self
+                    .brain
+                    .specs()
+                    .chain(self.brain.cluster_specs())
+                    .any(|workload| workload.name == *name) =>
+            {
                 Err(WriteError::NotFound(name.clone()))
             }
             _ => Ok(()),

@@ -4,7 +4,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{changes, drain, fleet, join, live, past, probes, workloads};
+use super::{changes, drain, fleet, join, live, members, past, probes, workloads};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,8 @@ use super::{changes, drain, fleet, join, live, past, probes, workloads};
         changes::remove,
         changes::pause,
         changes::resume,
+        members::approve,
+        members::cancel,
         past::decisions,
         past::idle,
         past::history,

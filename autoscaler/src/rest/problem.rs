@@ -79,6 +79,11 @@ impl From<WriteError> for Failure {
         match error {
             WriteError::NotFound(_) | WriteError::NoNode(_) => Self::not_found(detail),
             WriteError::WouldStay { .. } => Self::new(StatusCode::CONFLICT, "would-stay", detail),
+            WriteError::OtherKind { .. } => Self::new(StatusCode::CONFLICT, "other-kind", detail),
+            WriteError::NothingToApprove { .. } => {
+                Self::new(StatusCode::CONFLICT, "nothing-to-approve", detail)
+            }
+            WriteError::NothingToCancel(_) => Self::new(StatusCode::CONFLICT, "nothing-to-cancel", detail),
             WriteError::Conflict { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", detail),
             WriteError::Frozen(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "frozen", detail),
             WriteError::Store(error) => Self::internal(&error),

@@ -22,7 +22,7 @@ pub(super) fn named(text: &str) -> Result<WorkloadName, Failure> {
     WorkloadName::new(text).map_err(|error| Failure::bad_request(format!("workload name: {error}")))
 }
 
-fn missing(name: &WorkloadName) -> Failure {
+pub(super) fn missing(name: &WorkloadName) -> Failure {
     Failure::not_found(format!("there is no workload `{name}`; GET /api/v1/workloads lists them"))
 }
 

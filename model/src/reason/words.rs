@@ -56,6 +56,24 @@ impl fmt::Display for Reason {
             Reason::SizeReturned { why, hold_ms } => {
                 write!(f, "back to the size before ({why}); not tried again for {}", seconds(*hold_ms))
             }
+            Reason::ContainersWait { waited_ms, target_ms, pending } => write!(
+                f,
+                "containers have waited for {} without a pause, the target is {}; {pending} wait now and no node has room",
+                seconds(*waited_ms),
+                seconds(*target_ms)
+            ),
+            Reason::Approved => f.write_str("approved by an operator"),
+            Reason::Cancelled { why } => write!(f, "cancelled by an operator: {why}"),
+            Reason::Price { member, seconds, bytes, risk } => {
+                let gib = *bytes as f64 / f64::from(1 << 30);
+                write!(f, "{member}: about {seconds} s, {gib:.2} GiB to move; {risk}")
+            }
+            Reason::Gate { member, why } if member.is_empty() => write!(f, "not now: {why}"),
+            Reason::Gate { member, why } => write!(f, "{member} stays as it is: {why}"),
+            Reason::NoLauncher => {
+                f.write_str("no launcher is given: members are seen, and none is started or ended")
+            }
+            Reason::Told { member, what } => write!(f, "{member}: {what}"),
             Reason::SurvivorFailing { task, check } => {
                 write!(
                     f,

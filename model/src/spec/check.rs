@@ -6,8 +6,8 @@ use super::fault::Faults;
 use super::section::Section;
 use crate::units::{Bytes, Millis};
 use crate::workload::{
-    Balancer, Behavior, DatabaseLimit, PortRange, RailsSpec, Replicas, SizePolicy, Target, WorkloadKind,
-    WorkloadSpec,
+    Balancer, Behavior, DatabaseLimit, Policy, PortRange, RailsSpec, Replicas, SizePolicy, Target,
+    WorkloadKind, WorkloadSpec,
 };
 
 /// Most replicas of one workload.
@@ -32,32 +32,85 @@ const COOLDOWN_RATIO: u64 = 5;
 
 /// Each kind has its own section, and only that.
 pub(super) fn sections(kind: WorkloadKind, spec: &Section<'_>, faults: &mut Faults<'_>) {
-    let (own, example, other) = match kind {
-        WorkloadKind::Rails => {
-            ("rails", "rails: { balancer: { haproxy: …, backend: web }, launcher: puma-web }", "service")
-        }
-        WorkloadKind::Service => ("service", "service: { launcher: worker }", "rails"),
-    };
+    const ALL: [WorkloadKind; 5] = [
+        WorkloadKind::Rails,
+        WorkloadKind::Service,
+        WorkloadKind::Yarn,
+        WorkloadKind::Hdfs,
+        WorkloadKind::Cassandra,
+    ];
+    let own = kind.word();
     if spec.node(own).is_none() {
         let message = format!("a workload of type `{own}` needs a `{own}` section");
-        faults.push(
-            spec.place_of("type"),
-            &spec.path_of(own),
-            message,
-            Some(format!("write for example `{example}`")),
-        );
+        let example = match kind {
+            WorkloadKind::Rails => "rails: { balancer: { haproxy: …, backend: web }, launcher: puma-web }",
+            WorkloadKind::Service => "service: { launcher: worker }",
+            WorkloadKind::Yarn => "yarn: { cluster: batch, launcher: nodemanager }",
+            WorkloadKind::Hdfs => "hdfs: { cluster: store, launcher: datanode, member: \"{node}:9866\" }",
+            WorkloadKind::Cassandra => {
+                "cassandra: { cluster: ring, launcher: cassandra, member: 10.0.0.{slot} }"
+            }
+        };
+        let help = Some(format!("write for example `{example}`"));
+        faults.push(spec.place_of("type"), &spec.path_of(own), message, help);
     }
-    if spec.node(other).is_some() {
-        let message = format!("a workload of type `{own}` has no `{other}` section");
-        spec.fault(other, message, format!("remove it, or write `type: {other}`"), faults);
+    for other in ALL.into_iter().filter(|other| *other != kind).map(WorkloadKind::word) {
+        if spec.node(other).is_some() {
+            let message = format!("a workload of type `{own}` has no `{other}` section");
+            spec.fault(other, message, format!("remove it, or write `type: {other}`"), faults);
+        }
+    }
+}
+
+/// The targets that a kind can be measured by.
+fn targets(read: &WorkloadSpec, spec: &Section<'_>, faults: &mut Faults<'_>) {
+    let target = &read.target;
+    let given = [
+        ("queueDelayP95", target.queue_delay_p95.is_some()),
+        ("cpu", target.cpu.is_some()),
+        ("containerWait", target.container_wait.is_some()),
+        ("disk", target.disk.is_some()),
+        ("latencyP99", target.latency_p99.is_some()),
+    ];
+    let (may, example): (&[&str], _) = match read.kind {
+        WorkloadKind::Rails => (&["queueDelayP95", "cpu"], "queueDelayP95: 20ms"),
+        WorkloadKind::Service => (&["cpu"], "cpu: 65%"),
+        WorkloadKind::Yarn => (&["containerWait"], "containerWait: 30s"),
+        WorkloadKind::Hdfs => (&["disk"], "disk: 70%"),
+        WorkloadKind::Cassandra => (&["disk", "latencyP99"], "disk: 60%"),
+    };
+    let kind = read.kind.word();
+    for (name, _) in given.iter().filter(|(name, given)| *given && !may.contains(name)) {
+        let message = format!("`{name}` is nothing that a workload of type `{kind}` is measured by");
+        spec.fault("target", message, format!("write `target: {{ {example} }}`"), faults);
+    }
+    // Disks fill up whatever the latency is.
+    if read.kind == WorkloadKind::Cassandra && target.disk.is_none() {
+        let message = "a Cassandra cluster needs a target for its disks".to_owned();
+        spec.fault("target", message, "write `target: { disk: 60% }`", faults);
     }
 }
 
 /// What only the whole shows.
 pub(super) fn whole(read: &WorkloadSpec, spec: &Section<'_>, faults: &mut Faults<'_>) {
-    if read.kind == WorkloadKind::Service && read.target.queue_delay_p95.is_some() {
-        let message = "a service has no queue to measure, so `queueDelayP95` cannot be its target".to_owned();
-        spec.fault("target", message, "write `target: { cpu: 65% }`", faults);
+    targets(read, spec, faults);
+    if read.policy == Policy::Hpa && read.kind.is_cluster() {
+        let message =
+            "the HPA's rule knows nothing of clusters that keep their own list of members".to_owned();
+        spec.fault("policy", message, "leave `policy` out", faults);
+    }
+    if read.kind != WorkloadKind::Yarn
+        && read.cluster().is_some_and(|c| c.drain.is_some() || c.advertise.is_some())
+    {
+        let message = "`drain` and `advertise` are YARN's alone".to_owned();
+        spec.fault(read.kind.word(), message, "remove them", faults);
+    }
+    if let Some(slots) = read.cluster().and_then(|cluster| cluster.slots)
+        && slots.span < read.replicas.max
+        && !read.cluster().is_some_and(|cluster| cluster.member.contains("{node}"))
+    {
+        let message = format!("{} slots are too few for {} members", slots.span, read.replicas.max);
+        spec.fault(read.kind.word(), message, "raise `slots.span`, or put `{node}` in `member`", faults);
     }
     let span = match (&read.rails, &read.service) {
         (Some(rails), _) => Some(rails.ports.span),
@@ -133,6 +186,23 @@ pub(super) fn target(read: Target, written: bool, s: &Section<'_>, faults: &mut 
     {
         let message = format!("a CPU target of {cpu} cannot be held: it must lie between 1% and 99%");
         s.fault("cpu", message, "60% to 75% suits most services", faults);
+    }
+    if let Some(wait) = read.container_wait {
+        within("containerWait", wait, &(Millis(0)..=MOST_WAIT), "for example 30s", s, faults);
+    }
+    if let Some(disk) = read.disk
+        && !(0.05..=0.9).contains(&disk.0)
+    {
+        let message = format!("a disk target of {disk} cannot be held: it must lie between 5% and 90%");
+        s.fault(
+            "disk",
+            message,
+            "60% for Cassandra (a compaction may need as much again), 70% for HDFS",
+            faults,
+        );
+    }
+    if let Some(latency) = read.latency_p99 {
+        within("latencyP99", latency, &(Millis(1)..=MOST_QUEUE_DELAY), "for example 20ms", s, faults);
     }
 }
 
@@ -280,7 +350,7 @@ pub(super) fn behavior(read: Behavior, s: &Section<'_>, faults: &mut Faults<'_>)
     }
 }
 
-fn within(
+pub(super) fn within(
     name: &str,
     value: Millis,
     good: &std::ops::RangeInclusive<Millis>,

@@ -11,8 +11,21 @@ use crate::workload::{
     SizeMode, SizePolicy, Target, WorkloadKind, WorkloadSpec,
 };
 
-const SPEC: &[&str] =
-    &["type", "replicas", "target", "size", "mode", "policy", "class", "rails", "service", "behavior"];
+const SPEC: &[&str] = &[
+    "type",
+    "replicas",
+    "target",
+    "size",
+    "mode",
+    "policy",
+    "class",
+    "rails",
+    "service",
+    "yarn",
+    "hdfs",
+    "cassandra",
+    "behavior",
+];
 
 /// Reads and checks a `spec` section.
 pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<WorkloadSpec> {
@@ -26,7 +39,15 @@ pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<Workload
     let class = spec.optional("class", faults);
     let rails = spec.optional("rails", faults);
     let service = spec.optional("service", faults);
-    let behavior = spec.or("behavior", Behavior::default(), faults);
+    let yarn = spec.optional("yarn", faults).map(Box::new);
+    let hdfs = spec.optional("hdfs", faults).map(Box::new);
+    let cassandra = spec.optional("cassandra", faults).map(Box::new);
+    let kind: Option<WorkloadKind> = kind;
+    let start_values = kind.map_or_else(Behavior::default, Behavior::of);
+    let behavior = match spec.node("behavior") {
+        Some(node) => behavior(node, &spec.path_of("behavior"), start_values, faults).unwrap_or(start_values),
+        None => start_values,
+    };
     let kind = kind?;
     check::sections(kind, &spec, faults);
     let read = WorkloadSpec {
@@ -39,6 +60,9 @@ pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<Workload
         class,
         rails,
         service,
+        yarn,
+        hdfs,
+        cassandra,
         behavior,
     };
     check::whole(&read, &spec, faults);
@@ -55,7 +79,7 @@ macro_rules! words {
     )*};
 }
 words! {
-    WorkloadKind { "rails" => Rails, "service" => Service }
+    WorkloadKind { "rails" => Rails, "service" => Service, "yarn" => Yarn, "hdfs" => Hdfs, "cassandra" => Cassandra }
     Mode { "observe" => Observe, "recommend" => Recommend, "auto" => Auto }
     Policy { "trimtab" => Trimtab, "hpa" => Hpa }
     SizeMode { "recommend" => Recommend, "apply" => Apply }
@@ -74,10 +98,16 @@ impl Read for Replicas {
 
 impl Read for Target {
     fn read(node: &Node, path: &str, faults: &mut Faults<'_>) -> Option<Self> {
-        let s = Section::open(node, path, &["queueDelayP95", "cpu"], faults)?;
-        let written = s.node("queueDelayP95").is_some() || s.node("cpu").is_some();
-        let read =
-            Self { queue_delay_p95: s.optional("queueDelayP95", faults), cpu: s.optional("cpu", faults) };
+        const FIELDS: &[&str] = &["queueDelayP95", "cpu", "containerWait", "disk", "latencyP99"];
+        let s = Section::open(node, path, FIELDS, faults)?;
+        let written = FIELDS.iter().any(|field| s.node(field).is_some());
+        let read = Self {
+            queue_delay_p95: s.optional("queueDelayP95", faults),
+            cpu: s.optional("cpu", faults),
+            container_wait: s.optional("containerWait", faults),
+            disk: s.optional("disk", faults),
+            latency_p99: s.optional("latencyP99", faults),
+        };
         check::target(read, written, &s, faults);
         Some(read)
     }
@@ -166,33 +196,31 @@ impl Read for DatabaseLimit {
     }
 }
 
-impl Read for Behavior {
-    fn read(node: &Node, path: &str, faults: &mut Faults<'_>) -> Option<Self> {
-        const FIELDS: &[&str] = &[
-            "growAfter",
-            "shrinkAfter",
-            "shrinkCooldown",
-            "growCooldown",
-            "stepUp",
-            "stepDown",
-            "survivorsBelow",
-            "drainDeadline",
-            "stopGrace",
-        ];
-        let s = Section::open(node, path, FIELDS, faults)?;
-        let d = Self::default();
-        let read = Self {
-            grow_after: s.or("growAfter", d.grow_after, faults),
-            shrink_after: s.or("shrinkAfter", d.shrink_after, faults),
-            shrink_cooldown: s.or("shrinkCooldown", d.shrink_cooldown, faults),
-            grow_cooldown: s.or("growCooldown", d.grow_cooldown, faults),
-            step_up: s.or("stepUp", d.step_up, faults),
-            step_down: s.or("stepDown", d.step_down, faults),
-            survivors_below: s.or("survivorsBelow", d.survivors_below, faults),
-            drain_deadline: s.or("drainDeadline", d.drain_deadline, faults),
-            stop_grace: s.or("stopGrace", d.stop_grace, faults),
-        };
-        check::behavior(read, &s, faults);
-        Some(read)
-    }
+/// How careful to be; what is not written is as `d` says.
+fn behavior(node: &Node, path: &str, d: Behavior, faults: &mut Faults<'_>) -> Option<Behavior> {
+    const FIELDS: &[&str] = &[
+        "growAfter",
+        "shrinkAfter",
+        "shrinkCooldown",
+        "growCooldown",
+        "stepUp",
+        "stepDown",
+        "survivorsBelow",
+        "drainDeadline",
+        "stopGrace",
+    ];
+    let s = Section::open(node, path, FIELDS, faults)?;
+    let read = Behavior {
+        grow_after: s.or("growAfter", d.grow_after, faults),
+        shrink_after: s.or("shrinkAfter", d.shrink_after, faults),
+        shrink_cooldown: s.or("shrinkCooldown", d.shrink_cooldown, faults),
+        grow_cooldown: s.or("growCooldown", d.grow_cooldown, faults),
+        step_up: s.or("stepUp", d.step_up, faults),
+        step_down: s.or("stepDown", d.step_down, faults),
+        survivors_below: s.or("survivorsBelow", d.survivors_below, faults),
+        drain_deadline: s.or("drainDeadline", d.drain_deadline, faults),
+        stop_grace: s.or("stopGrace", d.stop_grace, faults),
+    };
+    check::behavior(read, &s, faults);
+    Some(read)
 }

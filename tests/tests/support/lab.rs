@@ -1,8 +1,10 @@
 //! The labs of `cargo xtask lab`, for tests that need them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Stage;
 use super::controller::Controller;
@@ -12,7 +14,7 @@ pub(crate) fn directory() -> Option<PathBuf> {
     match std::env::var_os("TRIMTAB_LAB") {
         Some(directory) => Some(PathBuf::from(directory)),
         None => {
-            println!("SKIP: no lab (TRIMTAB_LAB is not set): run cargo xtask lab-test adapters");
+            println!("SKIP: no lab (TRIMTAB_LAB is not set): run cargo xtask lab-test (its --help)");
             None
         }
     }
@@ -20,16 +22,38 @@ pub(crate) fn directory() -> Option<PathBuf> {
 
 /// An agent that knows the lab, with a controller that orders what the test says.
 pub(crate) fn agent(lab: &Path) -> Option<(Stage, Controller)> {
+    let mut stage = prepared(lab)?;
+    let controller = Controller::serve(&stage.path("agents.sock"));
+    stage.start_agent();
+    Some((stage, controller))
+}
+
+/// The agent and the autoscaler, with what people would say of clusters.
+pub(crate) fn whole(lab: &Path) -> Option<Stage> {
+    let mut stage = prepared(lab)?;
+    stage.start_autoscaler();
+    stage.start_agent();
+    Some(stage)
+}
+
+/// An agent's configuration that knows the lab.
+fn prepared(lab: &Path) -> Option<Stage> {
     let configured = fs::read_to_string(lab.join("agent/agent.toml")).unwrap();
     let sections = configured.split_once("\n[[").map(|(_, sections)| format!("[[{sections}")).unwrap();
-    let mut stage = Stage::prepare(&sections)?;
+    let stage = Stage::prepare(&sections)?;
     for launcher in fs::read_dir(lab.join("agent/launch.d")).unwrap() {
         let from = launcher.unwrap().path();
         fs::copy(&from, stage.path("launch.d").join(from.file_name().unwrap())).unwrap();
     }
-    let controller = Controller::serve(&stage.path("agents.sock"));
-    stage.start_agent();
-    Some((stage, controller))
+    Some(stage)
+}
+
+/// Writes what a test measured as JSON, where `TRIMTAB_REPORT` says.
+pub(crate) fn report(measured: &serde_json::Value) {
+    println!("{measured}");
+    if let Some(file) = std::env::var_os("TRIMTAB_REPORT") {
+        fs::write(file, format!("{measured:#}\n")).unwrap();
+    }
 }
 
 /// What the agent's check finds wrong with the lab's clusters: what it looked at, and what it found.
@@ -67,18 +91,32 @@ fn succeed(command: &mut Command) -> Output {
 pub(crate) struct Job {
     client: Child,
     lab: PathBuf,
+    log: PathBuf,
 }
 
 impl Job {
     /// So many maps that hold a container for so many seconds.
     pub(crate) fn sleep(lab: &Path, maps: u32, seconds: u32) -> Self {
+        static JOBS: AtomicU32 = AtomicU32::new(0);
         let (maps, ms) = (maps.to_string(), (seconds * 1_000).to_string());
         let class = "org.apache.hadoop.mapreduce.SleepJob";
         let arguments = [class, "-m", &maps, "-r", "0", "-mt", &ms, "-rt", "1"];
         let mut command = hadoop(lab, &arguments);
-        let log = fs::File::create(lab.join("hadoop/logs/sleep.log")).unwrap();
+        let file = lab.join(format!("hadoop/logs/sleep{}.log", JOBS.fetch_add(1, Ordering::Relaxed)));
+        let log = fs::File::create(&file).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Self { client: command.spawn().unwrap(), lab: lab.to_owned() }
+        Self { client: command.spawn().unwrap(), lab: lab.to_owned(), log: file }
+    }
+
+    /// It has ended: whether it succeeded, and its counters by name.
+    pub(crate) fn ended(&mut self) -> Option<(bool, BTreeMap<String, u64>)> {
+        let status = self.client.try_wait().unwrap()?;
+        let text = fs::read_to_string(&self.log).unwrap();
+        let counter = |line: &str| {
+            let (name, value) = line.trim().split_once('=')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Some((status.success(), text.lines().filter_map(counter).collect()))
     }
 }
 

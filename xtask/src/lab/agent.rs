@@ -43,6 +43,29 @@ impl Tool<'_> {
     }
 }
 
+/// A daemon that is a member of a cluster; its slot says which.
+pub(super) struct Member<'a> {
+    pub(super) java: &'a Path,
+    pub(super) arguments: &'a [String],
+    pub(super) environment: &'a [(&'a str, String)],
+}
+
+impl Member<'_> {
+    /// Its launcher's file, for slots from 1 to `most`.
+    pub(super) fn launcher(&self, most: u32) -> String {
+        let mut command = vec![self.java.display().to_string()];
+        command.extend(self.arguments.iter().cloned());
+        let mut text = format!(
+            "# A member of a cluster of the lab.\ncommand = {command:?}\nallow_root = true\n\n[environment]\n"
+        );
+        for (name, value) in self.environment {
+            let _ = writeln!(text, "{name} = {value:?}");
+        }
+        let _ = write!(text, "\n[parameters.slot]\ntype = \"number\"\nfrom = 1\nto = {most}\n");
+        text
+    }
+}
+
 /// Writes the configuration below `directory`/agent, and says where it is.
 pub(super) fn write(directory: &Path, parts: &[Part]) -> Result<PathBuf> {
     let agent = directory.join("agent");

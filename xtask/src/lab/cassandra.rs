@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::MOST;
-use super::agent::Part;
+use super::agent::{Member, Part};
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 
@@ -24,6 +24,10 @@ const BRIDGE: [Artifact; 1] = [Artifact {
 /// Longest start of one node: with Cassandra's own ring delay it takes a minute and a half.
 const START: Duration = Duration::from_secs(300);
 const STOP: Duration = Duration::from_secs(40);
+/// From these, nodes that come learn of the ring: two, so that one of them may be away.
+const SEEDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+/// Nodes that the agent is told of, whether they run or not.
+const KNOWN: u32 = 6;
 /// Where JMX answers over HTTP.
 const BRIDGE_PORT: u16 = 8778;
 
@@ -92,49 +96,64 @@ impl Cassandra {
     }
 
     fn start(&self, n: u32) -> Result<(Record, PathBuf)> {
-        let (node, address) = (self.node(n), address(n));
-        conf::write(&node, address, Ipv4Addr::LOCALHOST)?;
+        let node = self.node(n);
+        conf::write(&node, SEEDS)?;
+        let arguments = self.arguments(&node, &node.display().to_string(), &address(n).to_string())?;
         let mut java = Command::new("java");
-        java.args(conf::MODULES).args(["-Xms128m", "-Xmx320m", "-Xss512k", "-XX:MaxDirectMemorySize=128m"]);
-        java.args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-XX:-UsePerfData",
-        ]);
-        java.arg(format!("-javaagent:{}", jars::jar(&self.server, "jamm-")?.display()));
+        java.args(arguments).env("MALLOC_ARENA_MAX", "2");
+        let (name, log) = (name(n), node.join("system.log"));
+        let wanted = Wanted { name: &name, command: java, log: log.clone() };
+        Ok((self.daemons.start(&wanted)?, log))
+    }
+
+    /// What a node's JVM is told. `conf` is below `configured`; `at` and `address` may be texts that a launcher fills in.
+    fn arguments(&self, configured: &Path, at: &str, address: &str) -> Result<Vec<String>> {
+        let mut arguments: Vec<String> = conf::MODULES.iter().map(|&module| module.to_owned()).collect();
+        arguments.extend(
+            [
+                "-Xms128m",
+                "-Xmx320m",
+                "-Xss512k",
+                "-XX:MaxDirectMemorySize=128m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+ExitOnOutOfMemoryError",
+                "-XX:-UsePerfData",
+            ]
+            .map(str::to_owned),
+        );
+        arguments.push(format!("-javaagent:{}", jars::jar(&self.server, "jamm-")?.display()));
+        let conf = configured.join("conf");
         // With its one thread of its own, a call that takes long would make it deaf.
-        java.arg(format!(
+        arguments.push(format!(
             "-javaagent:{}=host={address},port={BRIDGE_PORT},executor=cached,discoveryEnabled=false,policyLocation=file://{}",
             jars::jar(&self.bridge, "jolokia-agent-jvm")?.display(),
-            node.join("conf/bridge.xml").display()
+            conf.join("bridge.xml").display()
         ));
-        let at = node.display();
+        let conf = conf.display();
         for property in [
-            format!("cassandra.config=file://{at}/conf/cassandra.yaml"),
+            format!("cassandra.config=file://{conf}/cassandra.yaml"),
+            format!("cassandra.settings.listen_address={address}"),
+            format!("cassandra.settings.rpc_address={address}"),
             format!("cassandra.storagedir={at}"),
             format!("cassandra.logdir={at}"),
-            format!("logback.configurationFile={at}/conf/logback.xml"),
+            format!("logback.configurationFile={conf}/logback.xml"),
             "cassandra-foreground=yes".to_owned(),
-            format!("cassandra.jmx.local.port={}", 7198 + n),
             // For tests: the defaults are 30 s, 5 s and 1 s. That gossip settles is never left out.
             "cassandra.ring_delay_ms=5000".to_owned(),
             "cassandra.gossip_settle_min_wait_ms=1000".to_owned(),
             "cassandra.gossip_settle_interval_ms=500".to_owned(),
             "cassandra.superuser_setup_delay_ms=0".to_owned(),
-            format!("java.io.tmpdir={at}/tmp"),
-            format!("user.home={at}/tmp"),
+            format!("java.io.tmpdir={}", configured.join("tmp").display()),
+            format!("user.home={}", configured.join("tmp").display()),
             "java.net.preferIPv4Stack=true".to_owned(),
         ] {
-            java.arg(format!("-D{property}"));
+            arguments.push(format!("-D{property}"));
         }
-        java.arg("-cp").arg(format!("{at}/conf:{}/*", self.server.display()));
-        java.arg("org.apache.cassandra.service.CassandraDaemon");
-        let log = node.join("system.log");
-        java.env("MALLOC_ARENA_MAX", "2");
-        let name = name(n);
-        let wanted = Wanted { name: &name, command: java, log: log.clone() };
-        Ok((self.daemons.start(&wanted)?, log))
+        arguments.push("-cp".to_owned());
+        arguments.push(format!("{conf}:{}/*", self.server.display()));
+        arguments.push("org.apache.cassandra.service.CassandraDaemon".to_owned());
+        Ok(arguments)
     }
 
     /// In service in the view of all that live, and nobody moves.
@@ -193,13 +212,23 @@ impl super::Cluster for Cassandra {
 
     fn for_agent(&self) -> Result<Part> {
         let mut sections = String::new();
-        for name in self.daemons.recorded()? {
-            let address = address(number(&name).unwrap_or(0));
+        // Those that a launcher may start, too.
+        for n in 1..=KNOWN {
+            let address = address(n);
             sections.push_str(&format!(
                 "[[cassandra]]\ncluster = \"ring\"\nurl = \"http://{address}:{BRIDGE_PORT}/jolokia/\"\naddress = \"{address}\"\n\n"
             ));
         }
-        Ok(Part { sections, launchers: Vec::new() })
+        // Its directory is named by its task: a new member never finds the data of an old one.
+        let member = self.directory.join("member");
+        conf::write(&member, SEEDS)?;
+        let at = self.directory.join("{task}").display().to_string();
+        let arguments = self.arguments(&member, &at, "127.0.0.{slot}")?;
+        let environment = [("MALLOC_ARENA_MAX", "2".to_owned())];
+        let java = super::hadoop::java_home()?.join("bin/java");
+        let launcher =
+            Member { java: &java, arguments: &arguments, environment: &environment }.launcher(KNOWN);
+        Ok(Part { sections, launchers: vec![("cassandra".to_owned(), launcher)] })
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::MOST;
-use super::agent::{Part as ForAgent, Tool};
+use super::agent::{Member, Part as ForAgent, Tool};
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
 use conf::{Offer, Places, Role};
@@ -95,16 +95,17 @@ impl Hadoop {
         self.directory.join("logs").join(format!("{name}.log"))
     }
 
-    /// Starts what does not run, with so many workers, and waits until all are ready.
+    /// Starts what does not run, with so many workers, and waits until all are ready. Without any there are the masters, for those who start
+    /// workers by the launchers that an agent is given.
     pub(super) fn up(&self, workers: u32) -> Result<()> {
-        ensure!((1..=MOST).contains(&workers), "{workers} workers: 1 to {MOST} are possible");
+        ensure!((0..=MOST).contains(&workers), "{workers} workers: 0 to {MOST} are possible");
         jars::packages()?;
         jars::fetch("hadoop", &artifacts())?;
         let began = Instant::now();
         std::fs::create_dir_all(self.directory.join("logs"))?;
         let places = self.places();
         places.write(Role::Master, self.offer)?;
-        for n in 1..=workers {
+        for n in 1..=MOST {
             places.write(Role::Worker(n), self.offer)?;
         }
         self.format()?;
@@ -208,9 +209,29 @@ impl super::Cluster for Hadoop {
         let yarn =
             ["org.apache.hadoop.yarn.client.cli.RMAdminCLI", "-refreshNodes", "-g", "{seconds}", "-server"];
         let hdfs = ["org.apache.hadoop.hdfs.tools.DFSAdmin", "-refreshNodes"];
+        let worker = |part: Part| {
+            let conf = places.conf(Role::Master).with_file_name("worker{slot}");
+            let arguments = [
+                format!("-Xmx{}m", part.heap_mb),
+                "-XX:+UseSerialGC".to_owned(),
+                "-XX:TieredStopAtLevel=1".to_owned(),
+                "-XX:CICompilerCount=1".to_owned(),
+                "-cp".to_owned(),
+                self.class_path(&conf),
+                part.class.to_owned(),
+            ];
+            let environment = [
+                ("HADOOP_CONF_DIR", conf.display().to_string()),
+                // NodeManagers hand it to their containers.
+                ("JAVA_HOME", java.parent().and_then(Path::parent).unwrap_or(&java).display().to_string()),
+            ];
+            Member { java: &java, arguments: &arguments, environment: &environment }.launcher(MOST)
+        };
         let launchers = vec![
             ("yarn-refresh".to_owned(), tool(&yarn, true)),
             ("hdfs-refresh".to_owned(), tool(&hdfs, false)),
+            ("nodemanager".to_owned(), worker(NODE_MANAGER)),
+            ("datanode".to_owned(), worker(DATA_NODE)),
         ];
         Ok(ForAgent { sections, launchers })
     }
@@ -220,7 +241,7 @@ fn worker(number: &str) -> Role {
     Role::Worker(number.parse().unwrap_or(0))
 }
 
-fn java_home() -> Result<PathBuf> {
+pub(super) fn java_home() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let java =
         std::env::split_paths(&path).map(|directory| directory.join("java")).find(|java| java.exists());

@@ -9,7 +9,8 @@
 //!
 //! ```text
 //! out: ASKING → LEAVING → STOPPING → DONE              in: STARTING → JOINING → SETTLING → CLEANING (each member) → DONE
-//!         ↖ REVIVING ↙ (once)                                   ↘ ABORTING → CANCELLED
+//!         ↖ REVIVING ↙ (once)                       ↘ ABORTING → CANCELLED
+//! a member whose process ended: MENDING → DONE
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,11 @@ pub enum State {
     },
     /// All others have seen it leave; its process, which stays, is ended.
     Stopping {
+        /// Since when.
+        since: Time,
+    },
+    /// A member whose process ended is started again with its data.
+    Mending {
         /// Since when.
         since: Time,
     },
@@ -177,6 +183,8 @@ pub enum Incident {
     NotHandedOver,
     /// A leave that has begun cannot be cancelled.
     CannotCancel,
+    /// A join that may have begun cannot be cancelled.
+    JoinGoesOn,
     /// A leave or a join takes longer than expected; nothing is done about it.
     Slow,
     /// A member could not be cleaned up: it keeps what it does not own, and nothing else is wrong with it.
@@ -195,6 +203,9 @@ impl std::fmt::Display for Incident {
             Self::NotHandedOver => "its data could not be handed over: it is a full member still",
             Self::CannotCancel => {
                 "a leave that has begun goes on: it could only be stopped by killing the node"
+            }
+            Self::JoinGoesOn => {
+                "a join that may have begun goes on: in the moment of its end it could not be told from a member; it can leave then"
             }
             Self::Slow => "it takes longer than expected; nothing is forced",
             Self::NotClean => "a member could not be cleaned up: it keeps data that it does not own any more",
@@ -221,6 +232,8 @@ pub enum Why {
     NotHandedOver,
     /// It did not come back after it died while it left.
     NotRevived,
+    /// It did not come back after its process ended.
+    NotMended,
     /// Its node was lost.
     NodeLost,
 }
@@ -233,6 +246,7 @@ impl std::fmt::Display for Why {
             Self::NotJoined => "it ended before it was a full member",
             Self::DiedTwice => "it died twice while it left",
             Self::NotHandedOver => "it could not hand over its data",
+            Self::NotMended => "it is a member, its process ended, and it did not come back",
             Self::NotRevived => "it died while it left, and did not come back",
             Self::NodeLost => "its node was lost",
         })
@@ -251,6 +265,9 @@ pub struct Limits {
 impl Limits {
     /// 20–23 s were measured (workloads.md); the replay of a long commit log takes minutes.
     pub const REVIVE_MS: u64 = 900_000;
+    /// Nobody is a member so soon after its start was ordered: a node that joins waits 30 s for the ring (`cassandra.ring_delay_ms`), 5 s in
+    /// tests, and boots before.
+    pub const ABORT_MS: u64 = 8_000;
 }
 
 impl State {
@@ -258,6 +275,18 @@ impl State {
     #[must_use]
     pub fn leave(now: Time) -> Self {
         State::Asking { since: now, again: false }
+    }
+
+    /// A node that has left, and whose process is still there.
+    #[must_use]
+    pub fn left(now: Time) -> Self {
+        State::Stopping { since: now }
+    }
+
+    /// A member whose process ended.
+    #[must_use]
+    pub fn mend(now: Time) -> Self {
+        State::Mending { since: now }
     }
 
     /// A node that is to join.
@@ -271,7 +300,7 @@ impl State {
     pub fn step(self) -> Option<Step> {
         match self {
             State::Asking { .. } => Some(Step::Decommission),
-            State::Reviving { .. } => Some(Step::Restart),
+            State::Reviving { .. } | State::Mending { .. } => Some(Step::Restart),
             State::Stopping { .. } | State::Aborting { .. } => Some(Step::Stop),
             State::Starting { .. } => Some(Step::Start),
             State::Cleaning { .. } => Some(Step::Cleanup),
@@ -292,6 +321,7 @@ impl State {
             | State::Leaving { since, .. }
             | State::Reviving { since }
             | State::Stopping { since }
+            | State::Mending { since }
             | State::Starting { since }
             | State::Joining { since }
             | State::Settling { since }
@@ -311,6 +341,7 @@ impl State {
             State::Leaving { .. } => "leaving",
             State::Reviving { .. } => "reviving",
             State::Stopping { .. } => "stopping",
+            State::Mending { .. } => "mending",
             State::Starting { .. } => "starting",
             State::Joining { .. } => "joining",
             State::Settling { .. } => "settling",
@@ -353,6 +384,8 @@ impl State {
             (S::Asking { .. }, E::GaveUp(Step::Decommission)) => {
                 tell(failed(Why::NotHandedOver), Incident::NotHandedOver)
             }
+            // A dead node is never asked to leave.
+            (S::Asking { .. }, E::Seen { place: P::Down, .. }) => to(S::Cancelled { since: now }),
             (S::Asking { again, .. }, E::Seen { place: P::Leaving, .. }) => {
                 to(S::Leaving { since: now, again })
             }
@@ -361,10 +394,12 @@ impl State {
             }
             (S::Leaving { .. }, E::SaysFailed) => tell(failed(Why::NotHandedOver), Incident::NotHandedOver),
             (S::Leaving { .. }, E::Cancel) => tell(self, Incident::CannotCancel),
-            (S::Leaving { again: false, .. }, E::Ended | E::Seen { place: P::Down, .. }) => {
+            // It may have handed over everything when it ended: what the others see of it says whether.
+            (S::Leaving { .. }, E::Ended) => to(self),
+            (S::Leaving { again: false, .. }, E::Seen { place: P::Down, .. }) => {
                 tell(S::Reviving { since: now }, Incident::Died)
             }
-            (S::Leaving { again: true, .. }, E::Ended | E::Seen { place: P::Down, .. }) => {
+            (S::Leaving { again: true, .. }, E::Seen { place: P::Down, .. }) => {
                 tell(failed(Why::DiedTwice), Incident::DiedTwice)
             }
             (S::Reviving { .. }, E::Seen { place: P::Normal, .. }) => {
@@ -382,7 +417,9 @@ impl State {
             (S::Starting { .. }, E::Done(Step::Start)) => to(S::Joining { since: now }),
             (S::Starting { .. }, E::Refused(Step::Start)) => to(failed(Why::Refused)),
             (S::Starting { .. }, E::GaveUp(Step::Start)) => to(failed(Why::NotStarted)),
-            (S::Starting { .. }, E::Cancel) => to(S::Aborting { since: now }),
+            (S::Starting { .. }, E::Cancel) if !self.older(Limits::ABORT_MS, now) => {
+                to(S::Aborting { since: now })
+            }
             (S::Starting { .. }, E::Seen { place: P::Joining, .. }) => to(S::Joining { since: now }),
             (S::Starting { .. } | S::Joining { .. }, E::Seen { place: P::Normal, .. }) => {
                 to(S::Settling { since: now })
@@ -390,7 +427,7 @@ impl State {
             (S::Starting { .. } | S::Joining { .. }, E::Ended | E::NodeLost) => {
                 tell(failed(Why::NotJoined), Incident::NotJoined)
             }
-            (S::Joining { .. }, E::Cancel) => tell(S::Aborting { since: now }, Incident::NotJoined),
+            (S::Starting { .. } | S::Joining { .. }, E::Cancel) => tell(self, Incident::JoinGoesOn),
             (S::Aborting { .. }, E::Done(Step::Stop) | E::Ended | E::NodeLost) => {
                 to(S::Cancelled { since: now })
             }
@@ -412,8 +449,19 @@ impl State {
                 to(failed(Why::NodeLost))
             }
 
+            // Mending.
+            (S::Mending { .. }, E::Seen { place: P::Normal, .. }) => to(S::Done { since: now }),
+            (S::Mending { .. }, E::Refused(Step::Restart) | E::GaveUp(Step::Restart)) => {
+                to(failed(Why::NotMended))
+            }
+            (S::Mending { .. }, E::Tick) if self.older(limits.revive_ms, now) => to(failed(Why::NotMended)),
+            (S::Mending { .. }, E::Ended) => to(failed(Why::NotMended)),
+            (S::Mending { .. }, E::NodeLost) => to(failed(Why::NodeLost)),
+            (S::Mending { .. }, E::Cancel) => to(S::Cancelled { since: now }),
+
             // Said again, or seen on the way: true, and nothing follows from it.
             (_, E::Tick | E::Seen { .. }) => to(self),
+            (S::Mending { .. }, E::Done(Step::Restart) | E::SaysFailed) => to(self),
             (S::Asking { .. }, E::Ended | E::SaysFailed) => to(self),
             (S::Reviving { .. }, E::Done(Step::Restart) | E::Ended | E::Cancel | E::SaysFailed) => to(self),
             (S::Stopping { .. } | S::Aborting { .. }, E::Cancel | E::SaysFailed) => to(self),

@@ -15,6 +15,7 @@ fn states() -> Vec<State> {
         State::Leaving { since, again: true },
         State::Reviving { since },
         State::Stopping { since },
+        State::Mending { since },
         State::Starting { since },
         State::Joining { since },
         State::Settling { since },
@@ -119,12 +120,25 @@ fn a_refusal_changes_nothing_and_a_failure_calls_a_person() {
 }
 
 #[test]
-fn a_leave_that_has_begun_is_not_cancelled_and_a_join_is() {
+fn what_has_begun_is_not_cancelled() {
     let leaving = State::Leaving { since: Time(0), again: false };
     let (after, told) = leaving.on(Event::Cancel, &LIMITS, Time(1));
     assert_eq!((after, told), (leaving, vec![Effect::Incident(Incident::CannotCancel)]));
-    let (names, _) = story(State::Joining { since: Time(0) }, &[Event::Cancel, Event::Done(Step::Stop)]);
-    assert_eq!(names, "aborting cancelled");
+    let (names, _) = story(State::join(Time(0)), &[Event::Cancel, Event::Done(Step::Stop)]);
+    assert_eq!(names, "aborting cancelled", "nobody is a member so soon");
+    for begun in [State::join(Time(0)), State::Joining { since: Time(0) }] {
+        let (after, told) = begun.on(Event::Cancel, &LIMITS, Time(60_000));
+        assert_eq!((after, told), (begun, vec![Effect::Incident(Incident::JoinGoesOn)]));
+    }
+}
+
+#[test]
+fn a_member_whose_process_ended_is_started_again_with_its_data() {
+    let (names, told) =
+        story(State::mend(Time(0)), &[Event::Done(Step::Restart), seen(Place::Down), seen(Place::Normal)]);
+    assert_eq!((names.as_str(), told), ("mending mending done", vec![]));
+    let (names, _) = story(State::mend(Time(0)), &[Event::Done(Step::Restart), Event::Ended]);
+    assert_eq!(names, "mending failed");
 }
 
 #[test]

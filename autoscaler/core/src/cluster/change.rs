@@ -178,12 +178,17 @@ impl Change {
         self.common(Common::NodeLost, limits, now)
     }
 
-    /// A report of `at` shows the effect of the state's step: the step was answered before it, or there is none.
+    /// A report of `at` says something about the state: it is newer. While a start is not answered what was seen may be an earlier process;
+    /// every other step can be seen to have worked before its answer comes, or without one.
     #[must_use]
     pub fn settled_before(&self, at: Time) -> bool {
         match self.machine.step() {
-            None => self.machine.since() <= at,
-            Some(_) => self.order.answered_at().is_some_and(|answered| answered <= at),
+            Some(
+                Step::Yarn(yarn::Step::Start)
+                | Step::Hdfs(hdfs::Step::Start)
+                | Step::Cassandra(cassandra::Step::Start | cassandra::Step::Restart),
+            ) => self.order.answered_at().is_some_and(|answered| answered <= at),
+            _ => self.machine.since() <= at,
         }
     }
 
@@ -412,11 +417,15 @@ mod tests {
     }
 
     #[test]
-    fn a_report_from_before_the_answer_says_nothing() {
+    fn a_report_from_before_says_nothing_and_a_start_must_be_answered() {
         let mut change = leaving();
-        assert!(!change.settled_before(Time(5)));
+        assert!(change.settled_before(Time(5)), "an exclusion is seen when it works, answered or not");
         change.sent(CommandId(1), Time(100));
         change.answered(&outcome(1, OutcomeKind::Applied), &LIMITS, Time(10));
         assert!(!change.settled_before(Time(9)) && change.settled_before(Time(10)));
+        let joins = Machine::Yarn(yarn::State::Starting { since: Time(0) });
+        let mut change = Change::new("w3".into(), None, None, joins, Time(0));
+        change.sent(CommandId(1), Time(100));
+        assert!(!change.settled_before(Time(50)), "it may be an earlier process that is seen");
     }
 }

@@ -16,6 +16,9 @@ pub const HALF_MS: f64 = 40_000.0;
 /// Share of the difference between what waits and what is free that a step makes up for, both ways (workloads.md start values).
 pub const FACTOR: f64 = 0.5;
 
+/// So many nodes must be free for one to be given up: half of one would never let the last spare one go.
+pub const ONE_SPARE: f64 = 1.25;
+
 /// An amount of both resources.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Amount {
@@ -52,6 +55,8 @@ impl Amount {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Means {
     at: Option<Time>,
+    /// Since when containers have waited without a pause.
+    waiting_since: Option<Time>,
     pending: Amount,
     free: Amount,
 }
@@ -65,6 +70,13 @@ impl Means {
         self.pending = self.pending.toward(pending, share);
         self.free = self.free.toward(free, share);
         self.at = Some(now);
+        self.waiting_since = (report.containers_pending > 0).then(|| self.waiting_since.unwrap_or(now));
+    }
+
+    /// For how long containers have waited without a pause, ms: none of those that wait now has waited longer.
+    #[must_use]
+    pub fn waited_ms(&self) -> u64 {
+        self.waiting_since.zip(self.at).map_or(0, |(since, at)| at.since(since))
     }
 }
 
@@ -76,51 +88,45 @@ fn free(report: &YarnReport) -> Resources {
     running(report).map(|node| node.total.without(node.used)).sum()
 }
 
-/// What the signals say. `wanted` = nodes wanted so far, `age_ms` = age of the report, `stale_ms` = too old above this.
+/// What the signals say. `wanted` = nodes wanted so far, `target_ms` = how long containers may wait.
 #[must_use]
-pub fn assess(
-    report: Option<&YarnReport>,
-    means: &Means,
-    wanted: u32,
-    (age_ms, stale_ms): (u64, u64),
-) -> Assessment {
-    let Some(report) = report else {
-        return Assessment::blind(wanted, vec![Reason::Missing { signal: Signal::Containers }]);
-    };
-    let mut frozen = Vec::new();
-    if age_ms > stale_ms {
-        frozen.push(Reason::Stale { signal: Signal::Containers, age_ms, limit_ms: stale_ms });
-    }
+pub fn assess(report: Option<&YarnReport>, means: &Means, wanted: u32, target_ms: u64) -> Assessment {
+    let Some(report) = report else { return Assessment::blind(wanted, Vec::new()) };
     let there = u32::try_from(running(report).count()).unwrap_or(u32::MAX);
     let total: Resources = running(report).map(|node| node.total).sum();
     let used: Resources = running(report).map(|node| node.used).sum();
     if there == 0 || total == Resources::default() {
         // Nothing runs, so nothing is known of what a node could be.
-        return Assessment::blind(wanted.max(u32::from(report.containers_pending > 0)), frozen);
+        return Assessment::blind(wanted.max(u32::from(report.containers_pending > 0)), Vec::new());
     }
     let count = f64::from(there);
     let node =
         Amount { memory_mib: total.memory_mib as f64 / count, vcores: f64::from(total.vcores) / count };
     let (waits, spare) = (means.pending.nodes_most(node), means.free.nodes_least(node));
     let lacking = waits - spare;
-    let mut said = Assessment::blind(1, frozen);
+    let mut said = Assessment::blind(1, Vec::new());
     let busy = Amount::from(used).nodes_most(node);
     (said.utilisation, said.load) = (busy / count, busy + waits);
     said.ahead = said.load;
-    let wish = if lacking > 0.0 {
+    let waited_ms = means.waited_ms();
+    let wish = if lacking > 0.0 && waited_ms < target_ms {
+        there
+    } else if lacking > 0.0 {
         there.saturating_add((FACTOR * lacking).ceil() as u32)
     } else {
-        // What a node would leave free is not what a shrink may count on: whole ones only.
-        there.saturating_sub((FACTOR * -lacking).floor() as u32).max(1)
+        // What a node would leave free is not what a shrink may count on: whole ones only, and the last one with something to spare.
+        let one = u32::from(-lacking >= ONE_SPARE);
+        there.saturating_sub(((FACTOR * -lacking).floor() as u32).max(one)).max(1)
     };
     let detail = format!(
-        "containers for {} wait ({waits:.1} nodes' worth), {spare:.1} nodes' worth is free on {there}",
-        report.pending
+        "containers for {} wait ({waits:.1} nodes' worth) for {} s, {spare:.1} nodes' worth is free on {there}",
+        report.pending,
+        waited_ms / 1_000
     );
     said.wish(Signal::Containers, wish, detail);
     if wish > wanted {
-        let level = (busy + waits) / count;
-        said.grow.push(Reason::LevelAbove { signal: Signal::Containers, level, target: 1.0, held_ms: 0 });
+        let pending = report.containers_pending;
+        said.grow.push(Reason::ContainersWait { waited_ms, target_ms, pending });
     }
     said
 }
@@ -164,7 +170,7 @@ mod tests {
         for second in 0..60 {
             means.observe(report, Time(second * 5_000));
         }
-        assess(Some(report), &means, wanted, (0, 15_000))
+        assess(Some(report), &means, wanted, 30_000)
     }
 
     #[test]
@@ -187,7 +193,9 @@ mod tests {
         let idle = report(6, Resources::default(), Resources::default());
         assert_eq!(need(&idle, 6).need, 3);
         let half = report(2, resources(512, 2), Resources::default());
-        assert_eq!(need(&half, 2).need, 2, "half of one node is not a node");
+        assert_eq!(need(&half, 2).need, 2, "one node is free, and nothing beside it");
+        let three = report(3, resources(512, 2), Resources::default());
+        assert_eq!(need(&three, 3).need, 2, "one and a half are");
         let one = report(1, Resources::default(), Resources::default());
         assert_eq!(need(&one, 1).need, 1);
     }
@@ -201,18 +209,30 @@ mod tests {
             means.observe(&calm, Time(round * 5_000));
         }
         means.observe(&wave, Time(300_000));
-        let said = assess(Some(&wave), &means, 4, (0, 15_000));
+        let said = assess(Some(&wave), &means, 4, 0);
         assert_eq!(said.need, 5, "one report of a wave of eight nodes' worth: {said:?}");
     }
 
     #[test]
-    fn old_or_missing_reports_freeze_and_nothing_that_runs_asks_for_one() {
-        let full = report(3, resources(1_024, 4), Resources::default());
+    fn what_waits_within_the_target_asks_for_nothing() {
+        let (full, calm) = (
+            report(2, resources(1_024, 4), resources(4_096, 4)),
+            report(2, resources(1_024, 4), Resources::default()),
+        );
+        let mut means = Means::default();
+        for (seconds, report, need) in
+            [(0, &full, 2), (25, &full, 2), (30, &full, 4), (35, &calm, 2), (40, &full, 2)]
+        {
+            means.observe(report, Time(seconds * 1_000));
+            assert_eq!(assess(Some(report), &means, 2, 30_000).need, need, "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn missing_reports_say_nothing_and_a_cluster_without_nodes_needs_one() {
         let means = Means::default();
-        assert!(!assess(Some(&full), &means, 3, (20_000, 15_000)).frozen.is_empty());
-        let missing = assess(None, &means, 3, (0, 15_000));
-        assert_eq!((missing.need, missing.frozen.len()), (3, 1));
+        assert_eq!(assess(None, &means, 3, 0).need, 3);
         let none = report(0, Resources::default(), resources(256, 1));
-        assert_eq!(assess(Some(&none), &means, 0, (0, 15_000)).need, 1);
+        assert_eq!(assess(Some(&none), &means, 0, 0).need, 1);
     }
 }

@@ -46,7 +46,7 @@ impl Controller {
         if let Some(frozen) = self.frozen.first() {
             return blocked(frozen);
         }
-        let last = self.decisions.front().and_then(|decision| decision.reasons.first());
+        let last = self.record.newest().and_then(|decision| decision.reasons.first());
         match last {
             Some(
                 reason @ (Reason::SurvivorsTooBusy { .. }

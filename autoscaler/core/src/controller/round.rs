@@ -9,13 +9,14 @@ use model::reason::{Direction, Reason};
 use model::workload::{Policy, Target};
 use serde::Serialize;
 
-use super::{Context, Controller, DecisionIds};
+use super::{Context, Controller};
 use crate::assess::Assessment;
 use crate::check::Change;
 use crate::decide::{Decided, Standing, decide};
-use crate::event::{Digest, Followed};
+use crate::event::{Digest, Followed, Time};
 use crate::hpa::{self, Pod};
 use crate::place::Link;
+use crate::record::DecisionIds;
 use crate::replica::State;
 use crate::{rails, resize, service};
 
@@ -91,7 +92,7 @@ impl Controller {
             alternatives: Vec::new(),
         };
         let decision = self.record(before, decided, take_back, ids, context);
-        self.say(&decision).then_some(decision)
+        self.record.say(&decision).then_some(decision)
     }
 
     /// Looks at this round's numbers and decides how many replicas are wanted.
@@ -199,6 +200,13 @@ impl Controller {
         }
     }
 
+    /// What followed from earlier decisions; nothing while there are no fresh numbers.
+    fn followed(&mut self, now: Time) -> Vec<Followed> {
+        let serving = self.number(|r| r.state.serves());
+        let Some(said) = self.said.as_ref().filter(|said| said.frozen.is_empty()) else { return Vec::new() };
+        self.record.followed(&self.workload.name, (said.utilisation, said.load, serving), now)
+    }
+
     fn learn(&mut self, serving: usize, context: &Context<'_>) {
         let fresh = self.balancer().is_some_and(|b| b.age_ms <= Self::stale_ms(context.config));
         let rising = self.replicas.values().any(|r| matches!(r.state, State::Settle { .. }));
@@ -285,7 +293,7 @@ impl Controller {
             return None;
         }
         let decision = self.record(before, decided, tasks, ids, context);
-        self.say(&decision).then_some(decision)
+        self.record.say(&decision).then_some(decision)
     }
 
     /// Fewer or more are there than wanted although nothing new was wished.

@@ -41,18 +41,19 @@ impl Controller {
             frozen: self.frozen.clone(),
             load: self.load_view(),
             size: self.size_view(context),
-            last: self.decisions.front().cloned(),
+            last: self.record.newest().cloned(),
+            cluster: None,
         }
     }
 
     pub(crate) fn explain(&self, context: &Context<'_>) -> Explanation {
         let mut blocks: Vec<Reason> = self.held(context).into_iter().collect();
         blocks.extend(self.frozen.iter().cloned());
-        blocks.extend(self.decisions.front().and_then(|decision| decision.binding.clone()));
+        blocks.extend(self.record.newest().and_then(|decision| decision.binding.clone()));
         blocks.dedup();
         Explanation {
             workload: self.view(context),
-            decisions: self.decisions.iter().cloned().collect(),
+            decisions: self.record.all().cloned().collect(),
             blocks,
             would_act: self.would_act(),
             anomalies: self.anomalies.iter().cloned().collect(),

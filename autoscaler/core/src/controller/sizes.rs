@@ -8,12 +8,13 @@ use model::reason::{Reason, Resource};
 use model::units::{Bytes, MilliCpu};
 use model::workload::{Mode, SizeMode};
 
-use super::{Context, Controller, DecisionIds};
+use super::{Context, Controller};
 use crate::check::{self, Findings, SizeChange};
 use crate::decide::Decided;
 use crate::event::{Digest, Time};
 use crate::joint;
 use crate::place::Link;
+use crate::record::DecisionIds;
 use crate::resize::{self, Effect, Event, State};
 use crate::rollout::{ANSWER_MS, Fence, Issue, Resized, command};
 use crate::view::Anomaly;
@@ -385,7 +386,7 @@ impl Controller {
         };
         let mut decision = self.record(self.wanted, decided, tasks, ids, context);
         decision.size = Some(size);
-        self.keep(decision.clone());
+        self.record.keep(decision.clone());
         decision
     }
 }

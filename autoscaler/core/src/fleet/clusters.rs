@@ -6,9 +6,10 @@ use model::adapter::AdapterReport;
 use model::cassandra::CassandraReport;
 use model::hdfs::HdfsReport;
 use model::id::NodeId;
+use model::workload::{Workload, WorkloadKind};
 use model::yarn::YarnReport;
 
-use crate::event::Time;
+use crate::event::{ClusterDigest, ClusterReport, Time};
 
 /// A report with where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +50,43 @@ impl Clusters {
             }
             AdapterReport::Balancer(_) | AdapterReport::Puma(_) | AdapterReport::Unreachable { .. } => {}
         }
+    }
+
+    /// What came of the cluster of this workload after `since`, and when the last of it came.
+    pub(super) fn digests(
+        &self,
+        workload: &Workload,
+        since: Option<Time>,
+    ) -> (Vec<ClusterDigest>, Option<Time>) {
+        let Some(spec) = workload.spec.cluster() else { return (Vec::new(), since) };
+        let digest = |node: &NodeId, at: Time, report: ClusterReport| {
+            let (workload, node) = (workload.name.clone(), node.clone());
+            since.is_none_or(|since| at > since).then_some(ClusterDigest { workload, node, at, report })
+        };
+        let digests: Vec<ClusterDigest> = match workload.spec.kind {
+            WorkloadKind::Yarn => self
+                .yarn
+                .get(&spec.cluster)
+                .into_iter()
+                .filter_map(|one| digest(&one.node, one.at, ClusterReport::Yarn(one.report.clone())))
+                .collect(),
+            WorkloadKind::Hdfs => self
+                .hdfs
+                .get(&spec.cluster)
+                .into_iter()
+                .filter_map(|one| digest(&one.node, one.at, ClusterReport::Hdfs(one.report.clone())))
+                .collect(),
+            WorkloadKind::Cassandra => {
+                let of = self.cassandra.iter().filter(|((cluster, _), _)| *cluster == spec.cluster);
+                of.filter_map(|(_, one)| {
+                    digest(&one.node, one.at, ClusterReport::Cassandra(Box::new(one.report.clone())))
+                })
+                .collect()
+            }
+            WorkloadKind::Rails | WorkloadKind::Service => Vec::new(),
+        };
+        let newest = digests.iter().map(|digest| digest.at).max();
+        (digests, newest.max(since))
     }
 
     /// Forgets what was reported longer than `ms` ago.

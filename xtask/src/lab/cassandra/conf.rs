@@ -36,21 +36,19 @@ pub(super) const MODULES: [&str; 26] = [
     "-ea",
 ];
 
-/// Writes the configuration of the node below `node`.
-pub(super) fn write(node: &Path, address: Ipv4Addr, seed: Ipv4Addr) -> Result<()> {
+/// Writes the configuration below `node`. Addresses and directories are the command line's to say: data is below `cassandra.storagedir`.
+pub(super) fn write(node: &Path, seeds: [Ipv4Addr; 2]) -> Result<()> {
     let conf = node.join("conf");
     for directory in [&conf, &node.join("tmp")] {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
-    let at = node.display();
+    let seeds = seeds.map(|seed| seed.to_string()).join(",");
     let yaml = format!(
         "cluster_name: trimtab-lab\nnum_tokens: 8\nallocate_tokens_for_local_replication_factor: 3\n\
          partitioner: org.apache.cassandra.dht.Murmur3Partitioner\nendpoint_snitch: GossipingPropertyFileSnitch\n\
-         seed_provider:\n  - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n    parameters:\n      - seeds: \"{seed}\"\n\
-         listen_address: {address}\nrpc_address: {address}\nstorage_port: 7000\nnative_transport_port: 9042\n\
+         seed_provider:\n  - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n    parameters:\n      - seeds: \"{seeds}\"\n\
+         storage_port: 7000\nnative_transport_port: 9042\n\
          start_native_transport: true\n\
-         data_file_directories: ['{at}/data']\ncommitlog_directory: '{at}/commitlog'\n\
-         saved_caches_directory: '{at}/saved_caches'\nhints_directory: '{at}/hints'\ncdc_raw_directory: '{at}/cdc_raw'\n\
          commitlog_sync: periodic\ncommitlog_sync_period: 1000ms\ncommitlog_segment_size: 8MiB\n\
          commitlog_total_space: 64MiB\nmemtable_heap_space: 48MiB\nmemtable_offheap_space: 32MiB\n\
          key_cache_size: 2MiB\ncounter_cache_size: 0MiB\nfile_cache_enabled: false\nnetworking_cache_size: 16MiB\n\
@@ -60,16 +58,10 @@ pub(super) fn write(node: &Path, address: Ipv4Addr, seed: Ipv4Addr) -> Result<()
          hints_flush_period: 1000ms\nstream_throughput_outbound: 24MiB/s\n\
          entire_sstable_stream_throughput_outbound: 24MiB/s\n"
     );
-    let log = format!(
-        "<configuration>\n  <appender name=\"FILE\" class=\"ch.qos.logback.core.FileAppender\">\n    \
-         <file>{at}/system.log</file>\n    \
-         <encoder><pattern>%-5level [%thread] %date{{ISO8601}} %F:%L - %msg%n</pattern></encoder>\n  </appender>\n  \
-         <root level=\"INFO\"><appender-ref ref=\"FILE\"/></root>\n</configuration>\n"
-    );
     for (name, text) in [
         ("cassandra.yaml", yaml.as_str()),
         ("cassandra-rackdc.properties", "dc=dc1\nrack=rack1\n"),
-        ("logback.xml", &log),
+        ("logback.xml", LOG),
         ("bridge.xml", BRIDGE),
     ] {
         fs::write(conf.join(name), text).with_context(|| format!("writing {}", conf.join(name).display()))?;
@@ -87,3 +79,9 @@ const BRIDGE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<restrict>\n  
     <operation>setEntireSSTableStreamThroughputMebibytesPerSec*</operation>\n    </mbean>\n    \
     <mbean>\n      <name>org.apache.cassandra.db:type=EndpointSnitchInfo</name>\n      \
     <operation>getDatacenter*</operation>\n    </mbean>\n  </allow>\n</restrict>\n";
+
+/// To a file beside the data.
+const LOG: &str = "<configuration>\n  <appender name=\"FILE\" class=\"ch.qos.logback.core.FileAppender\">\n    \
+    <file>${cassandra.logdir}/system.log</file>\n    \
+    <encoder><pattern>%-5level [%thread] %date{ISO8601} %F:%L - %msg%n</pattern></encoder>\n  </appender>\n  \
+    <root level=\"INFO\"><appender-ref ref=\"FILE\"/></root>\n</configuration>\n";

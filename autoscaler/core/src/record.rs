@@ -1,14 +1,19 @@
-//! What was decided, said once until it changes, and what followed from it.
+//! What was decided about one workload: said once until it changes, kept for people, and compared with what followed from it.
+
+use std::collections::VecDeque;
 
 use model::decision::{Decision, DecisionId, DecisionKind, Realised};
+use model::id::WorkloadName;
 use model::reason::Reason;
 
-use super::{Controller, DECISIONS_KEPT};
 use crate::event::{Followed, Time};
+
+/// Decisions kept for `explain`.
+const DECISIONS_KEPT: usize = 64;
 
 /// What makes a decision worth saying again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+struct Key {
     kind: DecisionKind,
     act: bool,
     before: u32,
@@ -16,7 +21,32 @@ pub(super) struct Key {
     codes: Vec<&'static str>,
 }
 
-impl Controller {
+/// The newest decisions.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    last: Option<Key>,
+    decisions: VecDeque<Decision>,
+    /// Acts whose predicted time has not come: which, taken when, due when.
+    awaited: VecDeque<(DecisionId, Time, Time)>,
+}
+
+impl Record {
+    /// All of them, newest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Decision> {
+        self.decisions.iter()
+    }
+
+    /// The newest.
+    pub(crate) fn newest(&self) -> Option<&Decision> {
+        self.decisions.front()
+    }
+
+    /// Things are different now: the next one is said also if it repeats the last.
+    pub(crate) fn say_again(&mut self) {
+        self.last = None;
+    }
+
+    /// Keeps it, unless it is a non-act that only repeats the last one: then false.
     pub(crate) fn say(&mut self, decision: &Decision) -> bool {
         // The two first: what holds it, and the main reason. Those behind come and go with noise.
         let mut codes: Vec<&'static str> = decision.reasons.iter().take(2).map(Reason::code).collect();
@@ -36,29 +66,8 @@ impl Controller {
         true
     }
 
-    /// What followed from decisions whose predicted time has come; nothing while there are no fresh numbers.
-    pub(super) fn followed(&mut self, now: Time) -> Vec<Followed> {
-        let serving = self.number(|r| r.state.serves());
-        let Some(said) = self.said.as_ref().filter(|said| said.frozen.is_empty()) else { return Vec::new() };
-        let (utilisation, load) = (said.utilisation, said.load);
-        let mut followed = Vec::new();
-        while let Some((id, at, _)) = self.awaited.front().copied().filter(|(_, _, due)| *due <= now) {
-            self.awaited.pop_front();
-            let realised = Realised { after_ms: now.since(at), utilisation, load, serving };
-            if !(utilisation.is_finite() && load.is_finite()) {
-                continue;
-            }
-            if let Some(decision) = self.decisions.iter_mut().find(|decision| decision.id == id) {
-                decision.realised = Some(realised);
-            }
-            let workload = self.workload.name.clone();
-            followed.push(Followed { decision: id, workload, at_ms: at.0, realised });
-        }
-        followed
-    }
-
     /// Keeps a decision for `explain`, and to compare what follows from it.
-    pub(super) fn keep(&mut self, decision: Decision) {
+    pub(crate) fn keep(&mut self, decision: Decision) {
         if let Some(predicted) =
             decision.predicted.filter(|_| decision.act && decision.before != decision.after)
         {
@@ -72,6 +81,28 @@ impl Controller {
             let oldest = self.decisions.iter().rposition(|d| !d.act).unwrap_or(DECISIONS_KEPT);
             self.decisions.remove(oldest);
         }
+    }
+
+    /// What followed from decisions whose predicted time has come, by fresh numbers of now: use, load, and replicas that serve.
+    pub(crate) fn followed(
+        &mut self,
+        workload: &WorkloadName,
+        (utilisation, load, serving): (f64, f64, u32),
+        now: Time,
+    ) -> Vec<Followed> {
+        let mut followed = Vec::new();
+        while let Some((id, at, _)) = self.awaited.front().copied().filter(|(_, _, due)| *due <= now) {
+            self.awaited.pop_front();
+            let realised = Realised { after_ms: now.since(at), utilisation, load, serving };
+            if !(utilisation.is_finite() && load.is_finite()) {
+                continue;
+            }
+            if let Some(decision) = self.decisions.iter_mut().find(|decision| decision.id == id) {
+                decision.realised = Some(realised);
+            }
+            followed.push(Followed { decision: id, workload: workload.clone(), at_ms: at.0, realised });
+        }
+        followed
     }
 }
 

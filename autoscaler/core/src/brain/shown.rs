@@ -1,0 +1,89 @@
+//! What the brain answers when somebody asks how things are, and whether something could be done.
+
+use std::collections::BTreeMap;
+
+use model::decision::DecisionId;
+use model::id::{NodeId, WorkloadName};
+use model::reason::Reason;
+use model::workload::WorkloadKind;
+
+use super::Brain;
+use crate::event::Time;
+use crate::view::{DrainView, Explanation, WorkloadView};
+
+impl Brain {
+    /// All workloads whose specification is in force, by name.
+    #[must_use]
+    pub fn workloads(&self, now: Time) -> Vec<WorkloadView> {
+        let context = self.context(now);
+        let plain = self.workloads.values().filter(|w| w.in_force).map(|w| w.view(&context));
+        let clusters = self.clusters.values().filter(|c| c.in_force).map(|c| c.view(&context));
+        let mut views: Vec<WorkloadView> = plain.chain(clusters).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    /// Why a workload is as it is; `None` when there is no such workload.
+    #[must_use]
+    pub fn explain(&self, workload: &WorkloadName, now: Time) -> Option<Explanation> {
+        let context = self.context(now);
+        if let Some(cluster) = self.clusters.get(workload).filter(|c| c.in_force) {
+            return Some(cluster.explain(&context));
+        }
+        Some(self.workloads.get(workload).filter(|w| w.in_force)?.explain(&context))
+    }
+
+    /// All acting is paused by an operator: why.
+    #[must_use]
+    pub fn paused(&self) -> Option<&str> {
+        self.pause.as_ref().map(|pause| pause.why.as_str())
+    }
+
+    /// The nodes that are to be empty, with what is left on each.
+    #[must_use]
+    pub fn drains(&self) -> BTreeMap<NodeId, DrainView> {
+        let drained = self.nodes.iter().filter_map(|(node, known)| Some((node, known.drained.clone()?)));
+        drained
+            .map(|(node, why)| {
+                let plain = self.workloads.values().map(|workload| workload.left_on(node));
+                let left = plain.chain(self.clusters.values().map(|cluster| cluster.left_on(node))).sum();
+                (node.clone(), DrainView { why, left })
+            })
+            .collect()
+    }
+
+    /// What could not leave `node` now if it were drained: of each workload how many replicas, and why.
+    #[must_use]
+    pub fn would_stay(&self, node: &NodeId, now: Time) -> Vec<(WorkloadName, u32, Reason)> {
+        let context = self.context(now);
+        let workloads = self.workloads.iter().filter(|(_, workload)| workload.in_force);
+        let staying = workloads.filter_map(|(name, workload)| {
+            let (left, why) = workload.would_stay(node, &context)?;
+            Some((name.clone(), left, why))
+        });
+        let clusters = self.clusters.iter().filter_map(|(name, cluster)| {
+            let (left, why) = cluster.would_stay(node)?;
+            Some((name.clone(), left, why))
+        });
+        staying.chain(clusters).collect()
+    }
+
+    /// The decision that recommends a change of a cluster and can be approved; `None` when there is none.
+    #[must_use]
+    pub fn recommends(&self, workload: &WorkloadName) -> Option<DecisionId> {
+        self.clusters.get(workload).filter(|c| c.in_force)?.recommends()
+    }
+
+    /// A change of a cluster is on its way.
+    #[must_use]
+    pub fn changes(&self, workload: &WorkloadName) -> bool {
+        self.clusters.get(workload).is_some_and(|c| c.in_force && c.changes())
+    }
+
+    /// The kind of a workload whose name is taken.
+    #[must_use]
+    pub fn kind(&self, workload: &WorkloadName) -> Option<WorkloadKind> {
+        let plain = self.workloads.get(workload).map(|w| w.workload.spec.kind);
+        plain.or_else(|| Some(self.clusters.get(workload)?.workload.spec.kind))
+    }
+}

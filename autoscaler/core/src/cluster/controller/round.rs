@@ -1,0 +1,450 @@
+//! What to do about the newest reports: how many members are wanted, and whether a change begins.
+
+use std::collections::BTreeSet;
+
+use model::decision::{Alternative, Decision, DecisionKind, InputsHash, Prediction};
+use model::id::TaskName;
+use model::reason::{Direction, Reason};
+use model::workload::WorkloadKind;
+use serde::Serialize;
+
+use super::begin::{How, Plan};
+use super::{Controller, PAST_KEPT, Past};
+use crate::assess::Assessment;
+use crate::cluster::change::Machine;
+use crate::cluster::{cassandra, hdfs, need, space, yarn};
+use crate::controller::Context;
+use crate::decide::{Decided, Standing, decide};
+use crate::event::Time;
+use crate::hpa::Hpa;
+use crate::place::Link;
+use crate::record::DecisionIds;
+
+/// A DataNode that could not be started again so often is given up, and its blocks are copied from their other replicas.
+const AGAIN: u32 = 3;
+
+/// Everything that goes into a decision, for its hash.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    spec: &'a model::workload::Workload,
+    yarn: Option<&'a model::yarn::YarnReport>,
+    hdfs: Option<&'a model::hdfs::HdfsReport>,
+    ring: Vec<&'a model::cassandra::CassandraReport>,
+    wanted: u32,
+    own: Vec<&'a super::Own>,
+    change: Option<Machine>,
+    failures: u32,
+}
+
+impl Controller {
+    /// Does one round. Decisions that only repeat the last non-act are left out.
+    pub(crate) fn round(&mut self, ids: &mut DecisionIds, context: &Context<'_>) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        self.pass(self.node_lost(context), context.now);
+        decisions.extend(self.say_told(ids, context));
+        if let Some(why) = self.cancelled.take() {
+            let decision =
+                self.non_act(DecisionKind::CancelDrain, vec![Reason::Cancelled { why }], ids, context);
+            self.record.keep(decision.clone());
+            decisions.push(decision);
+        }
+        self.finish(context.now);
+        self.forget_ended();
+        self.approved = self.approved.filter(|(_, until)| *until > context.now);
+        let doubt = self.seen.doubt(context.now);
+        if !self.in_force || !(std::mem::take(&mut self.news) || doubt.is_some()) {
+            return decisions;
+        }
+        decisions.extend(self.judge(doubt, ids, context));
+        decisions
+    }
+
+    /// The node of the change is lost: its agent is silent, and nobody else has seen the member lately either.
+    fn node_lost(&self, context: &Context<'_>) -> bool {
+        let change = self.underway.as_ref().map(|underway| &underway.change);
+        let unknown = self.seen.doubt(context.now).is_some();
+        if unknown || change.is_some_and(|change| self.seen.taken().contains(&change.member)) {
+            return false;
+        }
+        change.and_then(|change| change.node.as_ref()).is_some_and(|node| {
+            match context.nodes.get(node).map(|node| node.link) {
+                None | Some(Link::Down { .. }) => true,
+                Some(Link::Awaited { since }) => context.now.since(since) >= context.config.reconnect_ms,
+                Some(Link::Up) => false,
+            }
+        })
+    }
+
+    /// What people must hear of, as decisions that change nothing.
+    fn say_told(&mut self, ids: &mut DecisionIds, context: &Context<'_>) -> Vec<Decision> {
+        let told = std::mem::take(&mut self.news_told);
+        let said = told.into_iter().map(|(member, what)| {
+            let decision =
+                self.non_act(DecisionKind::Hold, vec![Reason::Told { member, what }], ids, context);
+            self.record.keep(decision.clone());
+            decision
+        });
+        said.collect()
+    }
+
+    /// Puts away a change that is over.
+    fn finish(&mut self, now: Time) {
+        let Some(underway) = self.underway.take_if(|underway| underway.change.machine.is_over()) else {
+            return;
+        };
+        let change = &underway.change;
+        let took_ms = now.since(change.began);
+        let ended = change.machine.name();
+        match (underway.direction, ended) {
+            (Direction::Grow, "done") => (self.failures, self.trouble) = (0, String::new()),
+            (Direction::Grow, "failed") => {
+                self.failed_on.extend(change.node.clone());
+                let why = format!(
+                    "{}{}",
+                    failure(change.machine),
+                    change.trouble.as_ref().map_or(String::new(), |t| format!(" ({t})"))
+                );
+                self.news_told.push((change.member.clone(), why.clone()));
+                self.join_failed(why, now);
+            }
+            (Direction::Shrink, "failed") => {
+                self.news_told.push((change.member.clone(), failure(change.machine)));
+            }
+            _ => {}
+        }
+        if ended == "done" {
+            let busy = underway.price.seconds as f64 >= self.rates.fixed_s + self.rates.drain_s;
+            self.rates.learn(
+                underway.price.bytes,
+                busy && underway.direction == Direction::Shrink,
+                took_ms as f64 / 1e3,
+            );
+        }
+        if underway.direction == Direction::Shrink && ended == "done" {
+            self.own.retain(|task, _| change.task.as_ref() != Some(task));
+        }
+        if underway.direction == Direction::Shrink {
+            self.stabiliser.changed(Direction::Shrink, now);
+        }
+        self.past.push_front(Past {
+            member: underway.change.member,
+            direction: underway.direction,
+            ended,
+            began: underway.change.began,
+            took_ms,
+            price: underway.price,
+        });
+        self.past.truncate(PAST_KEPT);
+        self.news = true;
+    }
+
+    /// Processes that ended and that nothing needs any more: those of no member, unless a DataNode can be started again with its blocks.
+    fn forget_ended(&mut self) {
+        let changing = self.underway.as_ref().and_then(|underway| underway.change.task.clone());
+        let taken = self.seen.taken();
+        let again = self.kind() == WorkloadKind::Hdfs && self.failures < AGAIN;
+        let known = self.seen.is_known();
+        self.own.retain(|task, own| {
+            own.runs || changing.as_ref() == Some(task) || again || !known || taken.contains(&own.member)
+        });
+    }
+
+    fn assess(&self, wanted: u32, doubt: Option<Reason>, context: &Context<'_>) -> Assessment {
+        let target = &self.workload.spec.target;
+        let mut said = match self.kind() {
+            WorkloadKind::Hdfs => {
+                space::hdfs(self.seen.hdfs.as_ref().map(|seen| &seen.report), target, wanted)
+            }
+            WorkloadKind::Cassandra => space::ring(&self.seen.fresh_ring(context.now), target, wanted),
+            _ => {
+                let wait_ms = target.container_wait.map_or(0, |wait| wait.0);
+                need::assess(
+                    self.seen.yarn.as_ref().map(|seen| &seen.report),
+                    &self.seen.means,
+                    wanted,
+                    wait_ms,
+                )
+            }
+        };
+        // On what may be old nothing is decided, more or fewer.
+        if let Some(doubt) = doubt {
+            said.need = wanted;
+            said.grow.clear();
+            said.frozen.insert(0, doubt);
+        }
+        said
+    }
+
+    fn judge(
+        &mut self,
+        doubt: Option<Reason>,
+        ids: &mut DecisionIds,
+        context: &Context<'_>,
+    ) -> Option<Decision> {
+        let spec = self.workload.spec.clone();
+        let there = u32::try_from(self.members()).unwrap_or(u32::MAX);
+        let blind = doubt.is_some();
+        if self.wanted.is_none() && blind {
+            let decision = self.non_act(DecisionKind::Hold, doubt.into_iter().collect(), ids, context);
+            return self.record.say(&decision).then_some(decision);
+        }
+        let mut wanted = self.wanted.unwrap_or_else(|| there.clamp(spec.replicas.min, spec.replicas.max));
+        // Whoever came beside is wanted: people start members, too.
+        if self.underway.is_none() && !blind {
+            wanted = wanted.max(there.min(spec.replicas.max));
+        }
+        wanted = wanted.clamp(spec.replicas.min, spec.replicas.max);
+        let said = self.assess(wanted, doubt, context);
+        self.frozen = said.frozen.clone();
+        let changing = self.underway.as_ref().and_then(|underway| {
+            let state = format!("{} ({})", underway.change.machine.name(), underway.change.member);
+            Some((underway.change.task.clone()?, state))
+        });
+        let held = self.held(context);
+        let standing = Standing {
+            spec: &spec,
+            wanted,
+            serving: there,
+            ceiling: None,
+            changing,
+            held: held.clone(),
+            hpa: None,
+        };
+        let mut decided = decide(&standing, &said, &mut self.stabiliser, &mut Hpa::default(), context.now);
+        self.wanted = Some(wanted);
+        if decided.kind == DecisionKind::Hold && self.underway.is_none() && there > spec.replicas.max {
+            let max = spec.replicas.max;
+            (decided.kind, decided.to, decided.act) = (DecisionKind::ScaleIn, max, held.is_none());
+            decided.reasons = held.iter().cloned().chain([Reason::AboveMax { have: there, max }]).collect();
+        }
+        let mut tasks = Vec::new();
+        let amends = if self.underway.is_none() && held.is_none() { self.amend(context) } else { None };
+        if blind {
+            // Nothing begins on it.
+        } else if let Some(plan) = amends {
+            (decided.kind, decided.act, decided.to) = (DecisionKind::Replace, true, wanted);
+            decided.reasons = self.missing.drain(..).collect();
+            decided.reasons.push(match plan.how {
+                How::Sweeps => {
+                    let what = "it has left, and its process is ended".to_owned();
+                    Reason::Told { member: plan.own.member.clone(), what }
+                }
+                How::Whole | How::Mends => price(&plan),
+            });
+            tasks.push(plan.own.task.clone());
+            self.begin(plan, false, context);
+        } else if decided.kind == DecisionKind::ScaleIn {
+            self.scale_in(&mut decided, held.is_none(), &mut tasks, context);
+        } else {
+            self.scale_out(&mut decided, there, held.as_ref(), &mut tasks, context);
+        }
+        if self.underway.is_none() && there >= self.wanted.unwrap_or(0) {
+            self.missing.clear();
+        }
+        self.said = Some(said);
+        if decided.reasons.is_empty() {
+            return None;
+        }
+        let decision = self.decision(wanted, decided, tasks, ids, context);
+        self.record.say(&decision).then_some(decision)
+    }
+
+    /// Takes a leave back if its machine still can.
+    fn turn_back(&mut self, now: Time) -> bool {
+        let back = self.underway.as_ref().is_some_and(|underway| {
+            matches!(
+                underway.change.machine,
+                Machine::Yarn(yarn::State::Excluding { .. } | yarn::State::Draining { .. })
+                    | Machine::Hdfs(hdfs::State::Listing { .. } | hdfs::State::Copying { .. })
+                    | Machine::Cassandra(cassandra::State::Asking { again: false, .. })
+            )
+        });
+        if back {
+            self.take_back(now);
+        }
+        back
+    }
+
+    /// Lets a member leave when every gate is open.
+    fn scale_in(
+        &mut self,
+        decided: &mut Decided,
+        may: bool,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) {
+        match self.leave(context) {
+            Ok(plan) => {
+                tasks.push(plan.own.task.clone());
+                decided.reasons.push(price(&plan));
+                if may && decided.act {
+                    self.wanted = Some(decided.to);
+                    let approved = self.approved.is_some();
+                    if approved {
+                        decided.reasons.insert(0, Reason::Approved);
+                    }
+                    self.stabiliser.changed(Direction::Shrink, context.now);
+                    self.begin(plan, approved, context);
+                }
+            }
+            Err(closed) => {
+                decided
+                    .alternatives
+                    .extend(closed.iter().map(|why| Alternative { replicas: decided.to, why: why.clone() }));
+                decided.binding = closed.first().cloned();
+                let first = closed.into_iter().next();
+                let at = usize::from(!may).min(decided.reasons.len());
+                decided.reasons.splice(at..at, first);
+                (decided.kind, decided.act) = (DecisionKind::Hold, false);
+                decided.to = self.wanted.unwrap_or(decided.to);
+            }
+        }
+    }
+
+    /// Lets the next member come, when more are wanted than are there or come.
+    fn scale_out(
+        &mut self,
+        decided: &mut Decided,
+        there: u32,
+        held: Option<&Reason>,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) {
+        let grows = decided.kind == DecisionKind::ScaleOut;
+        // It is done as far as something begins.
+        decided.act = false;
+        if grows && held.is_none() && self.grows() {
+            // One comes already; the others follow it.
+            decided.act = true;
+            self.wanted = Some(decided.to);
+            self.stabiliser.changed(Direction::Grow, context.now);
+        } else if grows && held.is_none() && self.leaves() {
+            // Growing beats shrinking, while there is a way back.
+            if self.turn_back(context.now) {
+                (decided.kind, decided.act) = (DecisionKind::CancelDrain, true);
+            }
+        }
+        if self.underway.is_some() || there >= decided.to {
+            return;
+        }
+        if !grows {
+            self.repair(decided, there, held);
+        }
+        match self.join(context) {
+            Ok(plan) => {
+                tasks.push(plan.own.task.clone());
+                decided.reasons.push(price(&plan));
+                if held.is_none() {
+                    let approved = self.approved.is_some();
+                    if approved {
+                        decided.reasons.insert(0, Reason::Approved);
+                    }
+                    self.begin(plan, approved, context);
+                    decided.act = true;
+                    if grows {
+                        self.wanted = Some(decided.to);
+                        self.stabiliser.changed(Direction::Grow, context.now);
+                    }
+                }
+            }
+            Err(closed) => {
+                decided.binding = closed.first().cloned();
+                decided.reasons.extend(closed);
+            }
+        }
+    }
+
+    /// Fewer are there than wanted although nothing new was wished.
+    fn repair(&self, decided: &mut Decided, there: u32, held: Option<&Reason>) {
+        let min = self.workload.spec.replicas.min;
+        decided.kind = if self.missing.is_empty() { DecisionKind::ScaleOut } else { DecisionKind::Replace };
+        decided.reasons = held.cloned().into_iter().chain(self.missing.clone()).collect();
+        if there < min || self.missing.is_empty() {
+            decided.reasons.push(Reason::BelowMin { have: there, min: decided.to.max(min) });
+        }
+    }
+
+    fn non_act(
+        &self,
+        kind: DecisionKind,
+        reasons: Vec<Reason>,
+        ids: &mut DecisionIds,
+        context: &Context<'_>,
+    ) -> Decision {
+        let to = self.wanted.unwrap_or(0);
+        let decided = Decided { kind, to, act: false, reasons, binding: None, alternatives: Vec::new() };
+        self.decision(to, decided, Vec::new(), ids, context)
+    }
+
+    fn decision(
+        &self,
+        before: u32,
+        decided: Decided,
+        tasks: Vec<TaskName>,
+        ids: &mut DecisionIds,
+        context: &Context<'_>,
+    ) -> Decision {
+        let inputs = Inputs {
+            spec: &self.workload,
+            yarn: self.seen.yarn.as_ref().map(|seen| &seen.report),
+            hdfs: self.seen.hdfs.as_ref().map(|seen| &seen.report),
+            ring: self.seen.ring.values().map(|known| &known.report).collect(),
+            wanted: before,
+            own: self.own.values().collect(),
+            change: self.underway.as_ref().map(|underway| underway.change.machine),
+            failures: self.failures,
+        };
+        // The order of fields and of maps is fixed, and floats print the shortest form that reads back: canonical.
+        let inputs_hash = InputsHash::of(&serde_json::to_vec(&inputs).unwrap_or_default());
+        let said = self.said.as_ref().filter(|_| decided.act && decided.to != before);
+        let after_ms = self.underway.as_ref().map_or(0, |underway| underway.price.seconds * 1_000);
+        let predicted = said.map(|said| Prediction {
+            after_ms,
+            utilisation: said.utilisation * f64::from(before.max(1)) / f64::from(decided.to.max(1)),
+            load: said.ahead,
+        });
+        Decision {
+            id: ids.next(),
+            at_ms: context.now.0,
+            workload: self.workload.name.clone(),
+            act: decided.act,
+            kind: decided.kind,
+            before,
+            after: decided.to,
+            tasks,
+            size: None,
+            parts: self.said.as_ref().map(|said| said.parts.clone()).unwrap_or_default(),
+            binding: decided.binding,
+            alternatives: decided.alternatives,
+            predicted: predicted.filter(|p| p.utilisation.is_finite()),
+            realised: None,
+            reasons: decided.reasons,
+            inputs_hash,
+            policy: self.workload.spec.policy,
+        }
+    }
+
+    /// Names of members that are there and were not started here.
+    pub(super) fn found(&self) -> BTreeSet<String> {
+        let ours: BTreeSet<&String> = self.own.values().map(|own| &own.member).collect();
+        self.seen.there().into_iter().filter(|member| !ours.contains(member)).collect()
+    }
+}
+
+fn price(plan: &Plan) -> Reason {
+    Reason::Price {
+        member: plan.own.member.clone(),
+        seconds: plan.price.seconds,
+        bytes: plan.price.bytes,
+        risk: plan.price.risk.clone(),
+    }
+}
+
+fn failure(machine: Machine) -> String {
+    match machine {
+        Machine::Yarn(yarn::State::Failed { why, .. }) => why.to_string(),
+        Machine::Hdfs(hdfs::State::Failed { why, .. }) => why.to_string(),
+        Machine::Cassandra(cassandra::State::Failed { why, .. }) => why.to_string(),
+        _ => String::new(),
+    }
+}

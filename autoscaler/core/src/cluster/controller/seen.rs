@@ -1,0 +1,134 @@
+//! Who is a member of a cluster, by the newest reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::adapter::AdapterReport;
+use model::cassandra::{CassandraMode, CassandraReport};
+use model::hdfs::{AdminState, HdfsReport};
+use model::id::NodeId;
+use model::reason::{Reason, Signal};
+use model::yarn::{YarnReport, YarnState};
+
+use crate::cluster::gate::Ring;
+use crate::cluster::need::Means;
+use crate::event::{ClusterReport, Time};
+use crate::fleet::Reported;
+
+/// Agents read clusters every five seconds; three intervals (workloads.md, rules for all).
+pub(in crate::cluster) const STALE_MS: u64 = 15_000;
+/// A member of a ring that was not heard of for this long is no member by what it said then, ms.
+const FORGET_MS: u64 = 3_600_000;
+
+/// The newest reports.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) yarn: Option<Reported<YarnReport>>,
+    pub(super) hdfs: Option<Reported<HdfsReport>>,
+    pub(super) ring: BTreeMap<String, Reported<CassandraReport>>,
+    pub(super) means: Means,
+    /// Start of the ResourceManager, ms: another one means that it forgot the timeouts of drains.
+    pub(super) manager_started_ms: Option<u64>,
+}
+
+impl Seen {
+    pub(super) fn take(&mut self, node: NodeId, at: Time, report: ClusterReport) {
+        match report {
+            ClusterReport::Yarn(report) => {
+                self.means.observe(&report, at);
+                self.yarn = Some(Reported { node, at, report });
+            }
+            ClusterReport::Hdfs(report) => self.hdfs = Some(Reported { node, at, report }),
+            ClusterReport::Cassandra(report) => {
+                self.ring.retain(|_, known| at.since(known.at) < FORGET_MS);
+                self.ring.insert(report.address.clone(), Reported { node, at, report: *report });
+            }
+        }
+    }
+
+    /// What was seen is no proof of now. What was learned stays.
+    pub(super) fn forget(&mut self) {
+        (self.yarn, self.hdfs) = (None, None);
+        self.ring.clear();
+    }
+
+    /// The ring by fresh reports.
+    pub(super) fn fresh_ring(&self, now: Time) -> Ring {
+        let fresh = self.ring.iter().filter(|(_, known)| now.since(known.at) <= STALE_MS);
+        fresh.map(|(address, known)| (address.clone(), known.report.clone())).collect()
+    }
+
+    /// Members that are in service, as the cluster says.
+    pub(super) fn there(&self) -> BTreeSet<String> {
+        if let Some(seen) = &self.yarn {
+            let stays = |state| {
+                matches!(
+                    state,
+                    YarnState::New | YarnState::Running | YarnState::Unhealthy | YarnState::Rebooted
+                )
+            };
+            return seen.report.nodes.iter().filter(|n| stays(n.state)).map(|n| n.host.clone()).collect();
+        }
+        if let Some(seen) = &self.hdfs {
+            let serves = seen.report.nodes.iter().filter(|n| n.alive && n.state == AdminState::Normal);
+            return serves.map(|node| node.name.clone()).collect();
+        }
+        // One that left or joins has a view of its own.
+        let full = |mode| matches!(mode, CassandraMode::Normal | CassandraMode::DecommissionFailed);
+        let views = self.ring.values().filter(|known| full(known.report.mode));
+        let mut there = BTreeSet::new();
+        for view in views.map(|known| &known.report.ring) {
+            let moves = |member: &&String| !view.joining.contains(member) && !view.leaving.contains(member);
+            there.extend(view.members.iter().filter(moves).cloned());
+        }
+        there
+    }
+
+    /// Names that cannot be given to a new member: members, and those that come or go.
+    pub(super) fn taken(&self) -> BTreeSet<String> {
+        let mut taken = self.there();
+        if let Some(seen) = &self.yarn {
+            let going = seen.report.nodes.iter().filter(|n| n.state == YarnState::Decommissioning);
+            taken.extend(going.map(|node| node.host.clone()));
+        }
+        if let Some(seen) = &self.hdfs {
+            taken.extend(seen.report.nodes.iter().filter(|n| n.alive).map(|node| node.name.clone()));
+        }
+        for view in self.ring.values().map(|known| &known.report.ring) {
+            taken.extend(view.members.iter().chain(&view.joining).chain(&view.leaving).cloned());
+        }
+        taken
+    }
+
+    /// The cluster was seen since the controller's start.
+    pub(super) fn is_known(&self) -> bool {
+        self.yarn.is_some() || self.hdfs.is_some() || !self.ring.is_empty()
+    }
+
+    /// Why what was seen cannot be relied on, if it cannot.
+    pub(super) fn doubt(&self, now: Time) -> Option<Reason> {
+        let signal = Signal::Members;
+        let at = match (&self.yarn, &self.hdfs) {
+            (Some(seen), _) => Some(seen.at),
+            (None, Some(seen)) => Some(seen.at),
+            (None, None) => self.ring.values().map(|known| known.at).max(),
+        };
+        let Some(at) = at else { return Some(Reason::Missing { signal }) };
+        let age_ms = now.since(at);
+        (age_ms > STALE_MS).then_some(Reason::Stale { signal, age_ms, limit_ms: STALE_MS })
+    }
+}
+
+impl TryFrom<AdapterReport> for ClusterReport {
+    type Error = ();
+
+    fn try_from(report: AdapterReport) -> Result<Self, ()> {
+        match report {
+            AdapterReport::Yarn(report) => Ok(Self::Yarn(report)),
+            AdapterReport::Hdfs(report) => Ok(Self::Hdfs(report)),
+            AdapterReport::Cassandra(report) => Ok(Self::Cassandra(report)),
+            AdapterReport::Balancer(_) | AdapterReport::Puma(_) | AdapterReport::Unreachable { .. } => {
+                Err(())
+            }
+        }
+    }
+}

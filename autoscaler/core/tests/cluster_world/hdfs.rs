@@ -1,0 +1,210 @@
+//! An HDFS file system: nodes with blocks that are copied, counters that are late, a list that others break.
+
+use std::collections::BTreeMap;
+
+use autoscaler_core::event::ClusterReport;
+use model::action::{OutcomeKind, Verb};
+use model::hdfs::{AdminState, DataNode, HdfsReport, HdfsStep};
+use model::id::TaskName;
+
+use super::{Cluster, Dice};
+
+const REPLICAS: usize = 2;
+const CAPACITY: u64 = 1_000;
+
+#[derive(Debug, Clone)]
+struct Node {
+    alive: bool,
+    state: AdminState,
+    to_copy: u64,
+    since: u64,
+    runs: bool,
+    /// When others put it back in service.
+    put_back: u64,
+}
+
+pub(crate) struct Hdfs {
+    nodes: BTreeMap<String, Node>,
+    /// All data with its replicas.
+    used: u64,
+    level: f64,
+    /// Blocks with too few replicas after a death, and since when that is counted.
+    under: u64,
+    min: usize,
+    wrong: Vec<String>,
+}
+
+impl Hdfs {
+    pub(crate) fn new(min: usize) -> Self {
+        Self { nodes: BTreeMap::new(), used: 600, level: 0.3, under: 0, min, wrong: Vec::new() }
+    }
+
+    fn serving(&self) -> usize {
+        self.nodes.values().filter(|node| node.alive && node.state == AdminState::Normal).count()
+    }
+
+    fn share(&self) -> u64 {
+        self.used
+            / (self.nodes.values().filter(|n| n.alive && n.state != AdminState::Decommissioned).count()
+                as u64)
+                .max(1)
+    }
+}
+
+impl Cluster for Hdfs {
+    fn pass(&mut self, now: u64, dice: &mut Dice) -> Vec<String> {
+        let wanted = (self.level * 2_000.0) as u64;
+        self.used = if self.used < wanted { self.used + 2 } else { self.used.saturating_sub(2).max(100) };
+        self.under = self.under.saturating_sub(3);
+        let enough = self.serving() >= REPLICAS;
+        for node in self.nodes.values_mut() {
+            if node.runs && !node.alive && now >= node.since + 4 {
+                node.alive = true;
+            }
+            if !node.runs && node.alive && now >= node.since + 25 {
+                node.alive = false;
+                if node.state != AdminState::Decommissioned {
+                    self.under += 60;
+                }
+            }
+            // With too few to copy to, it stays as it is.
+            if node.state == AdminState::Decommissioning && now > node.since + 1 && enough && dice.chance(0.9)
+            {
+                node.to_copy = node.to_copy.saturating_sub(4);
+                if node.to_copy == 0 {
+                    node.state = AdminState::Decommissioned;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn reports(&self, now: u64) -> Vec<(Option<String>, ClusterReport)> {
+        let share = self.share();
+        let node = |(name, node): (&String, &Node)| {
+            let holds = node.alive && node.state != AdminState::Decommissioned;
+            let used = if holds { share.min(CAPACITY) } else { 0 };
+            // In the first second nothing is counted yet.
+            let counted = node.state == AdminState::Decommissioning && now > node.since + 1;
+            DataNode {
+                name: name.clone(),
+                address: name.clone(),
+                alive: node.alive,
+                state: node.state,
+                capacity_bytes: CAPACITY,
+                used_bytes: used,
+                remaining_bytes: CAPACITY - used,
+                blocks: used,
+                to_copy: counted.then_some(node.to_copy),
+                rack: "/default-rack".into(),
+            }
+        };
+        let report = HdfsReport {
+            cluster: "store".into(),
+            started_ms: 1,
+            safe_mode: String::new(),
+            missing_blocks: 0,
+            corrupt_blocks: 0,
+            under_replicated_blocks: self.under,
+            blocks: self.used,
+            replication: Some(REPLICAS as u32),
+            nodes: self.nodes.iter().map(node).collect(),
+        };
+        vec![(None, ClusterReport::Hdfs(report))]
+    }
+
+    fn verb(&mut self, verb: &Verb, now: u64) -> (OutcomeKind, String) {
+        let Verb::Hdfs { step, .. } = verb else { return (OutcomeKind::Refused, "not of HDFS".into()) };
+        let name = step.node().to_owned();
+        let serving = self.serving();
+        let drains = self
+            .nodes
+            .iter()
+            .any(|(other, n)| n.alive && n.state == AdminState::Decommissioning && *other != name);
+        let share = self.share();
+        let Some(node) = self.nodes.get_mut(&name) else {
+            return (
+                if matches!(step, HdfsStep::Recommission { .. }) {
+                    OutcomeKind::Already
+                } else {
+                    OutcomeKind::Refused
+                },
+                "no such node".into(),
+            );
+        };
+        match step {
+            HdfsStep::Decommission { .. } => match node.state {
+                AdminState::Decommissioning | AdminState::Decommissioned => {
+                    (OutcomeKind::Already, String::new())
+                }
+                _ => {
+                    let others = serving - usize::from(node.alive);
+                    // The agent asks the NameNode once more.
+                    if others < REPLICAS {
+                        return (OutcomeKind::Refused, format!("{others} others are in service"));
+                    }
+                    if drains {
+                        self.wrong.push(format!("{now}: two nodes are decommissioned"));
+                    }
+                    (node.state, node.to_copy, node.since) = (AdminState::Decommissioning, share, now);
+                    (OutcomeKind::Applied, String::new())
+                }
+            },
+            HdfsStep::Recommission { .. } => {
+                if node.state == AdminState::Normal {
+                    return (OutcomeKind::Already, String::new());
+                }
+                node.state = AdminState::Normal;
+                (OutcomeKind::Applied, String::new())
+            }
+        }
+    }
+
+    fn takes(&self, verb: &Verb, dice: &mut Dice) -> u64 {
+        if matches!(verb, Verb::Hdfs { .. }) { dice.of(2, 12) } else { dice.of(0, 3) }
+    }
+
+    fn started(&mut self, member: &str, _task: &TaskName, now: u64) {
+        let node =
+            Node { alive: false, state: AdminState::Normal, to_copy: 0, since: now, runs: true, put_back: 0 };
+        let known = self.nodes.entry(member.to_owned()).or_insert(node);
+        (known.runs, known.since) = (true, now);
+    }
+
+    fn ended(&mut self, member: &str, asked: bool, now: u64) {
+        let Some(node) = self.nodes.get_mut(member) else { return };
+        // What others did a moment ago cannot have been known.
+        let needed = node.alive && node.state != AdminState::Decommissioned && now >= node.put_back + 15;
+        if asked && needed {
+            self.wrong.push(format!("{now}: {member} was stopped while it was {}", node.state));
+        }
+        (node.runs, node.since) = (false, now);
+        if node.state == AdminState::Decommissioned {
+            node.alive = false;
+        }
+    }
+
+    fn fault(&mut self, now: u64, dice: &mut Dice) {
+        match dice.of(0, 2) {
+            // A refresh of a list that cannot be read: everybody serves again.
+            0 => {
+                for node in self.nodes.values_mut().filter(|node| node.state != AdminState::Normal) {
+                    (node.state, node.put_back) = (AdminState::Normal, now);
+                }
+            }
+            _ => self.under += 30,
+        }
+    }
+
+    fn load(&mut self, level: f64) {
+        self.level = level;
+    }
+
+    fn members(&self) -> usize {
+        self.serving()
+    }
+
+    fn wrong(&self) -> &[String] {
+        &self.wrong
+    }
+}

@@ -1,0 +1,121 @@
+//! The brain with clusters that keep their own lists, in a simulated world: seeds are printed, so a failure is reproduced by its seed.
+//!
+//! `SEEDS=1000` plays more days than the default, `SEED=7` only that one.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cluster_world;
+
+use cluster_world::hdfs::Hdfs;
+use cluster_world::ring::Ring;
+use cluster_world::yarn::Yarn;
+use cluster_world::{Cluster, Faults, World};
+use model::workload::Workload;
+use serde_json::json;
+
+fn workload(kind: &str, cluster: &str, target: &serde_json::Value, (min, max): (u32, u32)) -> Workload {
+    let spec = json!({
+        "type": kind, "mode": "auto",
+        "replicas": {"min": min, "max": max},
+        "target": target,
+        (kind): {
+            "cluster": cluster, "launcher": "member", "member": "10.0.0.{slot}",
+            "slots": {"from": 1, "span": 9}
+        },
+        "behavior": {
+            "growAfter": "5s", "shrinkAfter": "30s", "shrinkCooldown": "30s", "growCooldown": "5s",
+            "stepUp": 2, "survivorsBelow": "90%", "stopGrace": "5s"
+        }
+    });
+    serde_json::from_value(json!({"name": cluster, "spec": spec})).unwrap()
+}
+
+fn yarn(seed: u64) -> World<Yarn> {
+    World::new(seed, workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 6)), Yarn::new(2))
+}
+
+fn hdfs(seed: u64) -> World<Hdfs> {
+    World::new(seed, workload("hdfs", "store", &json!({"disk": "50%"}), (2, 6)), Hdfs::new(2))
+}
+
+fn ring(seed: u64) -> World<Ring> {
+    World::new(seed, workload("cassandra", "ring", &json!({"disk": "40%"}), (2, 5)), Ring::new(2, 2))
+}
+
+/// A morning, a noon and an evening.
+fn day<C: Cluster>(world: &mut World<C>, seconds: u64) {
+    for level in [0.2, 0.9, 0.15] {
+        world.cluster.load(level);
+        world.run(seconds / 3);
+    }
+}
+
+#[test]
+fn a_quiet_day_of_each_kind_grows_and_shrinks() {
+    fn check<C: Cluster>(mut world: World<C>, most: usize) {
+        world.cluster.load(0.9);
+        world.run(900);
+        assert!(world.cluster.members() >= most, "{} members\n{}", world.cluster.members(), world.told());
+        world.cluster.load(0.1);
+        world.run(3_000);
+        assert_eq!(world.at_rest(), Ok(()), "{}", world.told());
+        assert!(world.cluster.members() <= 3, "{} members\n{}", world.cluster.members(), world.told());
+    }
+    check(yarn(1), 4);
+    check(hdfs(1), 3);
+    check(ring(1), 3);
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, seeds) => 0..seeds.unwrap_or(default),
+    }
+}
+
+/// Everything goes wrong for a day; then nothing does, and it comes to rest.
+fn storms<C: Cluster>(kind: &str, world: impl Fn(u64) -> World<C>) {
+    let mut changes = 0;
+    for seed in seeds(60) {
+        println!("{kind}, seed {seed}");
+        let mut world = world(seed);
+        world.run(60);
+        world.faults = Faults {
+            lose: 0.1,
+            agent: 0.004,
+            autoscaler: 0.004,
+            process: 0.002,
+            cluster: 0.004,
+            people: 0.004,
+        };
+        day(&mut world, 1_500);
+        world.faults = Faults::default();
+        world.cluster.load(0.3);
+        // The longest deadline that a change has, and what may follow.
+        for _ in 0..40 {
+            world.run(120);
+            if world.at_rest().is_ok() {
+                break;
+            }
+        }
+        assert_eq!(world.at_rest(), Ok(()), "{kind}, seed {seed}\n{}", world.told());
+        changes += world.changes;
+    }
+    assert!(changes > 0);
+}
+
+#[test]
+fn a_yarn_cluster_never_loses_work_to_us_and_comes_to_rest() {
+    storms("yarn", yarn);
+}
+
+#[test]
+fn a_file_system_never_loses_a_replica_to_us_and_comes_to_rest() {
+    storms("hdfs", hdfs);
+}
+
+#[test]
+fn a_ring_never_has_two_changes_and_comes_to_rest() {
+    storms("cassandra", ring);
+}

@@ -1,0 +1,56 @@
+//! What operators say about changes of clusters: yes, and no.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use model::decision::DecisionId;
+
+use super::App;
+use super::changes::read;
+use super::problem::Failure;
+use super::workloads::{missing, named};
+use crate::api::{ApproveRequest, CancelRequest, Problem, Workload};
+use crate::control::Write;
+
+/// Lets a recommended change of a cluster begin: the one that the decision names, or whichever is recommended now. It is carried out once,
+/// and only if it is still what would be decided within the next two minutes.
+#[utoipa::path(post, path = "/api/v1/workloads/{name}/approve", tag = "workloads", params(("name" = String, Path, description = "The workload's name")), request_body = ApproveRequest,
+    responses((status = 200, body = Workload), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn approve(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Workload>, Failure> {
+    let workload = named(&name)?;
+    let request: ApproveRequest = read(&body)?;
+    let decision = request.decision.as_deref().map(str::parse::<u64>).transpose();
+    let decision =
+        decision.map_err(|_| Failure::bad_request("decision: give the id that was read"))?.map(DecisionId);
+    app.control.write(Write::Approve { workload: workload.clone(), decision }).await?;
+    tracing::info!(%workload, "a recommended change is approved");
+    shown(&app, &workload).await
+}
+
+/// Takes the change of a cluster that is on its way back, as far as it can be: a drain and a decommission of a DataNode end, a node that has
+/// begun to leave a ring goes on.
+#[utoipa::path(post, path = "/api/v1/workloads/{name}/cancel", tag = "workloads", params(("name" = String, Path, description = "The workload's name")), request_body = CancelRequest,
+    responses((status = 200, body = Workload), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Workload>, Failure> {
+    let workload = named(&name)?;
+    let request: CancelRequest = read(&body)?;
+    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+    app.control.write(Write::Cancel { workload: workload.clone(), reason }).await?;
+    tracing::info!(%workload, "a change is cancelled");
+    shown(&app, &workload).await
+}
+
+async fn shown(app: &App, workload: &model::id::WorkloadName) -> Result<Json<Workload>, Failure> {
+    let view = app.control.workloads().await?.into_iter().find(|view| view.name == *workload);
+    view.map(|view| Json(Workload::from(view))).ok_or_else(|| missing(workload))
+}

@@ -1,0 +1,189 @@
+//! A YARN cluster that Trimtab scales: real ResourceManager, NodeManagers and jobs, the real agent and autoscaler.
+//!
+//! Needs the lab with Hadoop's masters alone: `cargo xtask lab-test yarn` starts it and says where it is in `TRIMTAB_LAB`.
+
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::Stage;
+use support::lab::{self, Job};
+
+/// DataNodes for the jobs' files.
+const STORE: &str = "apiVersion: trimtab/v1
+kind: Workload
+metadata: { name: store }
+spec:
+  type: hdfs
+  replicas: { min: 2, max: 2 }
+  target: { disk: 80% }
+  mode: auto
+  hdfs:
+    cluster: store
+    launcher: datanode
+    member: 127.0.0.1{slot}:990{slot}
+    slots: { from: 1, span: 9 }
+";
+
+/// NodeManagers, at most `max`, in a hurry.
+fn batch(max: u32) -> String {
+    format!(
+        "apiVersion: trimtab/v1
+kind: Workload
+metadata: {{ name: batch }}
+spec:
+  type: yarn
+  replicas: {{ min: 2, max: {max} }}
+  target: {{ containerWait: 5s }}
+  mode: auto
+  yarn:
+    cluster: batch
+    launcher: nodemanager
+    member: 127.0.0.1{{slot}}
+    slots: {{ from: 1, span: 9 }}
+    drain: 10m
+  behavior: {{ growCooldown: 5s, shrinkAfter: 20s, shrinkCooldown: 25s }}
+"
+    )
+}
+
+struct Yarn {
+    stage: Stage,
+    killed: u64,
+    failed_jobs: u64,
+}
+
+impl Yarn {
+    fn change(&self) -> Value {
+        self.stage.status("batch")["cluster"]["change"].clone()
+    }
+
+    /// Waits until exactly so many nodes are members, and none comes or goes.
+    fn settled(&mut self, count: u64) {
+        self.stage.wait_for("batch", count);
+    }
+
+    /// Waits for a job's end; what was killed of it is counted.
+    fn finished(&mut self, job: &mut Job, maps: u64) {
+        let (good, counters) = self.stage.until("the end of a job", |_| job.ended());
+        println!("job: succeeded {good}, {counters:?}");
+        self.failed_jobs +=
+            u64::from(!good || counters.get("Launched map tasks").copied().unwrap_or(0) < maps);
+        self.killed += counters.get("Killed map tasks").copied().unwrap_or(0);
+    }
+
+    /// The newest change that is over.
+    fn last(&self) -> Value {
+        self.stage.status("batch")["cluster"]["past"][0].clone()
+    }
+}
+
+fn open(lab: &Path) -> Option<Yarn> {
+    let mut stage = lab::whole(lab)?;
+    stage.put("store", STORE);
+    stage.put("batch", &batch(3));
+    stage.wait_for("store", 2);
+    stage.wait_for("batch", 2);
+    Some(Yarn { stage, killed: 0, failed_jobs: 0 })
+}
+
+/// The ResourceManager's process, and how to start it again as it was.
+fn resource_manager(lab: &Path) -> (u32, Command) {
+    let record: Value = serde_json::from_slice(&fs::read(lab.join("hadoop/pids/rm.json")).unwrap()).unwrap();
+    let pid = u32::try_from(record["pid"].as_u64().unwrap()).unwrap();
+    let texts = |file: &str| -> Vec<String> {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    };
+    let words = texts("cmdline");
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env_clear();
+    command.envs(texts("environ").iter().filter_map(|pair| pair.split_once('=')));
+    (pid, command)
+}
+
+/// Applications by their ends, and ApplicationMasters that did not live as long as their applications.
+fn applications() -> (u64, u64) {
+    let url = "http://127.0.0.10:8088/ws/v1/cluster/apps";
+    let said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
+    let apps = said["apps"]["app"].as_array().cloned().unwrap_or_default();
+    let failed = apps.iter().filter(|app| app["finalStatus"] != "SUCCEEDED").count();
+    let master =
+        |app: &Value| app["amContainerLogs"].as_str().is_some_and(|logs| logs.contains("_01_000001"));
+    let killed = apps.iter().filter(|app| !master(app)).count();
+    assert!(!apps.is_empty());
+    (failed as u64, killed as u64)
+}
+
+#[test]
+fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
+    let Some(lab) = lab::directory() else { return };
+    let Some(mut yarn) = open(&lab) else { return };
+
+    // More than two nodes can hold: a third one comes, and everything is done.
+    let began = Instant::now();
+    let mut wave = Job::sleep(&lab, 24, 15);
+    yarn.stage.until("a third node", |s| (s.status("batch")["up"] == 3).then_some(()));
+    println!("third node after {:.0} s", began.elapsed().as_secs_f64());
+    yarn.finished(&mut wave, 24);
+
+    // A job that runs on while the third one goes; the autoscaler and the agent die meanwhile.
+    let mut steady = Job::sleep(&lab, 3, 100);
+    yarn.stage.until("a node that leaves", |s| (s.status("batch")["leaving"] == 1).then_some(()));
+    println!("{}", yarn.change());
+    yarn.stage.kill_autoscaler();
+    yarn.stage.start_autoscaler();
+    yarn.stage.until("the change after a restart", |s| (s.status("batch")["leaving"] == 1).then_some(()));
+    yarn.stage.kill_agent();
+    yarn.stage.start_agent();
+    yarn.settled(2);
+    let left = yarn.last();
+    println!("{left}");
+    assert_eq!((&left["direction"], &left["ended"]), (&json!("in"), &json!("done")), "{left}");
+    yarn.finished(&mut steady, 3);
+    let killed = std::mem::take(&mut yarn.killed);
+
+    // Once more with three, and the ResourceManager dies while one of them drains: it forgets the grace, and kills what runs there; that
+    // is said, and the ring of events comes to its end all the same.
+    let mut wave = Job::sleep(&lab, 12, 60);
+    yarn.stage.until("a third node", |s| (s.status("batch")["up"] == 3).then_some(()));
+    yarn.stage.put("batch", &batch(2));
+    yarn.stage.until("a node that drains", |s| {
+        (s.status("batch")["cluster"]["change"]["state"] == "draining").then_some(())
+    });
+    let (pid, mut command) = resource_manager(&lab);
+    support::signal(pid, Signal::KILL);
+    let log = fs::File::create(lab.join("hadoop/logs/rm-again.log")).unwrap();
+    command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+    yarn.stage.until("the end of the ResourceManager", |_| {
+        (!Path::new(&format!("/proc/{pid}/cwd")).exists()).then_some(())
+    });
+    yarn.stage.run("rm-again", &mut command);
+    yarn.settled(2);
+    let again = yarn.last();
+    println!("{again}");
+    assert_eq!((&again["direction"], &again["ended"]), (&json!("in"), &json!("done")), "{again}");
+    let told = yarn.stage.get("/decisions?workload=batch").to_string();
+    assert!(told.contains("started anew and forgot the drain"), "{told}");
+    yarn.finished(&mut wave, 12);
+
+    let (failed, am_killed) = applications();
+    let measured = json!({
+        "jobs_failed": yarn.failed_jobs + failed,
+        "containers_killed_by_us": killed,
+        "am_killed": am_killed,
+        "drain_s": left["tookMs"].as_u64().unwrap() / 1_000,
+        "estimate_s": left["estimateS"],
+        "killed_by_the_resource_managers_restart": yarn.killed,
+    });
+    lab::report(&measured);
+    assert_eq!((&measured["jobs_failed"], &measured["containers_killed_by_us"]), (&json!(0), &json!(0)));
+    assert_eq!(measured["am_killed"], 0);
+}
