@@ -7,6 +7,8 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
+use model::adapter::AdapterReport;
+use model::yarn::{Resources, YarnNode, YarnReport, YarnState};
 use serde_json::{Value, json};
 
 use support::agent::FakeAgent;
@@ -79,6 +81,7 @@ fn faults_are_problems_with_words_that_help() {
         ("GET", "/api/v1/decisions?lmit=1", 400),
         ("GET", "/api/v1/decisions?cursor=zz", 400),
         ("GET", "/api/v1/history?node=a&step=7", 400),
+        ("GET", "/api/v1/workloads/absent/approve", 405),
     ] {
         let answer = service.request(method, path, &[], "");
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
@@ -224,6 +227,93 @@ fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
         assert!(text.contains(name), "{name} in {text}");
     }
     assert_eq!(service.get("/readyz"), (200, json!({ "ready": true, "reasons": [] })));
+}
+
+/// Two NodeManagers that nobody here started, and nothing to do.
+fn idle_yarn() -> AdapterReport {
+    let node = |n: u32| YarnNode {
+        host: format!("w{n}"),
+        port: Some(8041),
+        state: YarnState::Running,
+        total: Resources { memory_mib: 4_096, vcores: 4 },
+        used: Resources::default(),
+        containers: 0,
+        masters: 0,
+        health: String::new(),
+    };
+    AdapterReport::Yarn(YarnReport {
+        cluster: "batch".into(),
+        started_ms: 1,
+        labels: false,
+        pending: Resources::default(),
+        containers_pending: 0,
+        apps_running: 0,
+        apps_pending: 0,
+        excluded: Some(Vec::new()),
+        nodes: vec![node(1), node(2)],
+    })
+}
+
+#[test]
+fn a_cluster_is_recommended_a_member_that_comes_when_it_is_approved() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let agent = FakeAgent::start("w3");
+    agent.books.lock().unwrap().cluster = Some(idle_yarn());
+    agent.follow(&service.agents);
+    let spec = |min: u32| {
+        format!(
+            "apiVersion: trimtab/v1\nkind: Workload\nmetadata: {{ name: batch }}\nspec:\n  type: yarn\n  mode: recommend\n  \
+             replicas: {{ min: {min}, max: 4 }}\n  target: {{ containerWait: 30s }}\n  yarn: {{ cluster: batch, launcher: worker }}\n"
+        )
+    };
+    assert_eq!(service.put("batch", &spec(2), &[]).status, 201);
+    let other = service.put("batch", &worker(2, 5).replace("name: jobs", "name: batch"), &[]);
+    assert_eq!((other.status, other.json()["type"].clone()), (409, json!("urn:trimtab:problem:other-kind")));
+    let cluster = |service: &Service| service.get("/api/v1/workloads/batch").1["status"]["cluster"].clone();
+    service.until("two members", |s| (cluster(s)["found"] == json!(["w1", "w2"])).then_some(()));
+    for (word, kind) in [("approve", "nothing-to-approve"), ("cancel", "nothing-to-cancel")] {
+        let path = format!("/api/v1/workloads/batch/{word}");
+        let answer = service.request("POST", &path, &[], "");
+        assert_eq!(
+            (answer.status, answer.json()["type"].clone()),
+            (409, json!(format!("urn:trimtab:problem:{kind}")))
+        );
+        assert_eq!(service.request("POST", &path.replace("batch", "absent"), &[], "").status, 404);
+        assert_eq!(service.request("POST", &path, &[], "{\"x\":1}").status, 400);
+    }
+
+    // One more is recommended, and comes when somebody says so: the right decision, and once.
+    service.put("batch", &spec(3), &[]);
+    let said = service.until("a recommendation", |s| cluster(s)["recommends"].as_str().map(str::to_owned));
+    let approve = |service: &Service, id: &str| {
+        service.request("POST", "/api/v1/workloads/batch/approve", &[], &format!("{{\"decision\":\"{id}\"}}"))
+    };
+    assert_eq!(approve(&service, "7").status, 409);
+    assert!(agent.books.lock().unwrap().commands.is_empty(), "nothing was asked so far");
+    assert_eq!(approve(&service, &said).status, 200);
+    let change = service
+        .until("the change", |s| Some(cluster(s)["change"].clone()).filter(|change| !change.is_null()));
+    assert_eq!((&change["member"], &change["direction"]), (&json!("w3"), &json!("out")), "{change}");
+    assert_eq!(approve(&service, &said).status, 409, "it is on its way");
+    service.until("its start", |_| (!agent.books.lock().unwrap().running.is_empty()).then_some(()));
+
+    // It goes on when the service is gone and back.
+    service.kill();
+    let service = Service::start(state.path(), &[]);
+    agent.follow(&service.agents);
+    service.until("the change", |s| (cluster(s)["change"]["member"] == "w3").then_some(()));
+    let mut report = idle_yarn();
+    if let AdapterReport::Yarn(report) = &mut report {
+        let mut third = report.nodes[1].clone();
+        third.host = "w3".into();
+        report.nodes.push(third);
+    }
+    agent.books.lock().unwrap().cluster = Some(report);
+    let past =
+        service.until("its end", |s| Some(cluster(s)["past"][0].clone()).filter(|past| !past.is_null()));
+    assert_eq!((&past["member"], &past["ended"]), (&json!("w3"), &json!("done")), "{past}");
+    assert!(past["estimateS"].as_u64().is_some_and(|seconds| seconds > 0));
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct CassandraReport {
     pub dropped: u64,
     /// Data on it, bytes.
     pub load_bytes: u64,
-    /// Size of the file system of its data, bytes; `None` when it cannot be read.
+    /// Size of the file system of its data without what is kept for the superuser, bytes; `None` when it cannot be read.
     pub disk_bytes: Option<u64>,
     /// What is free there, bytes.
     pub disk_free_bytes: Option<u64>,

@@ -13,7 +13,7 @@ use crate::id::{NodeId, TaskName};
 
 mod signal;
 
-pub use signal::Signal;
+pub use signal::{Resource, Signal};
 
 /// Why something was done, or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,6 +138,15 @@ pub enum Reason {
     Cancelled {
         /// Why, in the operator's words.
         why: String,
+    },
+    /// A NodeManager is to advertise what its node can give now.
+    Advertises {
+        /// The member.
+        member: String,
+        /// Memory before and after, MiB.
+        memory_mib: (u64, u64),
+        /// Virtual cores before and after.
+        vcores: (u32, u32),
     },
     /// What a change of a cluster is expected to cost.
     Price {
@@ -361,25 +370,6 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What a task is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resource {
-    /// CPU, counted in thousandths of a core.
-    Cpu,
-    /// Memory, counted in bytes.
-    Memory,
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Resource::Cpu => "CPU",
-            Resource::Memory => "memory",
-        })
-    }
-}
-
 impl Reason {
     /// A short stable name: the value of the metric label `reason`, and the JSON tag.
     #[must_use]
@@ -426,6 +416,7 @@ impl Reason {
             Reason::SizeVerified { .. } => "size_verified",
             Reason::SizeReturned { .. } => "size_returned",
             Reason::ContainersWait { .. } => "containers_wait",
+            Reason::Advertises { .. } => "advertises",
             Reason::Approved => "approved",
             Reason::Cancelled { .. } => "cancelled",
             Reason::Price { .. } => "price",

@@ -71,6 +71,7 @@ const TOP: &[&str] = &[
     "cli",
     "dashboards",
     "docs",
+    "examples",
     "fuzz",
     "model",
     "target",

@@ -92,7 +92,12 @@ impl Cassandra {
             report.replication = self.replication(&report, &beside).await?;
         }
         let disk = beside.data.first().and_then(|path| rustix::fs::statvfs(path.as_str()).ok());
-        report.disk_bytes = disk.as_ref().map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+        // What is kept for the superuser is neither in use nor to be had: counted as df does.
+        let kept = |disk: &rustix::fs::StatVfs| disk.f_bfree.saturating_sub(disk.f_bavail);
+        let size = |disk: &rustix::fs::StatVfs| {
+            disk.f_blocks.saturating_sub(kept(disk)).saturating_mul(disk.f_frsize)
+        };
+        report.disk_bytes = disk.as_ref().map(size);
         report.disk_free_bytes = disk.as_ref().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         Ok((report, beside))
     }

@@ -150,7 +150,9 @@ impl Brain {
             Event::Gap { node, gap } => self.each(|workload| workload.gap(&node, &gap, now)),
             Event::Receipt { .. } => {}
             Event::Digest(digest) => {
-                if let Some(workload) = self.workloads.get_mut(&digest.workload) {
+                if let Some(cluster) = self.clusters.get_mut(&digest.workload) {
+                    cluster.usage(&digest);
+                } else if let Some(workload) = self.workloads.get_mut(&digest.workload) {
                     workload.digest(digest, &self.config, now);
                 }
             }
@@ -229,7 +231,10 @@ impl Brain {
 
     /// The specifications in force, by name: what [`Fleet::digests`](crate::fleet::Fleet::digests) needs.
     pub fn specs(&self) -> impl Iterator<Item = &Workload> {
-        self.workloads.values().filter(|w| w.in_force).map(|w| &w.workload)
+        let measured =
+            |workload: &&Workload| workload.spec.cluster().is_some_and(|spec| spec.advertise.is_some());
+        let plain = self.workloads.values().filter(|w| w.in_force).map(|w| &w.workload);
+        plain.chain(self.cluster_specs().filter(measured))
     }
 
     /// Those of clusters: what [`Fleet::cluster_digests`](crate::fleet::Fleet::cluster_digests) needs.

@@ -5,6 +5,7 @@
 //! | [`change`] | a machine of any kind with the order that its state asks for |
 //! | [`need`] | how many NodeManagers a YARN cluster needs |
 //! | [`space`] | how many DataNodes or Cassandra nodes the data needs |
+//! | [`room`] | what a node can give to containers |
 //! | [`price`] | what a change is expected to cost |
 //! | `controller` | one cluster: its members, its change, its decisions |
 //! | [`gate`] | what must hold before a change is asked for |
@@ -22,6 +23,7 @@ pub mod gate;
 pub mod hdfs;
 pub mod need;
 pub mod price;
+pub mod room;
 pub mod space;
 pub mod yarn;
 

@@ -31,7 +31,14 @@ fn workload(kind: &str, cluster: &str, target: &serde_json::Value, (min, max): (
 }
 
 fn yarn(seed: u64) -> World<Yarn> {
-    World::new(seed, workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 6)), Yarn::new(2))
+    let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 6));
+    workload.spec.yarn.as_mut().unwrap().advertise = serde_json::from_value(json!({
+        "least": {"memory": "512Mi", "vcores": 2}, "most": {"memory": "1Gi", "vcores": 4}
+    }))
+    .unwrap();
+    let mut world = World::new(seed, workload, Yarn::new(2));
+    world.others = Some(((seed % 7) as f64, 1 << 30));
+    world
 }
 
 fn hdfs(seed: u64) -> World<Hdfs> {
@@ -64,6 +71,36 @@ fn a_quiet_day_of_each_kind_grows_and_shrinks() {
     check(yarn(1), 4);
     check(hdfs(1), 3);
     check(ring(1), 3);
+}
+
+#[test]
+fn node_managers_advertise_what_others_leave() {
+    let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 2));
+    let spec = workload.spec.yarn.as_mut().unwrap();
+    spec.advertise = serde_json::from_value(json!({
+        "least": {"memory": "512Mi", "vcores": 2}, "most": {"memory": "14Gi", "vcores": 32}, "vcoresPerCore": 4
+    }))
+    .unwrap();
+    let mut world = World::new(1, workload, Yarn::new(2));
+    world.cluster.load(0.9);
+    // A quiet night: 7.2 cores less one of others, four virtual cores each.
+    world.others = Some((1.0, 1 << 30));
+    world.run(200);
+    assert_eq!(world.cluster.advertised(), [24, 24], "{}", world.told());
+    // The others' morning counts at once, and nothing is killed for it.
+    world.others = Some((6.5, 1 << 30));
+    world.run(15);
+    assert_eq!(world.cluster.advertised(), [2, 2], "{}", world.told());
+    // A pause of a minute is not unlearned in a minute; an evening is.
+    world.others = Some((1.0, 1 << 30));
+    world.run(30);
+    assert!(world.cluster.advertised().iter().all(|slots| *slots < 12), "{:?}", world.cluster.advertised());
+    world.run(600);
+    assert_eq!(world.cluster.advertised(), [24, 24], "{}", world.told());
+    // Nothing is given away of a node that is not measured.
+    world.others = None;
+    world.run(60);
+    assert_eq!(world.cluster.advertised(), [24, 24]);
 }
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -100,6 +137,9 @@ fn storms<C: Cluster>(kind: &str, world: impl Fn(u64) -> World<C>) {
             }
         }
         assert_eq!(world.at_rest(), Ok(()), "{kind}, seed {seed}\n{}", world.told());
+        if seed < 5 {
+            world.replays();
+        }
         changes += world.changes;
     }
     assert!(changes > 0);

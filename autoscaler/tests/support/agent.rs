@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::action::{Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Verb};
+use model::adapter::AdapterReport;
 use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
 use model::metric::Metric;
 use model::node::{Incarnation, Inventory, TaskClass, TaskInfo, Tier};
@@ -29,6 +30,8 @@ pub(crate) struct Books {
     pub(crate) acknowledged: u64,
     /// Ended by the controller with these words.
     pub(crate) refusals: Vec<String>,
+    /// What it says of a cluster, with each batch.
+    pub(crate) cluster: Option<AdapterReport>,
     next_cgroup: u64,
     seq: u64,
 }
@@ -128,6 +131,11 @@ pub(crate) async fn session(address: &str, node: &str, shared: &Shared) {
                 _ => return,
             },
             _ = tick.tick() => {
+                let cluster = shared.lock().unwrap().cluster.clone();
+                if let Some(report) = cluster {
+                    let report = pb::AdapterReport::from((1, report));
+                    if sender.send(up(pb::agent_message::Body::Adapter(report))).await.is_err() { return }
+                }
                 let batch = samples(&mut shared.lock().unwrap(), &mut encoder, &mut named);
                 if sender.send(up(pb::agent_message::Body::Batch(batch))).await.is_err() { return }
             }

@@ -1,4 +1,4 @@
-//! What is measured and can ask for more or for less.
+//! What is measured and can ask for more or for less, and of what.
 
 use std::fmt;
 
@@ -50,6 +50,25 @@ impl fmt::Display for Signal {
             Signal::Members => "what the cluster says of its members",
             Signal::Disk => "space in use on disks",
             Signal::Latency => "request latency",
+        })
+    }
+}
+
+/// What a task is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// CPU, counted in thousandths of a core.
+    Cpu,
+    /// Memory, counted in bytes.
+    Memory,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Cpu => "CPU",
+            Resource::Memory => "memory",
         })
     }
 }

@@ -62,6 +62,11 @@ impl fmt::Display for Reason {
                 seconds(*waited_ms),
                 seconds(*target_ms)
             ),
+            Reason::Advertises { member, memory_mib, vcores } => write!(
+                f,
+                "{member} advertises {} MiB and {} vcores instead of {} and {}: that is what others on its node leave; what runs there runs on",
+                memory_mib.1, vcores.1, memory_mib.0, vcores.0
+            ),
             Reason::Approved => f.write_str("approved by an operator"),
             Reason::Cancelled { why } => write!(f, "cancelled by an operator: {why}"),
             Reason::Price { member, seconds, bytes, risk } => {

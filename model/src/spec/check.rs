@@ -48,7 +48,7 @@ pub(super) fn sections(kind: WorkloadKind, spec: &Section<'_>, faults: &mut Faul
             WorkloadKind::Yarn => "yarn: { cluster: batch, launcher: nodemanager }",
             WorkloadKind::Hdfs => "hdfs: { cluster: store, launcher: datanode, member: \"{node}:9866\" }",
             WorkloadKind::Cassandra => {
-                "cassandra: { cluster: ring, launcher: cassandra, member: 10.0.0.{slot} }"
+                "cassandra: { cluster: ring, launcher: cassandra, member: \"10.0.0.{slot}\", slots: … }"
             }
         };
         let help = Some(format!("write for example `{example}`"));
@@ -104,13 +104,6 @@ pub(super) fn whole(read: &WorkloadSpec, spec: &Section<'_>, faults: &mut Faults
     {
         let message = "`drain` and `advertise` are YARN's alone".to_owned();
         spec.fault(read.kind.word(), message, "remove them", faults);
-    }
-    if let Some(slots) = read.cluster().and_then(|cluster| cluster.slots)
-        && slots.span < read.replicas.max
-        && !read.cluster().is_some_and(|cluster| cluster.member.contains("{node}"))
-    {
-        let message = format!("{} slots are too few for {} members", slots.span, read.replicas.max);
-        spec.fault(read.kind.word(), message, "raise `slots.span`, or put `{node}` in `member`", faults);
     }
     let span = match (&read.rails, &read.service) {
         (Some(rails), _) => Some(rails.ports.span),

@@ -51,6 +51,57 @@ fn a_workload_is_the_same_in_all_three_formats_and_by_serde() {
     );
 }
 
+const EXAMPLES: [(&str, &str); 5] = [
+    ("rails.yaml", include_str!("../../../examples/rails.yaml")),
+    ("service.yaml", include_str!("../../../examples/service.yaml")),
+    ("yarn.yaml", include_str!("../../../examples/yarn.yaml")),
+    ("hdfs.yaml", include_str!("../../../examples/hdfs.yaml")),
+    ("cassandra.yaml", include_str!("../../../examples/cassandra.yaml")),
+];
+
+#[test]
+fn every_example_is_read_and_is_the_same_when_it_is_written() {
+    for (name, text) in EXAMPLES {
+        let workloads = parse(name, text).unwrap_or_else(|faults| panic!("{}", faults[0]));
+        assert_eq!(parse("again.json", &to_document(&workloads[0]).to_string()).unwrap(), workloads);
+        assert_eq!(workloads[0].spec.kind.word(), name.trim_end_matches(".yaml"));
+    }
+}
+
+const RING: &str = "\
+apiVersion: trimtab/v1
+kind: Workload
+metadata: { name: ring }
+spec:
+  type: cassandra
+  replicas: { min: 3, max: 4 }
+  target: { disk: 60% }
+  cassandra: { cluster: ring, launcher: cassandra, member: '10.0.0.{slot}', slots: { from: 4, span: 2 } }
+";
+
+#[test]
+fn a_cluster_says_how_its_members_are_told_apart_and_what_it_is_measured_by() {
+    let ring = &parse("ring.yaml", RING).unwrap()[0].spec;
+    assert_eq!((ring.class(), ring.behavior.step_up), (Class::LatencyCritical, 1));
+    assert_eq!(ring.behavior.shrink_after, Millis(86_400_000), "data stays where it is for a day");
+    for (from, to, said) in [
+        ("disk: 60%", "cpu: 65%", "`cpu` is nothing that a workload of type `cassandra` is measured by"),
+        ("disk: 60%", "latencyP99: 9ms", "needs a target for its disks"),
+        ("disk: 60%", "disk: 99%", "between 5% and 90%"),
+        (", slots: { from: 4, span: 2 }", "", "go together"),
+        ("10.0.0.{slot}", "10.0.0.4", "all members would have one name"),
+        ("10.0.0.{slot}", "{slot};rm", "a host name or an address"),
+        ("launcher: cassandra", "drain: 1h", "YARN's alone"),
+        ("type: cassandra", "type: yarn", "needs a `yarn` section"),
+        ("cluster: ring,", "cluster: '',", "not a name of a cluster"),
+        ("spec:", "spec:\n  policy: hpa", "the HPA's rule knows nothing of clusters"),
+    ] {
+        assert!(RING.contains(from), "{from}");
+        let all = faults(&RING.replace(from, to));
+        assert!(all.iter().any(|fault| fault.message.contains(said)), "{to}: {all:?}");
+    }
+}
+
 #[test]
 fn many_documents_are_read_and_a_name_that_comes_twice_is_refused() {
     let two = format!("{GOOD}---\n{}", GOOD.replace("name: web", "name: shop"));

@@ -20,6 +20,11 @@ pub(crate) fn directory() -> Option<PathBuf> {
     }
 }
 
+/// Only the shorter form of a test is wanted.
+pub(crate) fn short() -> bool {
+    std::env::var_os("TRIMTAB_LAB_SHORT").is_some()
+}
+
 /// An agent that knows the lab, with a controller that orders what the test says.
 pub(crate) fn agent(lab: &Path) -> Option<(Stage, Controller)> {
     let mut stage = prepared(lab)?;
@@ -66,6 +71,30 @@ pub(crate) fn check(stage: &Stage) -> Vec<(String, String)> {
     let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
     let bad = findings.iter().filter(|finding| finding["good"] == false);
     bad.map(|finding| (text(finding, "check"), text(finding, "found"))).collect()
+}
+
+/// A daemon's process by the lab's record, and how to start it again as it was.
+pub(crate) fn process(record: &Path) -> (u32, Command) {
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    let pid = u32::try_from(record["pid"].as_u64().unwrap()).unwrap();
+    let texts = |file: &str| -> Vec<String> {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    };
+    let words = texts("cmdline");
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env_clear();
+    command.envs(texts("environ").iter().filter_map(|pair| pair.split_once('=')));
+    (pid, command)
+}
+
+/// The newest process of a Java class.
+pub(crate) fn pid_of(class: &str) -> u32 {
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let runs =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.contains(class));
+    pids.filter(runs).max().unwrap()
 }
 
 /// Hadoop's client as the lab's launchers run its tools: the same java, class path and configuration.

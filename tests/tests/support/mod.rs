@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod controller;
+pub(crate) mod cql;
 pub(crate) mod kernel;
 pub(crate) mod lab;
 pub(crate) mod mutate;

@@ -133,6 +133,8 @@ impl Cassandra {
         let conf = conf.display();
         for property in [
             format!("cassandra.config=file://{conf}/cassandra.yaml"),
+            // Without it, what is set like this is not read.
+            "cassandra.config.allow_system_properties=true".to_owned(),
             format!("cassandra.settings.listen_address={address}"),
             format!("cassandra.settings.rpc_address={address}"),
             format!("cassandra.storagedir={at}"),

@@ -11,9 +11,11 @@
 //! | `controller/happened.rs` | what an event means for the change |
 //! | `controller/round.rs` | what to do about the newest reports |
 //! | `controller/begin.rs` | which member comes or goes, and what keeps it |
+//! | `controller/advertise.rs` | what NodeManagers advertise |
 //! | `controller/orders.rs` | which step is sent now |
 //! | `controller/show.rs` | what people are shown |
 
+mod advertise;
 mod begin;
 mod happened;
 mod orders;
@@ -28,6 +30,7 @@ use model::reason::{Direction, Reason};
 use model::workload::{ClusterSpec, Mode, Workload, WorkloadKind};
 use serde::{Deserialize, Serialize};
 
+use self::advertise::Amounts;
 use self::seen::Seen;
 use super::change::{Change, Limits, Machine};
 use super::price::{Price, Rates};
@@ -59,6 +62,8 @@ pub struct Own {
     pub member: String,
     /// It was not heard to have ended.
     pub runs: bool,
+    /// Since when that is so.
+    pub since: Time,
 }
 
 /// A change that is on its way.
@@ -151,8 +156,8 @@ pub(crate) struct Controller {
     /// Words that are not part of a decision yet: member, word.
     news_told: Vec<(String, String)>,
     anomalies: VecDeque<Anomaly>,
-    /// What an operator approved: how many members, until when.
-    approved: Option<(u32, Time)>,
+    /// What an operator approved: the process that comes or goes, until when.
+    approved: Option<(TaskName, Time)>,
     /// What an operator cancelled, until it is said.
     cancelled: Option<String>,
     /// Why there are fewer than wanted, until there are not.
@@ -160,6 +165,7 @@ pub(crate) struct Controller {
     failures: u32,
     retry_at: Time,
     trouble: String,
+    amounts: Amounts,
 }
 
 impl Controller {
@@ -190,6 +196,7 @@ impl Controller {
             failures: 0,
             retry_at: Time(0),
             trouble: String::new(),
+            amounts: Amounts::default(),
         }
     }
 
@@ -210,6 +217,7 @@ impl Controller {
         self.stabiliser.restarted();
         self.seen.forget();
         self.said = None;
+        self.amounts.forget_sent();
         self.record.say_again();
         if let Some(underway) = &mut self.underway {
             underway.change.forget_sent(now);
@@ -329,7 +337,3 @@ impl Controller {
         (here > 0).then_some((here, Reason::Gate { member: String::new(), why }))
     }
 }
-
-#[cfg(test)]
-#[path = "controller/tests.rs"]
-mod tests;

@@ -37,9 +37,10 @@ pub fn hdfs(report: Option<&HdfsReport>, target: &Target, wanted: u32) -> Assess
     let Some(report) = report else { return Assessment::blind(wanted, Vec::new()) };
     let serving = || report.nodes.iter().filter(|node| node.alive && node.state == AdminState::Normal);
     let there = u32::try_from(serving().count()).unwrap_or(u32::MAX);
-    let used: f64 =
-        serving().map(|node| node.capacity_bytes.saturating_sub(node.remaining_bytes) as f64).sum();
-    let capacity: f64 = serving().map(|node| node.capacity_bytes as f64).sum();
+    // What others take of the disks, or keep for themselves, is not there for blocks: it lessens what remains.
+    let used: f64 = serving().map(|node| node.used_bytes as f64).sum();
+    let capacity: f64 =
+        serving().map(|node| node.used_bytes.saturating_add(node.remaining_bytes) as f64).sum();
     let mut said = Assessment::blind(1, Vec::new());
     wish(&mut said, (used, capacity), there, target.disk.map_or(DISK, |share| share.0));
     if let Some(replicas) = report.replication {

@@ -13,7 +13,9 @@ pub(crate) mod yarn;
 use std::collections::BTreeMap;
 
 use autoscaler_core::brain::{Brain, Config};
-use autoscaler_core::event::{ClusterDigest, ClusterReport, Event, RunningTask, Time};
+use autoscaler_core::event::{
+    ClusterDigest, ClusterReport, Digest, Event, NodeDigest, Plan, ReplicaDigest, RunningTask, Time,
+};
 use model::action::{Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Verb};
 use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeId, TaskName};
 use model::node::{Incarnation, Inventory, Tier};
@@ -70,6 +72,12 @@ struct Process {
     generation: Generation,
 }
 
+/// A line of the journal.
+enum Entry {
+    Told(Box<Event>),
+    Answered(Plan),
+}
+
 #[derive(Debug, Clone)]
 enum Sent {
     Command(NodeId, Command),
@@ -96,8 +104,12 @@ pub(crate) struct World<C> {
     pub(crate) faults: Faults,
     pub(crate) log: Vec<String>,
     pub(crate) changes: u32,
+    /// What others use on each node, cores of eight and bytes of 16 GiB; `None` = nodes are not measured.
+    pub(crate) others: Option<(f64, u64)>,
     workload: Workload,
     epoch: u64,
+    /// What the brain of now was told and answered.
+    journal: Vec<(Time, Entry)>,
     wire: Vec<(u64, Sent)>,
     processes: BTreeMap<TaskName, Process>,
     /// Agents that are away, and until when.
@@ -119,8 +131,10 @@ impl<C: Cluster> World<C> {
             faults: Faults::default(),
             log: Vec::new(),
             changes: 0,
+            others: None,
             workload,
             epoch: 1,
+            journal: Vec::new(),
             wire: Vec::new(),
             processes: BTreeMap::new(),
             away: BTreeMap::new(),
@@ -139,7 +153,22 @@ impl<C: Cluster> World<C> {
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
+        self.journal.push((self.time(), Entry::Told(Box::new(event.clone()))));
         self.brain.observe(event, self.time());
+    }
+
+    /// A new brain that is told the same answers the same, bit for bit; and what is journalled reads back.
+    pub(crate) fn replays(&self) {
+        let mut brain = Brain::new(Config::default());
+        for (at, entry) in &self.journal {
+            match entry {
+                Entry::Told(event) => {
+                    let text = serde_json::to_string(event).unwrap();
+                    brain.observe(serde_json::from_str::<Event>(&text).unwrap(), *at);
+                }
+                Entry::Answered(plan) => assert_eq!(&brain.next(*at), plan, "at {at:?}"),
+            }
+        }
     }
 
     /// Changes the bounds.
@@ -173,6 +202,7 @@ impl<C: Cluster> World<C> {
         self.epoch += 1;
         let memory = self.brain.memory();
         self.brain = Brain::new(Config::default());
+        self.journal.clear();
         for event in memory {
             self.tell(event);
         }
@@ -217,7 +247,9 @@ impl<C: Cluster> World<C> {
         if now.is_multiple_of(5) {
             self.report();
         }
+        self.measure();
         let plan = self.brain.next(self.time());
+        self.journal.push((self.time(), Entry::Answered(plan.clone())));
         for decision in plan.decisions {
             self.changes += u32::from(decision.act);
             self.log.push(format!("{now} {}{decision}", if decision.act { "ACT " } else { "" }));
@@ -234,6 +266,38 @@ impl<C: Cluster> World<C> {
                 self.wire.push((at, Sent::Command(node.clone(), command.clone())));
             }
         }
+    }
+
+    /// What nodes and processes use; a member of ours takes half a core.
+    fn measure(&mut self) {
+        let Some((cores, bytes)) = self.others else { return };
+        let ours = |node: &NodeId| self.processes.values().filter(|process| process.node == *node).count();
+        let load = |node: NodeId| {
+            let ours = ours(&node);
+            NodeDigest {
+                node,
+                age_ms: Some(0),
+                cpu_cores: Some(cores + 0.5 * ours as f64),
+                memory_bytes: Some(bytes + ((ours as u64) << 30)),
+                tasks: 1,
+            }
+        };
+        let nodes = nodes().map(load).to_vec();
+        let of = |(task, process): (&TaskName, &Process)| ReplicaDigest {
+            task: task.clone(),
+            node: process.node.clone(),
+            age_ms: Some(0),
+            cpu_cores: Some(0.5),
+            throttled_ratio: None,
+            run_delay_mean_seconds: None,
+            memory_bytes: Some(1 << 30),
+            oom_kills: None,
+            puma: None,
+        };
+        let workload = self.workload.name.clone();
+        let replicas = self.processes.iter().map(of).collect();
+        self.tell(Event::Digest(Digest { workload, replicas, balancer: None }));
+        self.tell(Event::Nodes { nodes });
     }
 
     fn report(&mut self) {

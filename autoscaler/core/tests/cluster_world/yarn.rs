@@ -21,6 +21,8 @@ struct Node {
     runs: bool,
     /// When its process ends by itself.
     exits: Option<u64>,
+    /// What it advertises, in containers.
+    slots: u32,
 }
 
 pub(crate) struct Yarn {
@@ -48,6 +50,12 @@ impl Yarn {
             wrong: Vec::new(),
             killed_by_others: 0,
         }
+    }
+
+    /// What nodes in service advertise, in containers.
+    pub(crate) fn advertised(&self) -> Vec<u32> {
+        let running = self.nodes.values().filter(|node| node.state == YarnState::Running);
+        running.map(|node| node.slots).collect()
     }
 
     fn running(&self) -> usize {
@@ -81,7 +89,7 @@ impl Cluster for Yarn {
                 }
                 YarnState::Running
                     if self.pending > 0
-                        && (node.containers.len() as u32) < SLOTS
+                        && (node.containers.len() as u32) < node.slots
                         && now >= self.away_until =>
                 {
                     self.pending -= 1;
@@ -113,7 +121,7 @@ impl Cluster for Yarn {
             host: host.clone(),
             port: (node.state != YarnState::Decommissioned).then_some(8041),
             state: node.state,
-            total: unit(SLOTS),
+            total: unit(node.slots),
             used: unit(node.containers.len() as u32),
             containers: node.containers.len() as u32,
             masters: node.containers.iter().filter(|(_, master)| *master).count() as u32,
@@ -180,7 +188,14 @@ impl Cluster for Yarn {
                 }
                 (OutcomeKind::Applied, String::new())
             }
-            YarnStep::Advertise { .. } => (OutcomeKind::Applied, String::new()),
+            YarnStep::Advertise { host, resources } => match self.nodes.get_mut(host) {
+                Some(node) if node.state == YarnState::Running => {
+                    // What runs there runs on.
+                    node.slots = resources.vcores.min((resources.memory_mib / 256) as u32);
+                    (OutcomeKind::Applied, String::new())
+                }
+                _ => (OutcomeKind::Refused, "it is not running".into()),
+            },
         }
     }
 
@@ -189,8 +204,14 @@ impl Cluster for Yarn {
     }
 
     fn started(&mut self, member: &str, _task: &TaskName, now: u64) {
-        let node =
-            Node { state: YarnState::New, containers: Vec::new(), since: now, runs: true, exits: None };
+        let node = Node {
+            state: YarnState::New,
+            containers: Vec::new(),
+            since: now,
+            runs: true,
+            exits: None,
+            slots: SLOTS,
+        };
         self.nodes.insert(member.to_owned(), node);
     }
 

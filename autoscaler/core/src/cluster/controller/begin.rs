@@ -174,7 +174,7 @@ impl Controller {
         let task = TaskName::new(format!("{}-{number}", self.workload.name))
             .map_err(|error| vec![Reason::PlanRefused { finding: error.to_string() }])?;
         let member = spec.name(&node, spec.slot(number));
-        let own = Own { task, number, node, member, runs: false };
+        let own = Own { task, number, node, member, runs: false, since: context.now };
         Ok(Plan { own, direction: Direction::Grow, price, how: How::Whole })
     }
 

@@ -146,6 +146,9 @@ impl Controller {
 
     /// An agent answered.
     pub(crate) fn outcome(&mut self, outcome: &Outcome, now: Time) {
+        if self.amount_answered(outcome, now) {
+            return;
+        }
         let limits = self.limits();
         let Some(underway) = &mut self.underway else { return };
         let Some(told) = underway.change.answered(outcome, &limits, now) else { return };
@@ -157,12 +160,7 @@ impl Controller {
     pub(crate) fn task(&mut self, node: &NodeId, event: &TaskEvent, now: Time) {
         match &event.kind {
             TaskEventKind::Started { .. } | TaskEventKind::Adopted { .. } | TaskEventKind::Healthy => {
-                if !self.own.contains_key(&event.task) {
-                    self.adopt(node, &event.task);
-                }
-                if let Some(own) = self.own.get_mut(&event.task) {
-                    own.runs = true;
-                }
+                self.runs(node, &event.task, now);
             }
             TaskEventKind::Ended { status, signal, .. } => {
                 let how = match (status, signal) {
@@ -182,6 +180,9 @@ impl Controller {
         let limits = self.limits();
         let Some(own) = self.own.get_mut(task) else { return };
         let ran = std::mem::replace(&mut own.runs, false);
+        if ran {
+            own.since = now;
+        }
         let ours = self.underway.as_mut().filter(|underway| underway.change.task.as_ref() == Some(task));
         if let Some(underway) = ours {
             underway.change.trouble = Some(how);
@@ -197,10 +198,7 @@ impl Controller {
     pub(crate) fn node_up(&mut self, node: &NodeId, running: &[RunningTask], now: Time) {
         let workload = self.workload.name.clone();
         for found in running.iter().filter(|found| found.workload == workload) {
-            self.adopt(node, &found.task);
-            if let Some(own) = self.own.get_mut(&found.task) {
-                own.runs = true;
-            }
+            self.runs(node, &found.task, now);
         }
         let runs = |task: &TaskName| running.iter().any(|found| found.task == *task);
         let gone: Vec<TaskName> = self
@@ -226,15 +224,19 @@ impl Controller {
         for task in gone.iter().filter(|task| Some(*task) != starts.as_ref()) {
             self.ended(task, "it was gone when its agent came back".to_owned(), now);
         }
+        self.amounts.forget_sent();
         if let Some(underway) = &mut self.underway {
             // Any step may have gone through the stream that broke; all are safe to repeat.
             underway.change.forget_sent(now);
         }
     }
 
-    /// A process of ours that is not known: an earlier store's.
-    fn adopt(&mut self, node: &NodeId, task: &TaskName) {
-        if self.own.contains_key(task) {
+    /// A process of ours runs; one that is not known is an earlier store's.
+    fn runs(&mut self, node: &NodeId, task: &TaskName, now: Time) {
+        if let Some(own) = self.own.get_mut(task) {
+            if !std::mem::replace(&mut own.runs, true) {
+                own.since = now;
+            }
             return;
         }
         let number = task.as_str().strip_prefix(self.workload.name.as_str());
@@ -243,15 +245,15 @@ impl Controller {
         let (Some(number), Some(spec)) = (ours, self.cluster()) else { return };
         let member = spec.name(node, spec.slot(number));
         self.next_number = self.next_number.max(number.saturating_add(1));
-        let own = Own { task: task.clone(), number, node: node.clone(), member, runs: true };
+        let own = Own { task: task.clone(), number, node: node.clone(), member, runs: true, since: now };
         self.own.insert(task.clone(), own);
     }
 
     /// An operator approved what was recommended: it may begin while it is still what is decided.
     pub(crate) fn approve(&mut self, decision: DecisionId, now: Time) {
         let recommended = self.record.newest().filter(|newest| newest.id == decision && !newest.act);
-        if let Some(recommended) = recommended {
-            self.approved = Some((recommended.after, now.after(APPROVED_MS)));
+        if let Some(task) = recommended.and_then(|recommended| recommended.tasks.first()) {
+            self.approved = Some((task.clone(), now.after(APPROVED_MS)));
             self.news = true;
         }
     }
@@ -259,9 +261,9 @@ impl Controller {
     /// The newest decision, if it recommends a change that an operator could approve.
     pub(crate) fn recommends(&self) -> Option<DecisionId> {
         let newest = self.record.newest()?;
-        let is = !newest.act
-            && newest.before != newest.after
-            && newest.reasons.first() == Some(&Reason::RecommendOnly);
+        // It names whom only when nothing but that word stands in the way.
+        let is =
+            !newest.act && !newest.tasks.is_empty() && newest.reasons.first() == Some(&Reason::RecommendOnly);
         is.then_some(newest.id)
     }
 

@@ -29,8 +29,14 @@ const CLEANUP_MS: u64 = 86_400_000;
 const TIMEOUT_TIMES: u64 = 10;
 
 impl Controller {
-    /// The command for the step that is due, if any.
+    /// Commands for the step that is due, if any, and for what members advertise.
     pub(crate) fn orders(&mut self, fence: &mut Fence, context: &Context<'_>) -> Vec<(NodeId, Command)> {
+        let mut commands = self.step_orders(fence, context);
+        commands.extend(self.amount_orders(fence, context));
+        commands
+    }
+
+    fn step_orders(&mut self, fence: &mut Fence, context: &Context<'_>) -> Vec<(NodeId, Command)> {
         let may = match self.workload.spec.mode {
             Mode::Observe => false,
             Mode::Recommend => self.underway.as_ref().is_some_and(|underway| underway.approved),

@@ -50,12 +50,17 @@ impl Controller {
         }
         self.finish(context.now);
         self.forget_ended();
-        self.approved = self.approved.filter(|(_, until)| *until > context.now);
+        self.approved = self.approved.take().filter(|(_, until)| *until > context.now);
+        self.follow_others(context);
         let doubt = self.seen.doubt(context.now);
         if !self.in_force || !(std::mem::take(&mut self.news) || doubt.is_some()) {
             return decisions;
         }
+        let sure = doubt.is_none();
         decisions.extend(self.judge(doubt, ids, context));
+        if sure {
+            decisions.extend(self.amounts(ids, context));
+        }
         decisions
     }
 
@@ -265,6 +270,11 @@ impl Controller {
         back
     }
 
+    /// What an operator approved is this change and no other; where nothing has to be approved, everything is.
+    fn is_approved(&self, plan: &Plan) -> bool {
+        self.approved.as_ref().is_none_or(|(task, _)| *task == plan.own.task)
+    }
+
     /// Lets a member leave when every gate is open.
     fn scale_in(
         &mut self,
@@ -277,7 +287,7 @@ impl Controller {
             Ok(plan) => {
                 tasks.push(plan.own.task.clone());
                 decided.reasons.push(price(&plan));
-                if may && decided.act {
+                if may && decided.act && self.is_approved(&plan) {
                     self.wanted = Some(decided.to);
                     let approved = self.approved.is_some();
                     if approved {
@@ -285,6 +295,8 @@ impl Controller {
                     }
                     self.stabiliser.changed(Direction::Shrink, context.now);
                     self.begin(plan, approved, context);
+                } else {
+                    decided.act = false;
                 }
             }
             Err(closed) => {
@@ -334,7 +346,7 @@ impl Controller {
             Ok(plan) => {
                 tasks.push(plan.own.task.clone());
                 decided.reasons.push(price(&plan));
-                if held.is_none() {
+                if held.is_none() && self.is_approved(&plan) {
                     let approved = self.approved.is_some();
                     if approved {
                         decided.reasons.insert(0, Reason::Approved);
@@ -376,7 +388,7 @@ impl Controller {
         self.decision(to, decided, Vec::new(), ids, context)
     }
 
-    fn decision(
+    pub(super) fn decision(
         &self,
         before: u32,
         decided: Decided,

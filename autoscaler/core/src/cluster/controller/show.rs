@@ -27,7 +27,7 @@ impl Controller {
             up: there,
             starting: u32::from(self.grows()),
             leaving: u32::from(self.leaves()),
-            replicas: self.own.values().map(|own| self.member(own, context)).collect(),
+            replicas: self.own.values().map(|own| self.member(own)).collect(),
             paused: paused.map(|pause| pause.why.clone()),
             frozen: self.frozen.clone(),
             load: LoadView {
@@ -75,7 +75,7 @@ impl Controller {
         }
     }
 
-    fn member(&self, own: &Own, context: &Context<'_>) -> ReplicaView {
+    fn member(&self, own: &Own) -> ReplicaView {
         let change = self.underway.as_ref().filter(|u| u.change.task.as_ref() == Some(&own.task));
         let there = self.seen.there().contains(&own.member);
         let (state, since, detail) = match change {
@@ -83,9 +83,9 @@ impl Controller {
                 let machine = underway.change.machine;
                 (machine.name(), machine.since(), detail(machine, underway.change.trouble.as_deref()))
             }
-            None if there => ("member", context.now, "in service".to_owned()),
-            None if own.runs => ("stranded", context.now, "runs, and is no member".to_owned()),
-            None => ("ended", context.now, "its process ended".to_owned()),
+            None if there => ("member", own.since, "in service".to_owned()),
+            None if own.runs => ("stranded", own.since, "runs, and is no member".to_owned()),
+            None => ("ended", own.since, "its process ended".to_owned()),
         };
         let detail = format!("{}: {detail}", own.member);
         ReplicaView { task: own.task.clone(), node: own.node.clone(), state, since, port: None, detail }

@@ -1,0 +1,120 @@
+//! A file system that Trimtab scales: real NameNode, DataNodes and files, the real agent and autoscaler.
+//!
+//! Needs the lab with Hadoop's masters alone: `cargo xtask lab-test hdfs` starts it and says where it is in `TRIMTAB_LAB`.
+
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::Stage;
+use support::lab;
+
+fn store(count: u32) -> String {
+    format!(
+        "apiVersion: trimtab/v1
+kind: Workload
+metadata: {{ name: store }}
+spec:
+  type: hdfs
+  replicas: {{ min: {count}, max: {count} }}
+  target: {{ disk: 85% }}
+  mode: auto
+  hdfs:
+    cluster: store
+    launcher: datanode
+    member: 127.0.0.1{{slot}}:990{{slot}}
+    slots: {{ from: 1, span: 9 }}
+  behavior: {{ growAfter: 1s, growCooldown: 1s, shrinkAfter: 10s, shrinkCooldown: 10s }}
+"
+    )
+}
+
+/// Most blocks that the NameNode ever called missing while it looked.
+struct Missing {
+    most: Arc<AtomicU64>,
+    looks: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Missing {
+    fn watch() -> Self {
+        let watch = Self { most: Arc::default(), looks: Arc::default(), stop: Arc::default() };
+        let (most, looks, stop) =
+            (Arc::clone(&watch.most), Arc::clone(&watch.looks), Arc::clone(&watch.stop));
+        std::thread::spawn(move || {
+            let url = "http://127.0.0.10:9870/jmx?qry=Hadoop:service=NameNode,name=FSNamesystem";
+            while !stop.load(Ordering::Relaxed) {
+                let said =
+                    ureq::get(url).call().ok().and_then(|mut said| said.body_mut().read_json::<Value>().ok());
+                if let Some(missing) = said.and_then(|said| said["beans"][0]["MissingBlocks"].as_u64()) {
+                    most.fetch_max(missing, Ordering::Relaxed);
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        watch
+    }
+}
+
+impl Drop for Missing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn last(stage: &Stage) -> Value {
+    stage.status("store")["cluster"]["past"][0].clone()
+}
+
+#[test]
+fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
+    let Some(lab) = lab::directory() else { return };
+    let Some(mut stage) = lab::whole(&lab) else { return };
+    stage.put("store", &store(3));
+    stage.wait_for("store", 3);
+    let files = lab::write_files(&lab, 12, 8 << 20);
+    let missing = Missing::watch();
+
+    stage.put("store", &store(2));
+    stage.until("blocks that are copied", |s| {
+        (s.status("store")["cluster"]["change"]["state"] == "copying").then_some(())
+    });
+    stage.kill_autoscaler();
+    stage.start_autoscaler();
+    stage.wait_for("store", 2);
+    let went = last(&stage);
+    println!("{went}");
+    assert_eq!((&went["direction"], &went["ended"]), (&json!("in"), &json!("done")), "{went}");
+    lab::same_files(&lab, &files);
+
+    stage.put("store", &store(3));
+    stage.wait_for("store", 3);
+    let came = last(&stage);
+    assert_eq!((&came["direction"], &came["ended"]), (&json!("out"), &json!("done")), "{came}");
+
+    // A DataNode dies: it is started again with its blocks.
+    let before: Vec<Value> = stage.status("store")["replicas"].as_array().unwrap().clone();
+    let pid = lab::pid_of("org.apache.hadoop.hdfs.server.datanode.DataNode");
+    support::signal(pid, rustix::process::Signal::KILL);
+    stage.until("the replacement", |s| (last(s)["beganMs"] != came["beganMs"]).then_some(()));
+    stage.wait_for("store", 3);
+    let names = |replicas: &[Value]| replicas.iter().map(|r| r["task"].clone()).collect::<Vec<_>>();
+    let after = stage.status("store")["replicas"].as_array().unwrap().clone();
+    assert_eq!(names(&before), names(&after), "the same members");
+    lab::same_files(&lab, &files);
+    assert!(missing.looks.load(Ordering::Relaxed) > 20, "nobody looked");
+    let measured = json!({
+        "missing_blocks": missing.most.load(Ordering::Relaxed),
+        "files_differing": 0,
+        "leave_s": went["tookMs"].as_u64().unwrap() / 1_000,
+        "estimate_s": went["estimateS"],
+    });
+    lab::report(&measured);
+    assert_eq!(measured["missing_blocks"], 0);
+}
