@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -77,11 +78,23 @@ pub(super) fn fetch(name: &str, artifacts: &[Artifact]) -> Result<()> {
     })
 }
 
+/// A repository may not answer for a moment: Maven remembers that, and is told to ask again.
+const TRIES: u32 = 3;
+
 fn copy(pom: &str, into: &Path) -> Result<()> {
     let file = into.join("pom.xml");
     fs::write(&file, pom)?;
+    for try_of in 1..TRIES {
+        let Err(error) = maven(&file, into) else { return Ok(()) };
+        println!("    try {try_of} of {TRIES}: {error:#}");
+        std::thread::sleep(Duration::from_secs(10));
+    }
+    maven(&file, into)
+}
+
+fn maven(file: &Path, into: &Path) -> Result<()> {
     let mut maven = Command::new("mvn");
-    maven.args(["-B", "-ntp", "-q", "-f"]).arg(&file).arg(COPY);
+    maven.args(["-B", "-U", "-ntp", "-q", "-f"]).arg(file).arg(COPY);
     maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", into.display()));
     let output = maven.stdin(Stdio::null()).output().context("starting mvn")?;
     let said = String::from_utf8_lossy(&output.stdout);

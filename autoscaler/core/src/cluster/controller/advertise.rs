@@ -13,7 +13,7 @@ use model::workload::{Advertise, Mode};
 use model::yarn::{Resources, YarnState, YarnStep};
 
 use super::{Controller, Own};
-use crate::cluster::room::{Has, Others, offer};
+use crate::cluster::room::{Has, Others, STEP_MIB, offer};
 use crate::controller::Context;
 use crate::decide::Decided;
 use crate::event::{Digest, Time};
@@ -37,6 +37,8 @@ pub(super) struct Amounts {
     orders: BTreeMap<String, (Resources, Order)>,
     /// When a member was last told to advertise more.
     grew: BTreeMap<String, Time>,
+    /// What was recommended where nothing may be done.
+    recommended: BTreeMap<String, Resources>,
 }
 
 impl Amounts {
@@ -125,6 +127,9 @@ impl Controller {
             }
             let grows = wanted.holds(is);
             let lately = self.amounts.grew.get(&own.member).is_some_and(|at| now.since(*at) < GROW_EVERY_MS);
+            if grows && !is_worth_it(is, wanted) {
+                continue;
+            }
             let ordered = self.amounts.orders.get(&own.member).is_some_and(|(to, _)| *to == wanted);
             if ordered || (grows && lately) {
                 continue;
@@ -151,8 +156,11 @@ impl Controller {
                     self.amounts.grew.insert(own.member.clone(), now);
                 }
             }
-            let decision = self.decision(to, decided, vec![own.task.clone()], ids, context);
-            if self.record.say(&decision) {
+            // Said once for each amount: it stands beside what is said of members, and does not make that new.
+            let before = self.amounts.recommended.insert(own.member.clone(), wanted);
+            if act || before != Some(wanted) {
+                let decision = self.decision(to, decided, vec![own.task.clone()], ids, context);
+                self.record.keep(decision.clone());
                 decisions.push(decision);
             }
         }
@@ -212,4 +220,11 @@ impl Controller {
         }
         true
     }
+}
+
+/// A tenth more, and a step at least: what is told and taken back all the time is noise in everybody's lists.
+fn is_worth_it(is: Resources, wanted: Resources) -> bool {
+    let vcores = is.vcores.saturating_add((is.vcores / 10).max(1));
+    let memory_mib = is.memory_mib.saturating_add((is.memory_mib / 10).max(STEP_MIB));
+    wanted.vcores >= vcores || wanted.memory_mib >= memory_mib
 }

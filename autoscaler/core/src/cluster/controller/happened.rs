@@ -1,7 +1,7 @@
 //! What an event means for the change that is on its way, and for the processes of ours.
 
 use model::action::{Outcome, TaskEvent, TaskEventKind};
-use model::decision::DecisionId;
+use model::decision::{Decision, DecisionId, DecisionKind};
 use model::id::{NodeId, TaskName};
 use model::reason::{Direction, Reason};
 use model::yarn::YarnState;
@@ -87,6 +87,12 @@ impl Controller {
                 let ring = self.seen.fresh_ring(now);
                 // Every other view must be newer than what was asked.
                 let others = ring.keys().filter(|address| **address != change.member);
+                // And there must be one of everybody who answers: a single view may be the first to hear, or the last.
+                let views = ring.iter().filter(|(address, _)| **address != change.member);
+                let mut live = views.flat_map(|(_, view)| &view.ring.live);
+                if live.any(|address| *address != change.member && !ring.contains_key(address)) {
+                    return None;
+                }
                 let oldest = others.filter_map(|address| Some(self.seen.ring.get(address)?.at)).min();
                 oldest.filter(|at| settled(*at))?;
                 let own = ring.get(&change.member);
@@ -100,7 +106,7 @@ impl Controller {
 
     /// The members that a new one relieved are cleaned up one after the other; then it is done.
     fn all_clean(&mut self, now: Time) {
-        let Some(underway) = &self.underway else { return };
+        let Some(underway) = self.underway.as_ref().filter(|_| self.seen.is_known()) else { return };
         if let Machine::Cassandra(cassandra::State::Cleaning { through, .. }) = underway.change.machine
             && self.to_clean(through).is_none()
         {
@@ -251,16 +257,22 @@ impl Controller {
 
     /// An operator approved what was recommended: it may begin while it is still what is decided.
     pub(crate) fn approve(&mut self, decision: DecisionId, now: Time) {
-        let recommended = self.record.newest().filter(|newest| newest.id == decision && !newest.act);
+        let recommended = self.of_members().filter(|newest| newest.id == decision && !newest.act);
         if let Some(task) = recommended.and_then(|recommended| recommended.tasks.first()) {
             self.approved = Some((task.clone(), now.after(APPROVED_MS)));
             self.news = true;
         }
     }
 
+    /// The newest decision about who is a member: what is said of amounts, or of a change, stands beside it.
+    fn of_members(&self) -> Option<&Decision> {
+        let told = |decision: &&Decision| matches!(decision.reasons.first(), Some(Reason::Told { .. }));
+        self.record.all().find(|decision| decision.kind != DecisionKind::Resize && !told(decision))
+    }
+
     /// The newest decision, if it recommends a change that an operator could approve.
     pub(crate) fn recommends(&self) -> Option<DecisionId> {
-        let newest = self.record.newest()?;
+        let newest = self.of_members()?;
         // It names whom only when nothing but that word stands in the way.
         let is =
             !newest.act && !newest.tasks.is_empty() && newest.reasons.first() == Some(&Reason::RecommendOnly);

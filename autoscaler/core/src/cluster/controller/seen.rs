@@ -57,6 +57,12 @@ impl Seen {
         fresh.map(|(address, known)| (address.clone(), known.report.clone())).collect()
     }
 
+    /// Views of the ring that are as new as the newest: who fell silent saw another ring.
+    fn views(&self) -> impl Iterator<Item = &Reported<CassandraReport>> {
+        let newest = self.ring.values().map(|known| known.at).max();
+        self.ring.values().filter(move |known| newest.is_some_and(|at| at.since(known.at) <= STALE_MS))
+    }
+
     /// Members that are in service, as the cluster says.
     pub(super) fn there(&self) -> BTreeSet<String> {
         if let Some(seen) = &self.yarn {
@@ -74,7 +80,7 @@ impl Seen {
         }
         // One that left or joins has a view of its own.
         let full = |mode| matches!(mode, CassandraMode::Normal | CassandraMode::DecommissionFailed);
-        let views = self.ring.values().filter(|known| full(known.report.mode));
+        let views = self.views().filter(|known| full(known.report.mode));
         let mut there = BTreeSet::new();
         for view in views.map(|known| &known.report.ring) {
             let moves = |member: &&String| !view.joining.contains(member) && !view.leaving.contains(member);
@@ -93,7 +99,7 @@ impl Seen {
         if let Some(seen) = &self.hdfs {
             taken.extend(seen.report.nodes.iter().filter(|n| n.alive).map(|node| node.name.clone()));
         }
-        for view in self.ring.values().map(|known| &known.report.ring) {
+        for view in self.views().map(|known| &known.report.ring) {
             taken.extend(view.members.iter().chain(&view.joining).chain(&view.leaving).cloned());
         }
         taken
