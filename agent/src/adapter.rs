@@ -10,6 +10,7 @@ pub mod containerd;
 pub mod haproxy;
 mod haproxy_config;
 pub mod hdfs;
+mod in_force;
 pub mod job;
 mod list_file;
 pub mod listeners;
@@ -58,6 +59,17 @@ impl From<Failure> for Effect {
 /// A text that names the address and what happened.
 pub async fn get(url: &str, timeout: Duration) -> Result<(u16, Bytes), String> {
     request(url, None, timeout).await
+}
+
+/// What stands at a path below a local URL.
+///
+/// # Errors
+/// A text that names the address and what happened; an answer other than 200 is one.
+pub(crate) async fn answered(url: &str, path: &str, timeout: Duration) -> Result<Bytes, String> {
+    match get(&format!("{url}{path}"), timeout).await? {
+        (200, body) => Ok(body),
+        (status, _) => Err(format!("{url}{path}: answered {status}")),
+    }
 }
 
 /// `POST` of JSON to a local URL: status and body.

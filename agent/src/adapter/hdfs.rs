@@ -9,32 +9,25 @@ use std::time::Duration;
 
 use agent_core::hosts::Hosts;
 use agent_core::name_node::{self, Answers, PATHS};
-use hyper::body::Bytes;
 use model::action::OutcomeKind;
 use model::adapter::AdapterReport;
 use model::hdfs::{AdminState, DataNode, HdfsReport, HdfsStep};
 use tokio::sync::Mutex;
 
+use super::in_force::{List, Look, shown};
 use super::job::Jobs;
-use super::list_file::ListFile;
-use super::{Effect, Failure, get};
+use super::{Effect, Failure, answered};
 use crate::settings::HdfsFragment;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Time until a step must show in what the NameNode says: it tells its nodes with their next heartbeat, every 3 s.
-const SHOWN: Duration = Duration::from_secs(20);
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// A NameNode on this host.
 #[derive(Debug, Clone)]
 pub struct Hdfs {
     cluster: String,
     url: String,
-    /// The list, and the launcher that has it read.
-    hosts: Option<(ListFile, String)>,
-    jobs: Jobs,
+    hosts: Option<List>,
     /// One change of the list at a time.
     changing: Arc<Mutex<()>>,
 }
@@ -43,12 +36,10 @@ impl Hdfs {
     /// The one that the owner configured.
     #[must_use]
     pub fn new(config: &HdfsFragment, jobs: Jobs) -> Self {
-        let list = config.hosts.clone().map(ListFile::new);
         Self {
             cluster: config.cluster.clone(),
             url: config.url.trim_end_matches('/').to_owned(),
-            hosts: list.zip(config.refresh.clone()),
-            jobs,
+            hosts: List::new(config.hosts.clone(), config.refresh.clone(), jobs),
             changing: Arc::default(),
         }
     }
@@ -68,7 +59,7 @@ impl Hdfs {
     }
 
     async fn report(&self) -> Result<HdfsReport, String> {
-        let [system, state, info, replication] = PATHS.map(|path| self.ask(path));
+        let [system, state, info, replication] = PATHS.map(|path| answered(&self.url, path, TIMEOUT));
         let (system, state, info) = tokio::try_join!(system, state, info)?;
         // Who may not read settings may still read how it is.
         let replication = replication.await.ok();
@@ -77,16 +68,9 @@ impl Hdfs {
         name_node::report(&self.cluster, &answers).map_err(|why| format!("{}: {why}", self.url))
     }
 
-    async fn ask(&self, path: &str) -> Result<Bytes, String> {
-        match get(&format!("{}{path}", self.url), TIMEOUT).await? {
-            (200, body) => Ok(body),
-            (status, _) => Err(format!("{}{path}: answered {status}", self.url)),
-        }
-    }
-
     /// Whether its list of hosts is one; `None` without a list.
     pub fn listed(&self) -> Option<Result<(), String>> {
-        let (list, _) = self.hosts.as_ref()?;
+        let list = &self.hosts.as_ref()?.file;
         let says = |why: agent_core::hosts::HostsError| format!("{}: {why}", list.path().display());
         Some(list.read().and_then(|text| Hosts::read(&text).map(drop).map_err(says)))
     }
@@ -101,13 +85,13 @@ impl Hdfs {
 
     /// Changes the list. A node that the NameNode does not know can be taken off it: it is to start there.
     async fn list(&self, step: &HdfsStep) -> Result<(OutcomeKind, Option<DataNode>), Failure> {
-        let Some((list, refresh)) = &self.hosts else {
+        let Some(list) = &self.hosts else {
             let why = "no list of hosts is configured for it: set hosts and refresh of [[hdfs]]";
             return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
         };
         let _one_at_a_time = self.changing.lock().await;
-        let text = list.read().map_err(Failure::Refused)?;
-        let at = list.path().display();
+        let text = list.file.read().map_err(Failure::Refused)?;
+        let at = list.file.path().display();
         let hosts =
             Hosts::read(&text).map_err(|why| Failure::Refused(format!("{at}: {why}: mend it first")))?;
         let before = self.report().await.map_err(Failure::Failed)?;
@@ -128,49 +112,31 @@ impl Hdfs {
         if after == hosts && node.is_none_or(|node| is_so(node, step)) {
             return Ok((OutcomeKind::Already, node.cloned()));
         }
-        let written = after.write();
-        list.swap(&text, &written).map_err(Failure::Failed)?;
-        let refreshed = match self.jobs.run(refresh, BTreeMap::new()).await {
-            Ok(()) => self.shown(step, &before).await,
-            Err(why) => Err(Failure::Failed(format!("refreshing: {why}"))),
-        };
-        match refreshed {
-            Ok(node) => Ok((OutcomeKind::Applied, node)),
-            Err(Failure::Failed(why) | Failure::Refused(why)) => {
-                Err(Failure::Failed(match list.swap(&written, &text) {
-                    Ok(()) => format!(
-                        "{why}; the list of hosts is as before, and is in force after the next refresh"
-                    ),
-                    Err(error) => format!("{why}; and the list of hosts could not be put back: {error}"),
-                }))
-            }
-        }
+        let (written, shown) = (after.write(), self.shown(step, &before));
+        let then = ", and is in force after the next refresh";
+        let node = list.put_in_force((&text, &written), BTreeMap::new(), shown, then).await?;
+        Ok((OutcomeKind::Applied, node))
     }
 
     /// Waits until the NameNode shows what a step asked for, and that nothing else changed.
     async fn shown(&self, step: &HdfsStep, before: &HdfsReport) -> Result<Option<DataNode>, Failure> {
         let known = before.nodes.iter().any(|node| node.name == step.node());
-        let until = tokio::time::Instant::now() + SHOWN;
-        loop {
-            let why = match self.report().await {
-                Ok(report) => {
-                    if let Some(why) = others_changed(before, &report, step) {
-                        return Err(Failure::Failed(why));
-                    }
-                    match report.nodes.into_iter().find(|node| node.name == step.node()) {
-                        Some(node) if is_so(&node, step) => return Ok(Some(node)),
-                        Some(node) => format!("{} is {}", node.name, node.state),
-                        None if !known => return Ok(None),
-                        None => unknown(step),
-                    }
-                }
-                Err(why) => why,
+        shown(|| async {
+            let report = match self.report().await {
+                Ok(report) => report,
+                Err(why) => return Look::NotYet(why),
             };
-            if tokio::time::Instant::now() >= until {
-                return Err(Failure::Failed(format!("{why}, {} s after it was asked", SHOWN.as_secs())));
+            if let Some(why) = others_changed(before, &report, step) {
+                return Look::Wrong(why);
             }
-            tokio::time::sleep(LOOK).await;
-        }
+            match report.nodes.into_iter().find(|node| node.name == step.node()) {
+                Some(node) if is_so(&node, step) => Look::Shown(Some(node)),
+                Some(node) => Look::NotYet(format!("{} is {}", node.name, node.state)),
+                None if !known => Look::Shown(None),
+                None => Look::NotYet(unknown(step)),
+            }
+        })
+        .await
     }
 }
 

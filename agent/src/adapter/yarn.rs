@@ -9,23 +9,18 @@ use std::time::Duration;
 
 use agent_core::exclude;
 use agent_core::resource_manager::{self, Answers, PATHS};
-use hyper::body::Bytes;
 use model::action::OutcomeKind;
 use model::adapter::AdapterReport;
 use model::yarn::{Excluded, YarnNode, YarnReport, YarnState, YarnStep};
 use tokio::sync::Mutex;
 
+use super::in_force::{List, Look, shown};
 use super::job::Jobs;
-use super::list_file::ListFile;
-use super::{Effect, Failure, get, post};
+use super::{Effect, Failure, answered, post};
 use crate::settings::YarnFragment;
 
 /// Longest wait for an answer: the list of some thousand nodes takes a second.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Time until a step must show in what the ResourceManager says.
-const SHOWN: Duration = Duration::from_secs(20);
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(250);
 /// Least time that hosts on the list without a time of their own get, seconds: those are somebody else's, and an hour hurts nobody.
 const OTHERS_S: u32 = 3_600;
 
@@ -34,9 +29,7 @@ const OTHERS_S: u32 = 3_600;
 pub struct Yarn {
     cluster: String,
     url: String,
-    /// The list, and the launcher that has it read.
-    exclude: Option<(ListFile, String)>,
-    jobs: Jobs,
+    exclude: Option<List>,
     /// One change of the list at a time.
     changing: Arc<Mutex<()>>,
 }
@@ -45,12 +38,10 @@ impl Yarn {
     /// The one that the owner configured.
     #[must_use]
     pub fn new(config: &YarnFragment, jobs: Jobs) -> Self {
-        let list = config.exclude.clone().map(ListFile::new);
         Self {
             cluster: config.cluster.clone(),
             url: config.url.trim_end_matches('/').to_owned(),
-            exclude: list.zip(config.refresh.clone()),
-            jobs,
+            exclude: List::new(config.exclude.clone(), config.refresh.clone(), jobs),
             changing: Arc::default(),
         }
     }
@@ -70,23 +61,12 @@ impl Yarn {
     }
 
     async fn report(&self) -> Result<YarnReport, String> {
-        let [info, metrics, nodes, apps] = PATHS.map(|path| self.ask(path));
+        let [info, metrics, nodes, apps] = PATHS.map(|path| answered(&self.url, path, TIMEOUT));
         let (info, metrics, nodes, apps) = tokio::try_join!(info, metrics, nodes, apps)?;
         let answers = Answers { info: &info, metrics: &metrics, nodes: &nodes, apps: &apps };
-        let excluded = self.exclude.as_ref().and_then(|(list, _)| self.listed(list).ok());
+        let excluded = self.exclude.as_ref().and_then(|list| listed(list).ok());
         resource_manager::report(&self.cluster, &answers, excluded)
             .map_err(|why| format!("{}: {why}", self.url))
-    }
-
-    async fn ask(&self, path: &str) -> Result<Bytes, String> {
-        match get(&format!("{}{path}", self.url), TIMEOUT).await? {
-            (200, body) => Ok(body),
-            (status, _) => Err(format!("{}{path}: answered {status}", self.url)),
-        }
-    }
-
-    fn listed(&self, list: &ListFile) -> Result<Vec<Excluded>, String> {
-        exclude::read(&list.read()?).map_err(|why| format!("{}: {why}", list.path().display()))
     }
 
     /// Takes a step, and reads back what became of it.
@@ -130,14 +110,15 @@ impl Yarn {
 
     /// Changes the list. A host that the ResourceManager does not know can be taken off it: it is to start there.
     async fn list(&self, step: &YarnStep) -> Result<(OutcomeKind, Option<YarnNode>), Failure> {
-        let Some((list, refresh)) = &self.exclude else {
+        let Some(list) = &self.exclude else {
             let why = "no exclude list is configured for it: set exclude and refresh of [[yarn]]";
             return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
         };
         let _one_at_a_time = self.changing.lock().await;
-        let text = list.read().map_err(Failure::Refused)?;
-        let before = exclude::read(&text)
-            .map_err(|why| Failure::Refused(format!("{}: {why}: mend it first", list.path().display())))?;
+        let text = list.file.read().map_err(Failure::Refused)?;
+        let before = exclude::read(&text).map_err(|why| {
+            Failure::Refused(format!("{}: {why}: mend it first", list.file.path().display()))
+        })?;
         let report = self.report().await.map_err(Failure::Failed)?;
         let (host, node) = (step.host(), report.nodes.iter().find(|node| node.host == step.host()).cloned());
         let timeout_s = match step {
@@ -157,43 +138,30 @@ impl Yarn {
         if after == before && resource_manager::read_back(&report, step).is_ok() {
             return Ok((OutcomeKind::Already, node));
         }
-        let written = exclude::write(&after);
-        list.swap(&text, &written).map_err(Failure::Failed)?;
         let seconds = after.iter().filter_map(|entry| entry.timeout_s).fold(OTHERS_S, u32::max);
         let parameters = BTreeMap::from([("seconds".to_owned(), seconds.to_string())]);
-        let refreshed = match self.jobs.run(refresh, parameters).await {
-            Ok(()) => self.shown(step).await,
-            Err(why) => Err(Failure::Failed(format!("refreshing: {why}"))),
-        };
-        match refreshed {
-            Ok(node) => Ok((OutcomeKind::Applied, node)),
-            // What stands on the list and is not in force would be in force, without grace, after anybody's next refresh.
-            Err(Failure::Failed(why) | Failure::Refused(why)) => {
-                Err(Failure::Failed(match list.swap(&written, &text) {
-                    Ok(()) => format!("{why}; the exclude list is as before"),
-                    Err(error) => format!("{why}; and the exclude list could not be put back: {error}"),
-                }))
-            }
-        }
+        let written = exclude::write(&after);
+        let node = list.put_in_force((&text, &written), parameters, self.shown(step), "").await?;
+        Ok((OutcomeKind::Applied, node))
     }
 
     /// Waits until the ResourceManager shows what a step asked for.
     async fn shown(&self, step: &YarnStep) -> Result<Option<YarnNode>, Failure> {
-        let until = tokio::time::Instant::now() + SHOWN;
-        loop {
-            let why = match self.report().await {
+        shown(|| async {
+            match self.report().await {
                 Ok(report) => match resource_manager::read_back(&report, step) {
-                    Ok(node) => return Ok(node.cloned()),
-                    Err(why) => why.to_string(),
+                    Ok(node) => Look::Shown(node.cloned()),
+                    Err(why) => Look::NotYet(why.to_string()),
                 },
-                Err(why) => why,
-            };
-            if tokio::time::Instant::now() >= until {
-                return Err(Failure::Failed(format!("{why}, {} s after it was asked", SHOWN.as_secs())));
+                Err(why) => Look::NotYet(why),
             }
-            tokio::time::sleep(LOOK).await;
-        }
+        })
+        .await
     }
+}
+
+fn listed(list: &List) -> Result<Vec<Excluded>, String> {
+    exclude::read(&list.file.read()?).map_err(|why| format!("{}: {why}", list.file.path().display()))
 }
 
 fn unknown(host: &str) -> Failure {
