@@ -111,6 +111,10 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
 trait Cluster {
     /// Ends its daemons in the order that loses nothing.
     fn down(&self) -> Result<()>;
+    /// Gives back what is no file below its directory.
+    fn forget(&self) -> Result<()> {
+        Ok(())
+    }
     /// A line for each daemon that runs, and where it answers.
     fn shown(&self) -> Result<Vec<String>>;
     /// What an agent beside it has to know.
@@ -238,13 +242,17 @@ impl Lab {
     }
 
     fn down(&self, wipe: bool) -> Result<()> {
-        for cluster in self.clusters()? {
+        let clusters = self.clusters()?;
+        for cluster in &clusters {
             cluster.down()?;
         }
         if let Some(slice) = &self.slice {
             crate::cgroup::end(slice);
         }
         if wipe {
+            for cluster in &clusters {
+                cluster.forget()?;
+            }
             fs::remove_dir_all(&self.directory)
                 .with_context(|| format!("removing {}", self.directory.display()))?;
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
 use super::MOST;
@@ -28,6 +30,8 @@ const STOP: Duration = Duration::from_secs(40);
 const SEEDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
 /// Nodes that the agent is told of, whether they run or not.
 const KNOWN: u32 = 6;
+/// Size of the disk that all nodes share; only what they write takes memory.
+const DISK: &str = "size=8g,mode=0755";
 /// Where JMX answers over HTTP.
 const BRIDGE_PORT: u16 = 8778;
 
@@ -45,6 +49,7 @@ impl Cassandra {
     pub(super) fn open(directory: &Path, slice: Option<PathBuf>) -> Result<Self> {
         let (server, bridge) = (jars::place("cassandra", &SERVER), jars::place("jolokia", &BRIDGE));
         let directory = directory.join("cassandra");
+        own_disk(&directory)?;
         let daemons = Daemons::open(&directory.join("pids"), slice.map(|slice| slice.join("cassandra")))?;
         Ok(Self { directory, server, bridge, daemons })
     }
@@ -205,6 +210,14 @@ impl super::Cluster for Cassandra {
         self.daemons.stop_all(&self.daemons.recorded()?, STOP)
     }
 
+    fn forget(&self) -> Result<()> {
+        match umount(&self.directory) {
+            // It never was a mount.
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("unmounting {}", self.directory.display())),
+        }
+    }
+
     fn shown(&self) -> Result<Vec<String>> {
         self.daemons.shown(|name| {
             let address = address(number(name).unwrap_or(0));
@@ -232,6 +245,22 @@ impl super::Cluster for Cassandra {
             Member { java: &java, arguments: &arguments, environment: &environment }.launcher(KNOWN);
         Ok(Part { sections, launchers: vec![("cassandra".to_owned(), launcher)] })
     }
+}
+
+/// A disk in memory, where one may be mounted: whether a node may leave depends on how full disks are, and that of this machine may be fuller
+/// than a ring allows. What is there already stays.
+fn own_disk(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    if std::fs::read_dir(directory)?.next().is_some() {
+        return Ok(());
+    }
+    if let Err(error) = mount(Some("trimtab-lab"), directory, Some("tmpfs"), MsFlags::empty(), Some(DISK)) {
+        println!(
+            "    no disk of its own ({error}): a ring shrinks only while the disk of {} is less than half full",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 fn number(name: &str) -> Option<u32> {
