@@ -168,7 +168,7 @@ pub(super) async fn pause(
         let workload = request.workload.as_deref().map(named).transpose()?;
         let for_ms = request.for_.as_deref().map(str::parse::<Millis>).transpose();
         let for_ms = for_ms.map_err(|error| Failure::bad_request(format!("for: {error}")))?.map(|ms| ms.0);
-        let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+        let reason = in_words(&request.reason);
         app.control.write(Write::Pause { workload, reason, for_ms }).await?;
         super::probes::status_of(&app).await
     })
@@ -190,6 +190,11 @@ pub(super) async fn resume(
         super::probes::status_of(&app).await
     })
     .await
+}
+
+/// An operator's words, as they are kept and shown: of bounded length, and nothing that moves a cursor.
+pub(super) fn in_words(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 pub(super) fn read<T: Default + for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Failure> {

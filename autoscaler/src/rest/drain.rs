@@ -22,7 +22,7 @@ pub(super) async fn begin(
 ) -> Result<Json<Node>, Failure> {
     let node = named(&id)?;
     let request: DrainRequest = super::changes::read(&body)?;
-    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+    let reason = super::changes::in_words(&request.reason);
     tracing::info!(%node, reason, "a node is to be empty");
     app.control.write(Write::Drain { node: node.clone(), reason, partly: request.partly }).await?;
     one(&app, &node).await

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use model::decision::DecisionId;
 
 use super::App;
-use super::changes::read;
+use super::changes::{in_words, read};
 use super::problem::Failure;
 use super::workloads::{missing, named};
 use crate::api::{ApproveRequest, CancelRequest, Problem, Workload};
@@ -44,7 +44,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<Workload>, Failure> {
     let workload = named(&name)?;
     let request: CancelRequest = read(&body)?;
-    let reason: String = request.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+    let reason = in_words(&request.reason);
     app.control.write(Write::Cancel { workload: workload.clone(), reason }).await?;
     tracing::info!(%workload, "a change is cancelled");
     shown(&app, &workload).await
