@@ -92,6 +92,14 @@ pub enum CassandraMode {
     Drained,
 }
 
+impl CassandraMode {
+    /// It is a full member by its own word: a refused decommission leaves one that calls itself failed.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        matches!(self, Self::Normal | Self::DecommissionFailed)
+    }
+}
+
 impl fmt::Display for CassandraMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

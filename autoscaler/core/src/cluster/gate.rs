@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::cassandra::{CassandraMode, CassandraReport};
+use model::cassandra::CassandraReport;
 use model::hdfs::{AdminState, DataNode, HdfsReport};
 use model::yarn::{Resources, YarnReport, YarnState};
 use serde::{Deserialize, Serialize};
@@ -279,10 +279,7 @@ pub type Ring = BTreeMap<String, CassandraReport>;
 pub fn place(ring: &Ring, member: &str) -> Place {
     let has = |list: &[String]| list.iter().any(|one| one == member);
     // Who has left, or has not joined, keeps a view of its own.
-    let views = ring.values().filter(|view| {
-        let speaks = matches!(view.mode, CassandraMode::Normal | CassandraMode::DecommissionFailed);
-        view.address != member && speaks
-    });
+    let views = ring.values().filter(|view| view.address != member && view.mode.is_full());
     let mut seen = BTreeSet::new();
     for view in views {
         let ring = &view.ring;
@@ -344,7 +341,7 @@ pub fn ring_at_rest(ring: &Ring) -> Vec<Gate> {
         for (_, _, with) in busy.iter().filter(|(now, most, _)| now > most) {
             gates.push(Gate::Busy { member: view.address.clone(), with: (*with).to_owned() });
         }
-        if !matches!(view.mode, CassandraMode::Normal | CassandraMode::DecommissionFailed) {
+        if !view.mode.is_full() {
             gates.push(Gate::NotWell { member: view.address.clone(), state: view.mode.to_string() });
         }
     }

@@ -1,4 +1,4 @@
-use model::cassandra::{RequestTimes, RingView};
+use model::cassandra::{CassandraMode, RequestTimes, RingView};
 use model::yarn::{Excluded, YarnNode};
 
 use super::*;

@@ -4,7 +4,7 @@
 //! target, and members in proportion; a member less only when the others would still be below the target. Bounds: nothing is known of
 //! what is not reported, so a member that is silent freezes the shrink.
 
-use model::cassandra::{CassandraMode, CassandraReport};
+use model::cassandra::CassandraReport;
 use model::hdfs::{AdminState, HdfsReport};
 use model::reason::{Reason, Signal};
 use model::workload::Target;
@@ -57,10 +57,7 @@ pub fn hdfs(report: Option<&HdfsReport>, target: &Target, wanted: u32) -> Assess
 #[must_use]
 pub fn ring(ring: &Ring, target: &Target, wanted: u32) -> Assessment {
     // One that has left keeps answering until its process ends, and one that joins has not all of its data yet.
-    let full = |view: &CassandraReport| {
-        matches!(view.mode, CassandraMode::Normal | CassandraMode::DecommissionFailed)
-    };
-    let members: Vec<&CassandraReport> = ring.values().filter(|view| full(view)).collect();
+    let members: Vec<&CassandraReport> = ring.values().filter(|view| view.mode.is_full()).collect();
     let there = u32::try_from(members.len()).unwrap_or(u32::MAX);
     if there == 0 {
         return Assessment::blind(wanted, Vec::new());

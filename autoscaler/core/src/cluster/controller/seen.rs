@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::adapter::AdapterReport;
-use model::cassandra::{CassandraMode, CassandraReport};
+use model::cassandra::CassandraReport;
 use model::hdfs::{AdminState, HdfsReport};
 use model::id::NodeId;
 use model::reason::{Reason, Signal};
@@ -79,8 +78,7 @@ impl Seen {
             return serves.map(|node| node.name.clone()).collect();
         }
         // One that left or joins has a view of its own.
-        let full = |mode| matches!(mode, CassandraMode::Normal | CassandraMode::DecommissionFailed);
-        let views = self.views().filter(|known| full(known.report.mode));
+        let views = self.views().filter(|known| known.report.mode.is_full());
         let mut there = BTreeSet::new();
         for view in views.map(|known| &known.report.ring) {
             let moves = |member: &&String| !view.joining.contains(member) && !view.leaving.contains(member);
@@ -121,20 +119,5 @@ impl Seen {
         let Some(at) = at else { return Some(Reason::Missing { signal }) };
         let age_ms = now.since(at);
         (age_ms > STALE_MS).then_some(Reason::Stale { signal, age_ms, limit_ms: STALE_MS })
-    }
-}
-
-impl TryFrom<AdapterReport> for ClusterReport {
-    type Error = ();
-
-    fn try_from(report: AdapterReport) -> Result<Self, ()> {
-        match report {
-            AdapterReport::Yarn(report) => Ok(Self::Yarn(report)),
-            AdapterReport::Hdfs(report) => Ok(Self::Hdfs(report)),
-            AdapterReport::Cassandra(report) => Ok(Self::Cassandra(report)),
-            AdapterReport::Balancer(_) | AdapterReport::Puma(_) | AdapterReport::Unreachable { .. } => {
-                Err(())
-            }
-        }
     }
 }
