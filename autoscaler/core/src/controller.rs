@@ -22,7 +22,7 @@ mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::id::{Generation, NodeId, TaskName};
+use model::id::{Generation, NodeId, TaskName, WorkloadName};
 use model::reason::Reason;
 use model::workload::{Mode, SizePolicy, Workload, WorkloadKind};
 
@@ -69,6 +69,33 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     /// All acting is paused.
     pub(crate) paused: Option<&'a Pause>,
+}
+
+impl<'a> Context<'a> {
+    /// The pause in force: that of everything, or the workload's own.
+    pub(crate) fn pause(&self, own: Option<&'a Pause>) -> Option<&'a Pause> {
+        let pauses = [self.paused, own];
+        pauses.into_iter().flatten().find(|pause| pause.reason(self.now).is_some())
+    }
+
+    /// A node counts as lost for whoever needs it: its stream is down, or it was awaited for too long.
+    pub(crate) fn is_lost(&self, node: &NodeId) -> bool {
+        match self.nodes.get(node).map(|node| node.link) {
+            None | Some(Link::Down { .. }) => true,
+            Some(Link::Awaited { since }) => self.now.since(since) >= self.config.reconnect_ms,
+            Some(Link::Up) => false,
+        }
+    }
+}
+
+/// The wait after a failure, ms: it has doubled so often.
+pub(crate) fn backoff_ms(doubled: u32) -> u64 {
+    BACKOFF_MS.saturating_mul(1 << doubled.min(16)).min(BACKOFF_LIMIT_MS)
+}
+
+/// The number in the name of a workload's task.
+pub(crate) fn number_of(task: &TaskName, workload: &WorkloadName) -> Option<u32> {
+    task.as_str().strip_prefix(workload.as_str())?.strip_prefix('-')?.parse().ok()
 }
 
 /// An operator's pause.
@@ -324,8 +351,7 @@ impl Controller {
             Mode::Recommend => return Some(Reason::RecommendOnly),
             Mode::Auto => {}
         }
-        let pauses = [context.paused, self.pause.as_ref()];
-        pauses.into_iter().flatten().find_map(|pause| pause.reason(context.now))
+        context.pause(self.pause.as_ref())?.reason(context.now)
     }
 
     /// Tells one replica what happened, and takes in what follows.
@@ -378,20 +404,10 @@ impl Controller {
 
     fn start_failed(&mut self, task: &TaskName, why: Why, now: Time) {
         self.failures += 1;
-        let wait = BACKOFF_MS.saturating_mul(1 << (self.failures - 1).min(16)).min(BACKOFF_LIMIT_MS);
-        self.retry_at = now.after(wait);
+        self.retry_at = now.after(backoff_ms(self.failures - 1));
         if let Some(replica) = self.replicas.get(task) {
             self.failed_on.push(replica.node.clone());
             self.trouble = replica.trouble.clone().unwrap_or_else(|| why.to_string());
-        }
-    }
-
-    /// The node counts as there, for this purpose: its stream is up, or it is awaited and may come back.
-    fn node_lost(&self, node: &NodeId, context: &Context<'_>) -> bool {
-        match context.nodes.get(node).map(|node| node.link) {
-            None | Some(Link::Down { .. }) => true,
-            Some(Link::Awaited { since }) => context.now.since(since) >= context.config.reconnect_ms,
-            Some(Link::Up) => false,
         }
     }
 

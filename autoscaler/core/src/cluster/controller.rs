@@ -36,7 +36,7 @@ use super::change::{Change, Limits, Machine};
 use super::price::{Price, Rates};
 use super::{cassandra, hdfs, yarn};
 use crate::assess::Assessment;
-use crate::controller::{BACKOFF_LIMIT_MS, BACKOFF_MS, Context, Pause};
+use crate::controller::{Context, Pause, backoff_ms};
 use crate::event::Time;
 use crate::record::Record;
 use crate::stabilise::Stabiliser;
@@ -306,15 +306,13 @@ impl Controller {
     }
 
     fn paused(&self, context: &Context<'_>) -> Option<Reason> {
-        let pauses = [context.paused, self.pause.as_ref()];
-        pauses.into_iter().flatten().find_map(|pause| pause.reason(context.now))
+        context.pause(self.pause.as_ref())?.reason(context.now)
     }
 
     /// A member that was to come did not: the next try keeps its distance.
     fn join_failed(&mut self, why: String, now: Time) {
         self.failures += 1;
-        let wait = BACKOFF_MS.saturating_mul(1 << (self.failures + 3).min(16)).min(BACKOFF_LIMIT_MS);
-        self.retry_at = now.after(wait);
+        self.retry_at = now.after(backoff_ms(self.failures + 3));
         self.trouble = why;
     }
 

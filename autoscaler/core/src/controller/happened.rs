@@ -154,8 +154,7 @@ impl Controller {
     }
 
     fn number_of(&self, task: &TaskName) -> Option<u32> {
-        let number = task.as_str().strip_prefix(self.workload.name.as_str())?.strip_prefix('-')?;
-        let number: u32 = number.parse().ok()?;
+        let number = super::number_of(task, &self.workload.name)?;
         (number < self.next_number.saturating_add(NUMBERS_AHEAD)).then_some(number)
     }
 
@@ -239,7 +238,7 @@ impl Controller {
         }
         for task in &tasks {
             let Some(replica) = self.replicas.get(task) else { continue };
-            let lost = replica.state.may_run() && self.node_lost(&replica.node, context);
+            let lost = replica.state.may_run() && context.is_lost(&replica.node);
             if lost && !self.still_served(task, context) {
                 self.tell(task, Event::NodeLost, now);
             }

@@ -12,8 +12,6 @@ use crate::view::{Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
 impl Controller {
     pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
         let spec = &self.workload.spec;
-        let pauses = [context.paused, self.pause.as_ref()];
-        let paused = pauses.into_iter().flatten().find(|pause| pause.reason(context.now).is_some());
         WorkloadView {
             name: self.workload.name.clone(),
             kind: spec.kind,
@@ -37,7 +35,7 @@ impl Controller {
                     detail: detail(r, context.now),
                 })
                 .collect(),
-            paused: paused.map(|pause| pause.why.clone()),
+            paused: context.pause(self.pause.as_ref()).map(|pause| pause.why.clone()),
             frozen: self.frozen.clone(),
             load: self.load_view(),
             size: self.size_view(context),

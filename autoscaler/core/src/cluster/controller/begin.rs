@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::cassandra::CassandraMode;
-use model::id::{NodeId, TaskName};
+use model::id::{LauncherName, NodeId, TaskName};
 use model::reason::{Direction, Reason};
 use model::workload::{ClusterSpec, WorkloadKind};
 use model::yarn::YarnState;
@@ -56,11 +56,7 @@ impl Controller {
                 return Ok(Plan { own: own.clone(), direction: Direction::Shrink, price, how: How::Whole });
             }
             if closed.is_empty() {
-                let member = own.member.clone();
-                closed = gates
-                    .iter()
-                    .map(|gate| Reason::Gate { member: member.clone(), why: gate.to_string() })
-                    .collect();
+                closed = reasons(&own.member, &gates);
             }
         }
         if closed.is_empty() {
@@ -155,12 +151,10 @@ impl Controller {
         }
         let price = self.join_gates(context)?;
         let there = self.there();
-        let can_start =
-            |own: &&Own| context.nodes.get(&own.node).is_some_and(|node| node.can_start(launcher.as_str()));
         // One that runs and is no member yet goes on where it was, and a DataNode has its blocks: a new one would not help either.
         let waits =
             |own: &&Own| !there.contains(&own.member) && (own.runs || self.kind() == WorkloadKind::Hdfs);
-        let waiting = self.own.values().find(|own| waits(own) && can_start(own));
+        let waiting = self.own.values().find(|own| waits(own) && can_start(own, launcher, context));
         if let Some(own) = waiting {
             let report =
                 self.seen.ring.get(&own.member).filter(|known| context.now.since(known.at) <= STALE_MS);
@@ -193,11 +187,11 @@ impl Controller {
             let says = ring.get(&own.member).map(|view| view.mode) == Some(CassandraMode::Decommissioned);
             says && gate::place(&ring, &own.member) == cassandra::Place::Out
         };
-        let can_start =
-            |own: &Own| context.nodes.get(&own.node).is_some_and(|n| n.can_start(launcher.as_str()));
         let is_down = |own: &Own| gate::place(&ring, &own.member) == cassandra::Place::Down;
         self.own.values().find_map(|own| match own.runs {
-            false if is_down(own) && can_start(own) => Some(plan(own, Direction::Grow, How::Mends)),
+            false if is_down(own) && can_start(own, launcher, context) => {
+                Some(plan(own, Direction::Grow, How::Mends))
+            }
             true if has_left(own) => Some(plan(own, Direction::Shrink, How::Sweeps)),
             _ => None,
         })
@@ -205,20 +199,20 @@ impl Controller {
 
     /// What a member that comes costs, or what keeps any from coming.
     fn join_gates(&self, context: &Context<'_>) -> Result<Price, Vec<Reason>> {
-        let closed = |gates: Vec<Gate>| {
-            let reason = |gate: Gate| Reason::Gate { member: String::new(), why: gate.to_string() };
-            gates.into_iter().map(reason).collect::<Vec<_>>()
-        };
         match self.kind() {
             WorkloadKind::Cassandra => {
                 let ring = self.seen.fresh_ring(context.now);
                 let gates = gate::ring_at_rest(&ring);
-                if gates.is_empty() { Ok(price::ring_join(&self.rates, &ring)) } else { Err(closed(gates)) }
+                if gates.is_empty() {
+                    Ok(price::ring_join(&self.rates, &ring))
+                } else {
+                    Err(reasons("", &gates))
+                }
             }
             WorkloadKind::Hdfs => {
                 let safe_mode = self.seen.hdfs.as_ref().map(|seen| seen.report.safe_mode.clone());
                 match safe_mode.filter(|why| !why.is_empty()) {
-                    Some(why) => Err(closed(vec![Gate::SafeMode { why }])),
+                    Some(why) => Err(reasons("", &[Gate::SafeMode { why }])),
                     None => Ok(price::join(&self.rates, 0)),
                 }
             }
@@ -287,4 +281,15 @@ impl Controller {
         self.underway = Some(Underway { change, direction, approved, price, slow: false });
         self.approved = None;
     }
+}
+
+/// Each gate that is closed, about a member; empty = any.
+fn reasons(member: &str, closed: &[Gate]) -> Vec<Reason> {
+    let reason = |gate: &Gate| Reason::Gate { member: member.to_owned(), why: gate.to_string() };
+    closed.iter().map(reason).collect()
+}
+
+/// Its node may start it now.
+fn can_start(own: &Own, launcher: &LauncherName, context: &Context<'_>) -> bool {
+    context.nodes.get(&own.node).is_some_and(|node| node.can_start(launcher.as_str()))
 }

@@ -10,6 +10,7 @@ use super::{APPROVED_MS, Controller, Own, TOLD_KEPT};
 use crate::cluster::change::{Event, Machine, Told};
 use crate::cluster::gate::{COMPACTIONS, place};
 use crate::cluster::{cassandra, hdfs, yarn};
+use crate::controller::number_of;
 use crate::event::{ClusterDigest, RunningTask, Time};
 use crate::view::Anomaly;
 
@@ -245,8 +246,7 @@ impl Controller {
             }
             return;
         }
-        let number = task.as_str().strip_prefix(self.workload.name.as_str());
-        let number = number.and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
+        let number = number_of(task, &self.workload.name);
         let ours = number.filter(|n| *n > 0 && *n < self.next_number.saturating_add(NUMBERS_AHEAD));
         let (Some(number), Some(spec)) = (ours, self.cluster()) else { return };
         let member = spec.name(node, spec.slot(number));

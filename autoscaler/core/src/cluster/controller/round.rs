@@ -17,7 +17,6 @@ use crate::controller::Context;
 use crate::decide::{Decided, Standing, decide};
 use crate::event::Time;
 use crate::hpa::Hpa;
-use crate::place::Link;
 use crate::record::DecisionIds;
 
 /// A DataNode that could not be started again so often is given up, and its blocks are copied from their other replicas.
@@ -67,16 +66,10 @@ impl Controller {
     /// The node of the change is lost: its agent is silent, and nobody else has seen the member lately either.
     fn node_lost(&self, context: &Context<'_>) -> bool {
         let change = self.underway.as_ref().map(|underway| &underway.change);
-        let unknown = self.seen.doubt(context.now).is_some();
-        if unknown || change.is_some_and(|change| self.seen.taken().contains(&change.member)) {
-            return false;
-        }
-        change.and_then(|change| change.node.as_ref()).is_some_and(|node| {
-            match context.nodes.get(node).map(|node| node.link) {
-                None | Some(Link::Down { .. }) => true,
-                Some(Link::Awaited { since }) => context.now.since(since) >= context.config.reconnect_ms,
-                Some(Link::Up) => false,
-            }
+        change.is_some_and(|change| {
+            change.node.as_ref().is_some_and(|node| context.is_lost(node))
+                && self.seen.doubt(context.now).is_none()
+                && !self.seen.taken().contains(&change.member)
         })
     }
 
@@ -145,6 +138,9 @@ impl Controller {
 
     /// Processes that ended and that nothing needs any more: those of no member, unless a DataNode can be started again with its blocks.
     fn forget_ended(&mut self) {
+        if self.own.values().all(|own| own.runs) {
+            return;
+        }
         let changing = self.underway.as_ref().and_then(|underway| underway.change.task.clone());
         let taken = self.seen.taken();
         let again = self.kind() == WorkloadKind::Hdfs && self.failures < AGAIN;

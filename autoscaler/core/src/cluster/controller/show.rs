@@ -12,8 +12,6 @@ use crate::view::{ChangeView, ClusterView, Explanation, LoadView, ReplicaView, S
 impl Controller {
     pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
         let spec = &self.workload.spec;
-        let pauses = [context.paused, self.pause.as_ref()];
-        let paused = pauses.into_iter().flatten().find(|pause| pause.reason(context.now).is_some());
         let there = u32::try_from(self.seen.there().len()).unwrap_or(u32::MAX);
         let size = &spec.size;
         WorkloadView {
@@ -28,7 +26,7 @@ impl Controller {
             starting: u32::from(self.grows()),
             leaving: u32::from(self.leaves()),
             replicas: self.own.values().map(|own| self.member(own)).collect(),
-            paused: paused.map(|pause| pause.why.clone()),
+            paused: context.pause(self.pause.as_ref()).map(|pause| pause.why.clone()),
             frozen: self.frozen.clone(),
             load: LoadView {
                 utilisation: self.said.as_ref().map(|said| said.utilisation),
