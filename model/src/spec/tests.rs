@@ -68,6 +68,20 @@ fn every_example_is_read_and_is_the_same_when_it_is_written() {
     }
 }
 
+#[test]
+fn a_target_that_is_missing_is_shown_in_the_kinds_own_terms() {
+    for (name, text) in EXAMPLES {
+        let targets = |line: &&str| !line.trim_start().starts_with("target:");
+        let without: String = text.lines().filter(targets).flat_map(|line| [line, "\n"]).collect();
+        let found = faults(&without);
+        assert_eq!(found[0].field, "spec.target", "{}", found[0]);
+        let said = found[0].to_string();
+        let shown = said.split('`').find(|part| part.starts_with("target: {")).unwrap();
+        let again = without.replacen("  replicas:", &format!("  {shown}\n  replicas:"), 1);
+        assert!(parse(name, &again).is_ok(), "{name}: {shown}");
+    }
+}
+
 const RING: &str = "\
 apiVersion: trimtab/v1
 kind: Workload

@@ -27,12 +27,23 @@ const SPEC: &[&str] = &[
     "behavior",
 ];
 
+/// A target in the kind's own terms, for who has given none.
+fn target_of(kind: Option<WorkloadKind>) -> &'static str {
+    match kind {
+        Some(WorkloadKind::Rails) => "target: { queueDelayP95: 100ms }",
+        Some(WorkloadKind::Yarn) => "target: { containerWait: 30s }",
+        Some(WorkloadKind::Hdfs) => "target: { disk: 70% }",
+        Some(WorkloadKind::Cassandra) => "target: { disk: 60% }",
+        Some(WorkloadKind::Service) | None => "target: { cpu: 65% }",
+    }
+}
+
 /// Reads and checks a `spec` section.
 pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<WorkloadSpec> {
     let spec = Section::open(node, "spec", SPEC, faults)?;
-    let kind = spec.required("type", "type: rails", faults);
+    let kind: Option<WorkloadKind> = spec.required("type", "type: rails", faults);
     let replicas = spec.required("replicas", "replicas: { min: 2, max: 20 }", faults);
-    let target = spec.required("target", "target: { cpu: 65% }", faults);
+    let target = spec.required("target", target_of(kind), faults);
     let size = spec.or("size", SizePolicy::default(), faults);
     let mode = spec.or("mode", Mode::default(), faults);
     let policy = spec.or("policy", Policy::default(), faults);
@@ -42,7 +53,6 @@ pub(super) fn read_spec(node: &Node, faults: &mut Faults<'_>) -> Option<Workload
     let yarn = spec.optional("yarn", faults).map(Box::new);
     let hdfs = spec.optional("hdfs", faults).map(Box::new);
     let cassandra = spec.optional("cassandra", faults).map(Box::new);
-    let kind: Option<WorkloadKind> = kind;
     let start_values = kind.map_or_else(Behavior::default, Behavior::of);
     let behavior = match spec.node("behavior") {
         Some(node) => behavior(node, &spec.path_of("behavior"), start_values, faults).unwrap_or(start_values),
