@@ -121,7 +121,10 @@ fn tasks(out: &mut String, said: &Value) -> std::fmt::Result {
             out,
             "{:<32} {:>22} {:>12} {:>20}  {}",
             name(task),
-            format!("{} of {}{unit}", wait(&task[decides]), wait(&task["borne"])),
+            match task["limited"] == true {
+                true => "for its own quota".to_owned(),
+                false => format!("{} of {}{unit}", wait(&task[decides]), wait(&task["borne"])),
+            },
             format!("{}{unit}", wait(&task["ownMean"])),
             format!("{} of {}", percent(&task["memoryStall"]), percent(&targets["memoryStall"])),
             added(task, targets),

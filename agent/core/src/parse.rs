@@ -75,6 +75,20 @@ pub fn cpu_stat(bytes: &[u8], values: &mut Values) -> Result<u64, ParseError> {
     usage.ok_or(ParseError::NoLine("usage_usec"))
 }
 
+/// `cpu.stat.local` or `cpu.stat`: time for which its own quota held a cgroup back; µs on v2, ns on v1. `None` without a quota's controller.
+///
+/// # Errors
+/// [`ParseError`] for a malformed number.
+pub fn throttled(bytes: &[u8]) -> Result<Option<u64>, ParseError> {
+    let mut held = None;
+    flat_keyed(bytes, |key, n| {
+        if matches!(key, b"throttled_usec" | b"throttled_time") {
+            held = Some(n);
+        }
+    })?;
+    Ok(held)
+}
+
 /// `cgroup.events`: whether a live process is in the cgroup or below.
 ///
 /// # Errors
@@ -240,6 +254,14 @@ fn process_field(bytes: &[u8], field: usize, name: &'static str) -> Result<u64, 
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_a_quota_held_back_is_read_on_both_hierarchies() {
+        assert_eq!(throttled(b"throttled_time 3255829089\n").unwrap(), Some(3_255_829_089));
+        assert_eq!(throttled(b"usage_usec 7\nnr_throttled 2\nthrottled_usec 8000\n").unwrap(), Some(8_000));
+        assert_eq!(throttled(b"usage_usec 7\n").unwrap(), None);
+        assert!(throttled(b"throttled_usec x\n").is_err());
+    }
 
     #[test]
     fn cpu_stat_as_kernels_write_it() {

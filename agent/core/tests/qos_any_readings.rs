@@ -78,6 +78,7 @@ impl Node {
             cpu_stall_us: r.stall.map(|_| self.stall_us as u64),
             memory_stall_us: Some(self.memory_us as u64),
             cpu_us: None,
+            held: None,
         };
         let best = (0..r.tasks).map(|n| BestEffort {
             task: format!("jobs-{n}").parse().unwrap(),

@@ -66,6 +66,8 @@ pub struct Cgroups {
     controllers: Vec<String>,
     /// v1 controllers in use: hybrid hosts.
     v1: Vec<String>,
+    /// Where the v1 hierarchy of quotas is, on hosts that have them there.
+    v1_cpu: Option<PathBuf>,
 }
 
 /// Writes a file that the kernel has made. One that it has not made is not found, and not "permission denied" as from [`fs::write`], which
@@ -86,13 +88,18 @@ impl Cgroups {
         let text = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
         let controllers: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         let hierarchies = V1::new();
-        let v1 = V1_CONTROLLERS
+        let v1: Vec<String> = V1_CONTROLLERS
             .into_iter()
             .filter(|(name, _)| !controllers.iter().any(|c| c == name))
             .filter(|(_, controller)| hierarchies.get_mount_point(controller.clone()).is_some())
             .map(|(name, _)| name.to_owned())
             .collect();
-        Self { unified: unified.to_owned(), slice: slice.to_owned(), controllers, v1 }
+        let v1_cpu = if v1.iter().any(|name| name == "cpu") {
+            hierarchies.get_mount_point(Controllers::Cpu).map(|(mount, _)| mount)
+        } else {
+            None
+        };
+        Self { unified: unified.to_owned(), slice: slice.to_owned(), controllers, v1, v1_cpu }
     }
 
     /// Directory of a task's cgroup on the unified hierarchy.
@@ -103,6 +110,11 @@ impl Cgroups {
     /// A task's path below the root of the unified hierarchy.
     pub(super) fn below_root(&self, path: &str) -> PathBuf {
         Path::new(&self.slice).join(path)
+    }
+
+    /// Where a task's CPU quota is on the v1 hierarchy; `None` where it is on the unified one.
+    pub(super) fn quota_directory(&self, path: &str) -> Option<PathBuf> {
+        Some(self.v1_cpu.as_ref()?.join(self.below_v1(path)))
     }
 
     /// Where the v1 hierarchy of a controller has the cgroup at `path`, which need not exist; `None` on hosts without it.

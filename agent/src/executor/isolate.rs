@@ -137,6 +137,12 @@ impl Executor {
     pub fn below_root(&self, file: &TaskFile) -> std::path::PathBuf {
         self.cgroups.below_root(&file.path)
     }
+
+    /// Where its CPU quota is on the v1 hierarchy, on hybrid hosts.
+    #[must_use]
+    pub fn quota_directory(&self, file: &TaskFile) -> Option<std::path::PathBuf> {
+        self.cgroups.quota_directory(&file.path)
+    }
 }
 
 /// Files of best-effort tasks that have not ended. Those that a command froze are among them: freezing once more changes nothing, and the

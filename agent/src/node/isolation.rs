@@ -90,7 +90,11 @@ impl Node {
             if file.cgroup == 0 {
                 continue;
             }
-            let place = || Place { cgroup: CgroupId(file.cgroup), path: self.executor.below_root(file) };
+            let place = || Place {
+                cgroup: CgroupId(file.cgroup),
+                path: self.executor.below_root(file),
+                quota: self.executor.quota_directory(file),
+            };
             match file.class {
                 Class::LatencyCritical => watch.critical.push((place(), file.task.clone())),
                 Class::Standard => {}
@@ -231,6 +235,7 @@ impl Node {
                     "delayMs": reading.and_then(|r| r.delay_ns).map(|ns| ns as f64 / 1e6),
                     "cpuStall": reading.and_then(|r| r.cpu_stall),
                     "memoryStall": reading.and_then(|r| r.memory_stall),
+                    "limited": reading.is_some_and(|r| r.limited),
                     "decides": if by_delay { "delayMs" } else { "cpuStall" },
                     "ownMean": unit(governor.own().mean(task, by_delay)),
                     "borne": borne,

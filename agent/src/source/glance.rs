@@ -30,6 +30,8 @@ pub struct Place {
     pub cgroup: CgroupId,
     /// Below the root of the unified hierarchy.
     pub path: PathBuf,
+    /// Its directory on the v1 hierarchy that its CPU quota is on, on hybrid hosts.
+    pub quota: Option<PathBuf>,
 }
 
 impl Watch {
@@ -73,7 +75,20 @@ impl Source {
             cpu_stall_us: self.number(place, "cpu.pressure", some),
             memory_stall_us: self.number(place, "memory.pressure", some),
             cpu_us,
+            held: self.held(place),
         }
+    }
+
+    /// Time for which its own quota held it back, in the kernel's unit.
+    fn held(&mut self, place: &Place) -> Option<u64> {
+        let throttled = |bytes: &[u8]| parse::throttled(bytes).ok().flatten();
+        // Since 6.6, and without adding up what is below it.
+        let local = "cpu.stat.local";
+        if let Some(directory) = &place.quota {
+            let at = Place { path: directory.clone(), ..place.clone() };
+            return self.number(&at, local, throttled);
+        }
+        self.number(place, local, throttled).or_else(|| self.number(place, "cpu.stat", throttled))
     }
 
     fn cpu_us(&mut self, place: &Place) -> Option<u64> {
@@ -102,7 +117,7 @@ mod tests {
 
     #[test]
     fn nothing_is_looked_at_without_best_effort_work_and_seldom_without_critical_work() {
-        let place = Place { cgroup: CgroupId(5), path: "t.slice/web/web-1".into() };
+        let place = Place { cgroup: CgroupId(5), path: "t.slice/web/web-1".into(), quota: None };
         let critical = vec![(place.clone(), "web-1".parse().unwrap())];
         assert!(Watch { critical: critical.clone(), best: vec![] }.is_empty());
         let best = BestEffort {

@@ -38,6 +38,8 @@ pub struct Critical {
     pub memory_stall_us: Option<u64>,
     /// CPU time, µs.
     pub cpu_us: Option<u64>,
+    /// Time for which its own quota held it back, in any unit: only that it grows is looked at.
+    pub held: Option<u64>,
 }
 
 /// Waits on run queues.
@@ -103,6 +105,8 @@ pub struct Reading {
     pub waited: Option<Waited>,
     /// CPU time in this reading, µs, and its length, ms.
     pub computed: Option<(u64, u64)>,
+    /// Its own quota held it back: it had all the CPU that its owner gives it, and what its threads waited was not for others.
+    pub limited: bool,
 }
 
 impl Reading {
@@ -143,6 +147,9 @@ struct Waits {
     cpu: Option<u64>,
     memory: Option<u64>,
     computed: Option<u64>,
+    held: Option<u64>,
+    /// It was held back in the reading before.
+    limited: bool,
 }
 
 /// Remembers the readings before.
@@ -201,10 +208,16 @@ impl Meter {
         let waits = self.critical.entry(seen.task.clone()).or_default();
         let delta = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
         let share = |us: u64| step_ms.map(|ms| (us as f64 / (ms as f64 * 1e3)).clamp(0.0, 1.0));
-        let cpu_stall = delta(waits.cpu, seen.cpu_stall_us).and_then(share);
+        // A wait is counted when it is over, which may be in the next reading.
+        let held = delta(waits.held, seen.held).is_some_and(|grown| grown > 0);
+        waits.held = seen.held;
+        let limited = std::mem::replace(&mut waits.limited, held) || held;
+        let others = |waited: u64| if limited { 0 } else { waited };
+        let cpu_stall = delta(waits.cpu, seen.cpu_stall_us).map(others).and_then(share);
         let memory_stall = delta(waits.memory, seen.memory_stall_us).and_then(share);
         let gained = seen.delay.zip(waits.last).and_then(|(now, last)| {
-            Some((now.total_ns.checked_sub(last.total_ns)?, now.runs.checked_sub(last.runs)?))
+            let (ns, runs) = (now.total_ns.checked_sub(last.total_ns)?, now.runs.checked_sub(last.runs)?);
+            Some((others(ns), others(runs)))
         });
         let delay_ns = gained.map(|(ns, runs)| {
             if now_ms.saturating_sub(waits.since_ms) > SLOW_MS {
@@ -215,14 +228,15 @@ impl Meter {
             (ns / runs.max(RUNS_IN_STEP)).max(second)
         });
         let stalled = delta(waits.cpu, seen.cpu_stall_us).zip(step_ms.map(|ms| ms * 1_000));
-        let waited = match gained {
+        let waited = match gained.filter(|_| !limited) {
             Some((sum, of)) => Some(Waited { by_delay: true, sum, of }),
+            None if limited => None,
             None => stalled.map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
         };
         let computed = delta(waits.computed, seen.cpu_us).zip(step_ms);
         waits.computed = seen.cpu_us;
         (waits.last, waits.cpu, waits.memory) = (seen.delay, seen.cpu_stall_us, seen.memory_stall_us);
-        Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall, waited, computed }
+        Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall, waited, computed, limited }
     }
 
     /// CPU of all best-effort tasks since the last reading, thousandths of a core.
@@ -273,8 +287,27 @@ mod tests {
             cpu_stall_us: stall_us,
             memory_stall_us: None,
             cpu_us: None,
+            held: None,
         };
         Observation { now_ms, critical: vec![critical], ..Observation::default() }
+    }
+
+    #[test]
+    fn what_its_own_quota_makes_it_wait_is_nobodys_harm() {
+        let mut meter = Meter::default();
+        let mut take = |now_ms, ns, held| {
+            let mut seen = at(now_ms, Some((ns, now_ms)), Some(ns / 1_000));
+            seen.critical[0].held = Some(held);
+            meter.take(&seen).unwrap().critical.remove(0)
+        };
+        take(100, 0, 7);
+        assert_eq!(take(200, 1_000_000, 7).delay_ns, Some(10_000), "of a hundred waits");
+        let held = take(300, 901_000_000, 90);
+        assert!(held.limited && held.waited.is_none() && held.cpu_stall == Some(0.0));
+        assert_eq!(held.delay_ns, Some(10_000), "what it waited before in this second");
+        assert!(take(400, 950_000_000, 90).limited, "waits that end late are of the time before");
+        let free = take(500, 951_000_000, 90);
+        assert_eq!((free.delay_ns, free.limited), (Some(10_000), false));
     }
 
     #[test]

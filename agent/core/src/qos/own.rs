@@ -71,7 +71,7 @@ impl Own {
         let ms = self.at_ms.replace(now_ms).map_or(0, |before| now_ms.saturating_sub(before)) as f64;
         self.tasks.retain(|task, _| critical.iter().any(|reading| reading.task == *task));
         for reading in critical {
-            let Some((by_delay, wait)) = reading.wait() else { continue };
+            let Some((by_delay, wait)) = reading.wait().filter(|_| !reading.limited) else { continue };
             let known = self.tasks.entry(reading.task.clone()).or_default();
             if known.by_delay != by_delay {
                 *known = Waits { by_delay, ..Waits::default() };
@@ -124,6 +124,7 @@ mod tests {
             cpu_stall,
             memory_stall: None,
             waited: None,
+            limited: false,
             computed: None,
         }
     }

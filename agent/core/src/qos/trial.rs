@@ -265,6 +265,7 @@ mod tests {
             memory_stall: None,
             waited: Some(Waited { by_delay: true, sum: (wait_ns * 100.0) as u64, of: 100 }),
             computed: Some(((cpu * STEP_MS as f64 * 1e3) as u64, STEP_MS)),
+            limited: false,
         }
     }
 

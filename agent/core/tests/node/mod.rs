@@ -188,6 +188,7 @@ pub(crate) fn run(
                         cpu_stall_us: Some(stall_us),
                         memory_stall_us: Some(0),
                         cpu_us: Some(critical_us as u64),
+                        held: None,
                     }],
                     best: vec![BestEffort {
                         task: "jobs-1".parse().unwrap(),
