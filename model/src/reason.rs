@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::gap::GapKind;
-use crate::id::{NodeId, TaskName};
+use crate::id::{NodeId, TaskName, WorkloadName};
 
 mod signal;
 
@@ -147,6 +147,12 @@ pub enum Reason {
         memory_mib: (u64, u64),
         /// Virtual cores before and after.
         vcores: (u32, u32),
+        /// Cores of its node that count as used by others, and all cores of it.
+        #[serde(default)]
+        others: (f64, f64),
+        /// Workloads that use most of them now, cores each.
+        #[serde(default)]
+        by: Vec<(WorkloadName, f64)>,
     },
     /// What a change of a cluster is expected to cost.
     Price {

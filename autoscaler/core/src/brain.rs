@@ -15,11 +15,12 @@ use model::reason::Reason;
 use model::workload::Workload;
 
 use crate::controller::{Context, Controller, Pause};
-use crate::event::{Event, Plan, Time};
+use crate::event::{Event, Memory, Plan, Time};
 use crate::idle::{Ledger, NodeFacts, Page};
 use crate::place::{Link, Node};
 use crate::record::DecisionIds;
 use crate::rollout::Fence;
+use crate::uses::Uses;
 use crate::{check, cluster};
 
 /// Settings of the whole brain; a workload's own are in its specification.
@@ -51,6 +52,7 @@ pub struct Brain {
     nodes: BTreeMap<NodeId, Node>,
     workloads: BTreeMap<WorkloadName, Controller>,
     clusters: BTreeMap<WorkloadName, cluster::Controller>,
+    uses: Uses,
     pause: Option<Pause>,
     ledger: Ledger,
     refused: u64,
@@ -67,6 +69,7 @@ impl Brain {
             nodes: BTreeMap::new(),
             workloads: BTreeMap::new(),
             clusters: BTreeMap::new(),
+            uses: Uses::default(),
             pause: None,
             ledger: Ledger::new(config.idle_ms),
             refused: 0,
@@ -150,6 +153,7 @@ impl Brain {
             Event::Gap { node, gap } => self.each(|workload| workload.gap(&node, &gap, now)),
             Event::Receipt { .. } => {}
             Event::Digest(digest) => {
+                self.uses.take(&digest);
                 if let Some(cluster) = self.clusters.get_mut(&digest.workload) {
                     cluster.usage(&digest);
                 } else if let Some(workload) = self.workloads.get_mut(&digest.workload) {
@@ -186,8 +190,13 @@ impl Brain {
     pub fn next(&mut self, now: Time) -> Plan {
         let mut plan = Plan::default();
         for workload in self.workloads.values_mut() {
-            let context =
-                Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() };
+            let context = Context {
+                now,
+                nodes: &self.nodes,
+                uses: &self.uses,
+                config: &self.config,
+                paused: self.pause.as_ref(),
+            };
             let (decisions, followed) = workload.round(&mut self.ids, &context);
             plan.decisions.extend(decisions);
             plan.realised.extend(followed);
@@ -199,8 +208,13 @@ impl Brain {
             self.refused += refused;
         }
         for cluster in self.clusters.values_mut() {
-            let context =
-                Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() };
+            let context = Context {
+                now,
+                nodes: &self.nodes,
+                uses: &self.uses,
+                config: &self.config,
+                paused: self.pause.as_ref(),
+            };
             plan.decisions.extend(cluster.round(&mut self.ids, &context));
             let of = (cluster.workload.name.clone(), cluster.generation);
             let commands = cluster.orders(&mut self.fence, &context);
@@ -231,10 +245,8 @@ impl Brain {
 
     /// The specifications in force, by name: what [`Fleet::digests`](crate::fleet::Fleet::digests) needs.
     pub fn specs(&self) -> impl Iterator<Item = &Workload> {
-        let measured =
-            |workload: &&Workload| workload.spec.cluster().is_some_and(|spec| spec.advertise.is_some());
         let plain = self.workloads.values().filter(|w| w.in_force).map(|w| &w.workload);
-        plain.chain(self.cluster_specs().filter(measured))
+        plain.chain(self.cluster_specs())
     }
 
     /// Those of clusters: what [`Fleet::cluster_digests`](crate::fleet::Fleet::cluster_digests) needs.
@@ -247,27 +259,13 @@ impl Brain {
     #[must_use]
     pub fn memory(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        for (name, workload) in &self.workloads {
-            events.push(Event::SpecApplied { workload: workload.as_asked() });
-            events.push(Event::Remembered { workload: name.clone(), memory: workload.memory() });
-            if let Some(pause) = &workload.pause {
-                let (reason, until) = (pause.why.clone(), pause.until);
-                events.push(Event::Paused { workload: Some(name.clone()), reason, until });
-            }
-            if !workload.in_force {
-                events.push(Event::SpecRemoved { workload: name.clone() });
-            }
+        for workload in self.workloads.values() {
+            let known = (workload.as_asked(), workload.memory());
+            events.extend(remembered(known, workload.pause.as_ref(), workload.in_force));
         }
-        for (name, cluster) in &self.clusters {
-            events.push(Event::SpecApplied { workload: cluster.workload.clone() });
-            events.push(Event::Remembered { workload: name.clone(), memory: cluster.memory() });
-            if let Some(pause) = &cluster.pause {
-                let (reason, until) = (pause.why.clone(), pause.until);
-                events.push(Event::Paused { workload: Some(name.clone()), reason, until });
-            }
-            if !cluster.in_force {
-                events.push(Event::SpecRemoved { workload: name.clone() });
-            }
+        for cluster in self.clusters.values() {
+            let known = (cluster.workload.clone(), cluster.memory());
+            events.extend(remembered(known, cluster.pause.as_ref(), cluster.in_force));
         }
         for (node, known) in &self.nodes {
             if let Some(reason) = known.drained.clone() {
@@ -287,7 +285,13 @@ impl Brain {
     }
 
     fn context(&self, now: Time) -> Context<'_> {
-        Context { now, nodes: &self.nodes, config: &self.config, paused: self.pause.as_ref() }
+        Context {
+            now,
+            nodes: &self.nodes,
+            uses: &self.uses,
+            config: &self.config,
+            paused: self.pause.as_ref(),
+        }
     }
 
     fn each(&mut self, mut of: impl FnMut(&mut Controller)) {
@@ -363,7 +367,11 @@ impl Brain {
                 })
             })
             .collect();
-        let claims: Vec<_> = workloads().flat_map(Controller::claims).collect();
+        let clusters = self.clusters.values().filter(|c| c.in_force);
+        let claims: Vec<_> = workloads()
+            .flat_map(Controller::claims)
+            .chain(clusters.flat_map(cluster::Controller::claims))
+            .collect();
         self.ledger.spend(&facts, &claims, now);
     }
 
@@ -398,6 +406,25 @@ impl From<check::Finding> for Reason {
     fn from(finding: check::Finding) -> Self {
         Reason::PlanRefused { finding: finding.to_string() }
     }
+}
+
+/// The events by which a new brain knows one workload again.
+fn remembered(
+    (workload, memory): (Workload, Memory),
+    pause: Option<&Pause>,
+    in_force: bool,
+) -> impl Iterator<Item = Event> {
+    let name = workload.name.clone();
+    let paused = pause.map(|pause| Event::Paused {
+        workload: Some(name.clone()),
+        reason: pause.why.clone(),
+        until: pause.until,
+    });
+    let removed = (!in_force).then(|| Event::SpecRemoved { workload: name.clone() });
+    [Event::SpecApplied { workload }, Event::Remembered { workload: name, memory }]
+        .into_iter()
+        .chain(paused)
+        .chain(removed)
 }
 
 #[cfg(test)]

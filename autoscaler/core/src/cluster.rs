@@ -6,6 +6,7 @@
 //! | [`need`] | how many NodeManagers a YARN cluster needs |
 //! | [`space`] | how many DataNodes or Cassandra nodes the data needs |
 //! | [`room`] | what a node can give to containers |
+//! | `valley` | when does a ring have least to do? |
 //! | [`price`] | what a change is expected to cost |
 //! | `controller` | one cluster: its members, its change, its decisions |
 //! | [`gate`] | what must hold before a change is asked for |
@@ -25,6 +26,7 @@ pub mod need;
 pub mod price;
 pub mod room;
 pub mod space;
+mod valley;
 pub mod yarn;
 
 pub(crate) use controller::Controller;

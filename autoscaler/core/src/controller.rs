@@ -38,6 +38,7 @@ use crate::resize;
 use crate::rollout::Replica;
 use crate::signal::Load;
 use crate::stabilise::Stabiliser;
+use crate::uses::Uses;
 use crate::view::Anomaly;
 use crate::vpa::Recommender;
 
@@ -66,6 +67,7 @@ const BUDGET_LIMIT: f64 = 0.2;
 pub(crate) struct Context<'a> {
     pub(crate) now: Time,
     pub(crate) nodes: &'a BTreeMap<NodeId, Node>,
+    pub(crate) uses: &'a Uses,
     pub(crate) config: &'a Config,
     /// All acting is paused.
     pub(crate) paused: Option<&'a Pause>,

@@ -55,5 +55,6 @@ pub mod simulate;
 pub mod stabilise;
 #[cfg(test)]
 mod testing;
+mod uses;
 pub mod view;
 pub mod vpa;

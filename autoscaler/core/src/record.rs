@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 
-use model::decision::{Decision, DecisionId, DecisionKind, Realised};
-use model::id::WorkloadName;
+use model::decision::{Decision, DecisionId, DecisionKind, InputsHash, Prediction, Realised};
+use model::id::{TaskName, WorkloadName};
 use model::reason::Reason;
+use model::workload::Workload;
+use serde::Serialize;
 
+use crate::assess::Assessment;
+use crate::decide::Decided;
 use crate::event::{Followed, Time};
 
 /// Decisions kept for `explain`.
@@ -118,4 +122,46 @@ impl DecisionIds {
         self.given += 1;
         DecisionId(self.epoch << 32 | self.given)
     }
+    /// The decision, with everything that explains it.
+    pub(crate) fn decision<I: Serialize>(
+        &mut self,
+        decided: Decided,
+        from: Grounds<'_, I>,
+        now: Time,
+    ) -> Decision {
+        // The order of fields and of maps is fixed, and floats print the shortest form that reads back: canonical.
+        let inputs_hash = InputsHash::of(&serde_json::to_vec(&from.inputs).unwrap_or_default());
+        Decision {
+            id: self.next(),
+            at_ms: now.0,
+            workload: from.workload.name.clone(),
+            act: decided.act,
+            kind: decided.kind,
+            before: from.before,
+            after: decided.to,
+            tasks: from.tasks,
+            size: None,
+            parts: from.said.map(|said| said.parts.clone()).unwrap_or_default(),
+            binding: decided.binding,
+            alternatives: decided.alternatives,
+            predicted: from.predicted.filter(|p| p.utilisation.is_finite()),
+            realised: None,
+            reasons: decided.reasons,
+            inputs_hash,
+            policy: from.workload.spec.policy,
+        }
+    }
+}
+
+/// What something was decided on.
+pub(crate) struct Grounds<'a, I> {
+    pub(crate) workload: &'a Workload,
+    /// Replicas or members before.
+    pub(crate) before: u32,
+    /// Tasks that it is about.
+    pub(crate) tasks: Vec<TaskName>,
+    pub(crate) said: Option<&'a Assessment>,
+    pub(crate) predicted: Option<Prediction>,
+    /// All that it follows from; its hash tells whether two decisions had the same.
+    pub(crate) inputs: I,
 }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cluster_world;
+mod dice;
 
+use autoscaler_core::idle::Cause;
 use cluster_world::hdfs::Hdfs;
 use cluster_world::ring::Ring;
 use cluster_world::yarn::Yarn;
@@ -87,14 +89,18 @@ fn node_managers_advertise_what_others_leave() {
     world.others = Some((1.0, 1 << 30));
     world.run(200);
     assert_eq!(world.cluster.advertised(), [24, 24], "{}", world.told());
+    let page = world.brain.take_idle().pop().unwrap();
+    let over_sized = page.idle.iter().find(|idle| matches!(&idle.cause, Cause::OverSized { .. })).unwrap();
+    let cores = over_sized.amount.core_seconds() * 1e3 / page.to.since(page.from) as f64;
+    assert!((cores - 11.0).abs() < 0.1, "six cores advertised and half a one used, twice: {cores}");
     // The others' morning counts at once, and nothing is killed for it.
     world.others = Some((6.5, 1 << 30));
     world.run(15);
     assert_eq!(world.cluster.advertised(), [2, 2], "{}", world.told());
-    // A pause of a minute is not unlearned in a minute; an evening is.
+    // What they used is not forgotten in ten seconds; in an evening it is.
     world.others = Some((1.0, 1 << 30));
-    world.run(30);
-    assert!(world.cluster.advertised().iter().all(|slots| *slots < 12), "{:?}", world.cluster.advertised());
+    world.run(10);
+    assert!(world.cluster.advertised().iter().all(|slots| *slots < 8), "{:?}", world.cluster.advertised());
     world.run(600);
     assert_eq!(world.cluster.advertised(), [24, 24], "{}", world.told());
     // Nothing is given away of a node that is not measured.

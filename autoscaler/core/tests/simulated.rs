@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod dice;
 mod world;
 
 use autoscaler_core::brain::{Brain, Config};
 use autoscaler_core::event::{Event, Time};
+use dice::Dice;
 use model::id::ControllerEpoch;
 use model::workload::{Behavior, Workload};
-use world::{Dice, Faults, World};
+use world::{Faults, World};
 
 fn web(min: u32, max: u32) -> Workload {
     serde_json::from_value(serde_json::json!({

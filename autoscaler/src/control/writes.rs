@@ -257,13 +257,7 @@ impl Control {
 
     fn known(&self, name: Option<&WorkloadName>) -> Result<(), WriteError> {
         match name {
-            Some(name)
-                if !self
-                    .brain
-                    .specs()
-                    .chain(self.brain.cluster_specs())
-                    .any(|workload| workload.name == *name) =>
-            {
+            Some(name) if !self.brain.specs().any(|workload| workload.name == *name) => {
                 Err(WriteError::NotFound(name.clone()))
             }
             _ => Ok(()),

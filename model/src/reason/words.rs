@@ -62,11 +62,17 @@ impl fmt::Display for Reason {
                 seconds(*waited_ms),
                 seconds(*target_ms)
             ),
-            Reason::Advertises { member, memory_mib, vcores } => write!(
-                f,
-                "{member} advertises {} MiB and {} vcores instead of {} and {}: that is what others on its node leave; what runs there runs on",
-                memory_mib.1, vcores.1, memory_mib.0, vcores.0
-            ),
+            Reason::Advertises { member, memory_mib, vcores, others: (used, all), by } => {
+                write!(
+                    f,
+                    "{member} advertises {} MiB and {} vcores instead of {} and {}: others count with {used:.1} of its node's {all:.0} cores",
+                    memory_mib.1, vcores.1, memory_mib.0, vcores.0
+                )?;
+                for (n, (workload, cores)) in by.iter().enumerate() {
+                    write!(f, "{} {workload} uses {cores:.1}", if n == 0 { ", now" } else { "," })?;
+                }
+                f.write_str("; what runs there runs on")
+            }
             Reason::Approved => f.write_str("approved by an operator"),
             Reason::Cancelled { why } => write!(f, "cancelled by an operator: {why}"),
             Reason::Price { member, seconds, bytes, risk } => {

@@ -12,11 +12,13 @@
 //! | `controller/round.rs` | what to do about the newest reports |
 //! | `controller/begin.rs` | which member comes or goes, and what keeps it |
 //! | `controller/advertise.rs` | what NodeManagers advertise |
+//! | `controller/claims.rs` | what members are given and do not use |
 //! | `controller/orders.rs` | which step is sent now |
 //! | `controller/show.rs` | what people are shown |
 
 mod advertise;
 mod begin;
+mod claims;
 mod happened;
 mod orders;
 mod round;
@@ -76,6 +78,10 @@ pub(super) struct Underway {
     pub(super) price: Price,
     /// It was said that it takes longer than expected.
     pub(super) slow: bool,
+    /// It waits for a time with fewer requests, since then.
+    pub(super) waits: Option<Time>,
+    /// It waited for such times so long, ms.
+    pub(super) waited_ms: u64,
 }
 
 /// What must survive of a cluster when a journal begins anew.
@@ -262,7 +268,7 @@ impl Controller {
             let mut change = Change::new(member, task, node, known.machine, now);
             change.began = known.began;
             let Remembered { direction, approved, price, .. } = known;
-            Underway { change, direction, approved, price, slow: false }
+            Underway { change, direction, approved, price, slow: false, waits: None, waited_ms: 0 }
         });
     }
 

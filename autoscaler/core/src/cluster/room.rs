@@ -13,8 +13,10 @@ use crate::event::Time;
 
 /// Share of a node that is never given away: the others' next wave comes before the next report of it.
 pub const HEADROOM: f64 = 0.1;
-/// What the others used counts half as much after so long, ms: about the time in which a drain or a wave is over.
-pub const HALF_MS: f64 = 60_000.0;
+/// CPU that the others used counts half as much after so long, ms: if they want it again, containers give way within a second.
+pub const CPU_HALF_MS: f64 = 10_000.0;
+/// Memory that they used, ms: a container gives none back, so this is about the time in which a wave is over, or a container.
+pub const MEMORY_HALF_MS: f64 = 60_000.0;
 /// Memory is advertised in steps of so much, MiB: YARN's smallest container by default is 1 GiB, and people set it to a quarter.
 pub const STEP_MIB: u64 = 256;
 
@@ -30,11 +32,18 @@ pub struct Others {
 impl Others {
     /// Takes in what they use now, cores and bytes.
     pub fn observe(&mut self, cores: f64, bytes: Option<f64>, now: Time) {
-        let keep = self.at.map_or(0.0, |at| 0.5_f64.powf(now.since(at) as f64 / HALF_MS));
-        let follow = |before: f64, is: f64| is.max(is + (before - is) * keep);
-        self.cores = follow(self.cores, cores.max(0.0));
-        self.bytes = bytes.map(|is| self.bytes.map_or(is, |before| follow(before, is)));
+        let keep = |half: f64| self.at.map_or(0.0, |at| 0.5_f64.powf(now.since(at) as f64 / half));
+        let follow = |before: f64, is: f64, keep: f64| is.max(is + (before - is) * keep);
+        let (cpu, memory) = (keep(CPU_HALF_MS), keep(MEMORY_HALF_MS));
+        self.cores = follow(self.cores, cores.max(0.0), cpu);
+        self.bytes = bytes.map(|is| self.bytes.map_or(is, |before| follow(before, is, memory)));
         self.at = Some(now);
+    }
+
+    /// Cores that count as used.
+    #[must_use]
+    pub fn cores(&self) -> f64 {
+        self.cores
     }
 }
 
@@ -89,9 +98,12 @@ mod tests {
         assert_eq!(at(&others), (24 << 10, 24), "14.4 − 2 cores, and the bound of memory");
         others.observe(12.0, Some(20.0 * GIB), Time(1_000));
         assert_eq!(at(&others), (8_960, 4), "a wave counts at once");
-        others.observe(2.0, Some(4.0 * GIB), Time(61_000));
-        let (_, half) = at(&others);
-        assert_eq!(half, 14, "half of it is forgotten after a minute");
+        others.observe(2.0, Some(4.0 * GIB), Time(11_000));
+        assert_eq!(
+            at(&others),
+            (10_752, 14),
+            "half of the cores is forgotten after ten seconds, and little of the memory"
+        );
         others.observe(2.0, Some(4.0 * GIB), Time(1_000_000));
         assert_eq!(at(&others).1, 24);
     }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::action::Size;
-use model::decision::{Alternative, Decision, DecisionKind, InputsHash, Prediction};
+use model::decision::{Alternative, Decision, DecisionKind, Prediction};
 use model::id::TaskName;
 use model::reason::{Direction, Reason};
 use model::workload::{Policy, Target};
@@ -16,7 +15,7 @@ use crate::decide::{Decided, Standing, decide};
 use crate::event::{Digest, Followed, Time};
 use crate::hpa::{self, Pod};
 use crate::place::Link;
-use crate::record::DecisionIds;
+use crate::record::{DecisionIds, Grounds};
 use crate::replica::State;
 use crate::{rails, resize, service};
 
@@ -336,8 +335,6 @@ impl Controller {
             efficiency: self.capacity.efficiency,
             failures: self.failures,
         };
-        // The order of fields and of maps is fixed, and floats print the shortest form that reads back: canonical.
-        let inputs_hash = InputsHash::of(&serde_json::to_vec(&inputs).unwrap_or_default());
         let said = self.said.as_ref();
         let predicted = said.map(|said| Prediction {
             after_ms: self.ready_ms as u64,
@@ -346,24 +343,7 @@ impl Controller {
                 / f64::from(decided.to.max(1)),
             load: said.ahead,
         });
-        Decision {
-            id: ids.next(),
-            at_ms: context.now.0,
-            workload: self.workload.name.clone(),
-            act: decided.act,
-            kind: decided.kind,
-            before,
-            after: decided.to,
-            tasks,
-            size: None::<Size>,
-            parts: said.map(|said| said.parts.clone()).unwrap_or_default(),
-            binding: decided.binding,
-            alternatives: decided.alternatives,
-            predicted: predicted.filter(|p| p.utilisation.is_finite()),
-            realised: None,
-            reasons: decided.reasons,
-            inputs_hash,
-            policy: self.workload.spec.policy,
-        }
+        let workload = &self.workload;
+        ids.decision(decided, Grounds { workload, before, tasks, said, predicted, inputs }, context.now)
     }
 }

@@ -21,24 +21,7 @@ use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeI
 use model::node::{Incarnation, Inventory, Tier};
 use model::workload::Workload;
 
-/// Reproducible noise (Knuth's MMIX constants).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// One of `from..to`.
-    pub(crate) fn of(&mut self, from: u64, to: u64) -> u64 {
-        from + (self.roll() * (to - from) as f64) as u64
-    }
-
-    pub(crate) fn chance(&mut self, p: f64) -> bool {
-        self.roll() < p
-    }
-}
+use crate::dice::Dice;
 
 /// Something that keeps its own list of members.
 pub(crate) trait Cluster {

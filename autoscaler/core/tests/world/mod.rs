@@ -16,22 +16,10 @@ use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeI
 use model::node::{Incarnation, Inventory, Tier};
 use model::workload::Workload;
 
+use crate::dice::Dice;
+
 /// Length of a step of the world, ms.
 pub(crate) const STEP_MS: u64 = 10;
-
-/// Reproducible noise (Knuth's MMIX constants).
-pub(crate) struct Dice(pub u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * (1.0 - self.roll()).ln()
-    }
-}
 
 /// What goes wrong, as probabilities per second (or per command).
 #[derive(Clone, Copy, Default)]

@@ -26,6 +26,9 @@ use crate::rollout::{ANSWER_MS, Fence};
 /// out it does not get back.
 const GROW_EVERY_MS: u64 = 15_000;
 
+/// So many of those who use a node are named beside what is left of it.
+const NAMED: usize = 3;
+
 /// What is known and wanted about amounts.
 #[derive(Debug, Default)]
 pub(super) struct Amounts {
@@ -42,6 +45,11 @@ pub(super) struct Amounts {
 }
 
 impl Amounts {
+    /// What a member and its containers use, cores and bytes, if it was measured.
+    pub(super) fn used(&self, task: &TaskName) -> Option<(f64, Option<f64>)> {
+        self.own.get(task).copied()
+    }
+
     /// What was sent may never have arrived.
     pub(super) fn forget_sent(&mut self) {
         self.orders.clear();
@@ -107,6 +115,13 @@ impl Controller {
         Some((offer(has, others, members, &bounds, node.total), node.total))
     }
 
+    /// Cores of a node that count as used by others, and all of them.
+    fn others_on(&self, node: &NodeId, context: &Context<'_>) -> (f64, f64) {
+        let inventory = context.nodes.get(node).and_then(|node| node.inventory.as_ref());
+        let used = self.amounts.others.get(node).map_or(0.0, Others::cores);
+        (used, inventory.map_or(0.0, |has| f64::from(has.cpus)))
+    }
+
     /// Decides what members advertise. More and less at once for different members is no contradiction: their nodes differ.
     pub(super) fn amounts(&mut self, ids: &mut DecisionIds, context: &Context<'_>) -> Vec<Decision> {
         let now = context.now;
@@ -139,6 +154,8 @@ impl Controller {
                 member: own.member.clone(),
                 memory_mib: (is.memory_mib, wanted.memory_mib),
                 vcores: (is.vcores, wanted.vcores),
+                others: self.others_on(&own.node, context),
+                by: context.uses.of(&own.node, &self.workload.name, NAMED),
             });
             let to = self.wanted.unwrap_or(0);
             let act = held.is_none();

@@ -278,7 +278,8 @@ impl Controller {
             Change::new(own.member.clone(), Some(own.task.clone()), Some(own.node.clone()), machine, now);
         self.next_number = self.next_number.max(own.number.saturating_add(1));
         self.own.entry(own.task.clone()).or_insert(own);
-        self.underway = Some(Underway { change, direction, approved, price, slow: false });
+        self.underway =
+            Some(Underway { change, direction, approved, price, slow: false, waits: None, waited_ms: 0 });
         self.approved = None;
     }
 }

@@ -16,6 +16,7 @@ use crate::cluster::change::{Machine, Step};
 use crate::cluster::gate::{Gate, place};
 use crate::cluster::{cassandra, hdfs, yarn};
 use crate::controller::Context;
+use crate::event::Time;
 use crate::place::Link;
 use crate::rollout::{ANSWER_MS, Fence, START_MS};
 
@@ -25,6 +26,8 @@ const LIST_MS: u64 = 180_000;
 const ASK_MS: u64 = 90_000;
 /// Rewriting all that a node has: at 24 MiB/s two terabytes take a day.
 const CLEANUP_MS: u64 = 86_400_000;
+/// Deleting begins within a day, whatever that is like.
+const CLEAN_WITHIN_MS: u64 = 86_400_000;
 /// YARN kills containers when the timeout that it was told is over. It is told so many times ours and an hour.
 const TIMEOUT_TIMES: u64 = 10;
 
@@ -52,6 +55,9 @@ impl Controller {
             return Vec::new();
         }
         if asks_to_leave(step) && !self.still_may_leave(context) {
+            return Vec::new();
+        }
+        if step == Step::Cassandra(cassandra::Step::Cleanup) && self.waits_for_valley(context.now) {
             return Vec::new();
         }
         let Some(underway) = self.underway.as_ref() else { return Vec::new() };
@@ -99,6 +105,31 @@ impl Controller {
         self.news_told.push((member, format!("it stays: {}", closed.join("; "))));
         self.take_back(now);
         false
+    }
+
+    /// Deleting can wait for the time of the day with the fewest requests, but no longer than a day, and not while the ring needs another member: nobody
+    /// joins meanwhile.
+    fn waits_for_valley(&mut self, now: Time) -> bool {
+        let there = u32::try_from(self.seen.there().len()).unwrap_or(u32::MAX);
+        let urgent = self.wanted.is_some_and(|wanted| wanted > there);
+        let wait_ms = self.seen.valley.wait_ms(now).unwrap_or(0);
+        let Some(underway) = &mut self.underway else { return false };
+        let late = now.since(underway.change.began) >= CLEAN_WITHIN_MS;
+        if wait_ms == 0 || urgent || late {
+            underway.waited_ms += underway.waits.take().map_or(0, |since| now.since(since));
+            return false;
+        }
+        if underway.waits.is_none() {
+            underway.waits = Some(now);
+            let minutes = wait_ms.div_ceil(60_000);
+            let what = format!(
+                "what other members do not own any more is deleted when there are fewer requests: in {} h {} min, as the last day was",
+                minutes / 60,
+                minutes % 60
+            );
+            self.news_told.push((underway.change.member.clone(), what));
+        }
+        true
     }
 
     fn issue(&self, step: Step) -> Option<(NodeId, Verb, u64)> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::decision::{Alternative, Decision, DecisionKind, InputsHash, Prediction};
+use model::decision::{Alternative, Decision, DecisionKind, Prediction};
 use model::id::TaskName;
 use model::reason::{Direction, Reason};
 use model::workload::WorkloadKind;
@@ -17,7 +17,7 @@ use crate::controller::Context;
 use crate::decide::{Decided, Standing, decide};
 use crate::event::Time;
 use crate::hpa::Hpa;
-use crate::record::DecisionIds;
+use crate::record::{DecisionIds, Grounds};
 
 /// A DataNode that could not be started again so often is given up, and its blocks are copied from their other replicas.
 const AGAIN: u32 = 3;
@@ -115,7 +115,7 @@ impl Controller {
             self.rates.learn(
                 underway.price.bytes,
                 busy && underway.direction == Direction::Shrink,
-                took_ms as f64 / 1e3,
+                took_ms.saturating_sub(underway.waited_ms) as f64 / 1e3,
             );
         }
         if underway.direction == Direction::Shrink && ended == "done" {
@@ -402,34 +402,16 @@ impl Controller {
             change: self.underway.as_ref().map(|underway| underway.change.machine),
             failures: self.failures,
         };
-        // The order of fields and of maps is fixed, and floats print the shortest form that reads back: canonical.
-        let inputs_hash = InputsHash::of(&serde_json::to_vec(&inputs).unwrap_or_default());
-        let said = self.said.as_ref().filter(|_| decided.act && decided.to != before);
+        let moves = decided.act && decided.to != before;
         let after_ms = self.underway.as_ref().map_or(0, |underway| underway.price.seconds * 1_000);
-        let predicted = said.map(|said| Prediction {
+        let said = self.said.as_ref();
+        let predicted = said.filter(|_| moves).map(|said| Prediction {
             after_ms,
             utilisation: said.utilisation * f64::from(before.max(1)) / f64::from(decided.to.max(1)),
             load: said.ahead,
         });
-        Decision {
-            id: ids.next(),
-            at_ms: context.now.0,
-            workload: self.workload.name.clone(),
-            act: decided.act,
-            kind: decided.kind,
-            before,
-            after: decided.to,
-            tasks,
-            size: None,
-            parts: self.said.as_ref().map(|said| said.parts.clone()).unwrap_or_default(),
-            binding: decided.binding,
-            alternatives: decided.alternatives,
-            predicted: predicted.filter(|p| p.utilisation.is_finite()),
-            realised: None,
-            reasons: decided.reasons,
-            inputs_hash,
-            policy: self.workload.spec.policy,
-        }
+        let workload = &self.workload;
+        ids.decision(decided, Grounds { workload, before, tasks, said, predicted, inputs }, context.now)
     }
 
     /// Names of members that are there and were not started here.

@@ -10,6 +10,7 @@ use model::yarn::{YarnReport, YarnState};
 
 use crate::cluster::gate::Ring;
 use crate::cluster::need::Means;
+use crate::cluster::valley::Valley;
 use crate::event::{ClusterReport, Time};
 use crate::fleet::Reported;
 
@@ -25,6 +26,7 @@ pub(super) struct Seen {
     pub(super) hdfs: Option<Reported<HdfsReport>>,
     pub(super) ring: BTreeMap<String, Reported<CassandraReport>>,
     pub(super) means: Means,
+    pub(super) valley: Valley,
     /// Start of the ResourceManager, ms: another one means that it forgot the timeouts of drains.
     pub(super) manager_started_ms: Option<u64>,
 }
@@ -39,6 +41,8 @@ impl Seen {
             ClusterReport::Hdfs(report) => self.hdfs = Some(Reported { node, at, report }),
             ClusterReport::Cassandra(report) => {
                 self.ring.retain(|_, known| at.since(known.at) < FORGET_MS);
+                let requests = report.reads.count.saturating_add(report.writes.count);
+                self.valley.observe(&report.address, requests, at);
                 self.ring.insert(report.address.clone(), Reported { node, at, report: *report });
             }
         }

@@ -1,0 +1,79 @@
+//! What members are given and do not use: claims on idle capacity.
+
+use std::cmp::Reverse;
+
+use model::reason::Reason;
+use model::workload::Mode;
+use model::yarn::YarnState;
+
+use super::{Controller, Own};
+use crate::idle::{Cause, Claim};
+
+impl Controller {
+    /// Of the member that leaves first, then of those that are not needed, then of the others. Members that others started were given what
+    /// nobody told.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        let workload = self.workload.name.clone();
+        let leaving = self
+            .underway
+            .as_ref()
+            .filter(|_| self.leaves())
+            .and_then(|underway| underway.change.task.as_ref());
+        let (out, mut stay): (Vec<&Own>, Vec<&Own>) =
+            self.own.values().filter(|own| own.runs).partition(|own| Some(&own.task) == leaving);
+        // The newest would leave first.
+        stay.sort_by_key(|own| Reverse(own.number));
+        let need = self.said.as_ref().map_or(self.wanted.unwrap_or(0), |said| said.need);
+        let surplus = self.seen.there().len().saturating_sub(need as usize);
+        let out = out.into_iter().map(|own| (own, Cause::Draining { workload: workload.clone() }));
+        let stay = stay.into_iter().enumerate().map(|(at, own)| {
+            let over_sized = || Cause::OverSized { workload: workload.clone() };
+            (own, if at < surplus { self.surplus() } else { over_sized() })
+        });
+        out.chain(stay).filter_map(|(own, cause)| self.claim(own, cause)).collect()
+    }
+
+    /// Why members that are not needed are still there.
+    fn surplus(&self) -> Cause {
+        let workload = self.workload.name.clone();
+        if self.wanted.is_none_or(|wanted| wanted <= self.workload.spec.replicas.min) {
+            return Cause::KeptForFailure { workload };
+        }
+        let held = match self.workload.spec.mode {
+            Mode::Observe => Some(Reason::ObserveOnly.code()),
+            Mode::Recommend => Some(Reason::RecommendOnly.code()),
+            Mode::Auto => None,
+        };
+        match held.or(self.frozen.first().map(Reason::code)) {
+            Some(rule) => Cause::Blocked { workload, rule: rule.to_owned() },
+            None => Cause::CoolingDown { workload },
+        }
+    }
+
+    fn claim(&self, own: &Own, cause: Cause) -> Option<Claim> {
+        // What was not measured is no proof of idleness: it claims nothing.
+        let (cores, bytes) = self.amounts.used(&own.task)?;
+        let (cpu, memory) = self.given(own);
+        let used = ((cores.max(0.0) * 1e3) as u64, bytes.map(|bytes| bytes as u64 / 1_024));
+        let claim = Claim {
+            node: own.node.clone(),
+            cause,
+            cpu_millis: cpu.map_or(0, |given| given.saturating_sub(used.0)),
+            memory_kib: memory.zip(used.1).map_or(0, |(given, used)| given.saturating_sub(used)),
+        };
+        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+    }
+
+    /// What a member may use, thousandths of a core and KiB: its size; else what it advertises to containers. `None` = nobody said.
+    fn given(&self, own: &Own) -> (Option<u64>, Option<u64>) {
+        let size = &self.workload.spec.size;
+        let advertised = self.seen.yarn.as_ref().and_then(|seen| {
+            let node = seen.report.nodes.iter().find(|n| n.host == own.member)?;
+            (node.state == YarnState::Running).then_some(node.total)
+        });
+        let per_core = self.cluster().and_then(|spec| spec.advertise).map_or(1, |a| a.vcores_per_core.max(1));
+        let cpu = advertised.map(|total| u64::from(total.vcores) * 1_000 / u64::from(per_core));
+        let memory = advertised.map(|total| total.memory_mib * 1_024);
+        (size.cpu.map(|cpu| u64::from(cpu.0)).or(cpu), size.memory.map(|memory| memory.0 / 1_024).or(memory))
+    }
+}
