@@ -7,6 +7,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -52,6 +53,16 @@ spec:
     )
 }
 
+/// Two that advertise what others on the node leave, within bounds.
+fn by_what_is_left() -> String {
+    let advertise = "    advertise:
+      least: { memory: 1Gi, vcores: 2 }
+      most: { memory: 1536Mi, vcores: 6 }
+      vcoresPerCore: 30
+";
+    batch(2).replace("    drain: 10m\n", &format!("    drain: 10m\n{advertise}"))
+}
+
 struct Yarn {
     stage: Stage,
     killed: u64,
@@ -92,6 +103,43 @@ fn open(lab: &Path) -> Option<Yarn> {
     Some(Yarn { stage, killed: 0, failed_jobs: 0 })
 }
 
+fn metrics() -> Value {
+    let url = "http://127.0.0.10:8088/ws/v1/cluster/metrics";
+    let mut said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
+    said["clusterMetrics"].take()
+}
+
+/// Others take the node's CPUs while a job has all that was advertised: less is advertised than is in use, and everything runs to its own end.
+fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
+    yarn.stage.put("batch", &by_what_is_left());
+    let whole = yarn.stage.until("all that is advertised on an idle node", |_| {
+        metrics()["totalVirtualCores"].as_u64().filter(|all| *all == 12)
+    });
+    let mut job = Job::sleep(lab, 9, 50);
+    yarn.stage.until("a job that has its containers", |_| {
+        (metrics()["allocatedVirtualCores"].as_u64() == Some(10)).then_some(())
+    });
+    let spin = support::bin("e2e-task");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let others: Vec<u32> =
+        (0..cpus).map(|n| yarn.stage.run(&format!("other-{n}"), Command::new(&spin).arg("busy"))).collect();
+    let (left, used) = yarn.stage.until("less than is in use", |_| {
+        let metrics = metrics();
+        let count = |key: &str| metrics[key].as_u64().unwrap();
+        let (all, used) = (count("totalVirtualCores"), count("allocatedVirtualCores"));
+        (all == 4 && used > all).then_some((all, used))
+    });
+    let said = yarn.stage.get("/workloads/batch/explain").to_string();
+    assert!(said.contains("others count with"), "{said}");
+    yarn.finished(&mut job, 9);
+    for other in others {
+        yarn.stage.end(other);
+    }
+    yarn.stage.until("all of it again", |_| (metrics()["totalVirtualCores"] == whole).then_some(()));
+    yarn.stage.put("batch", &batch(3));
+    json!({ "advertised": whole, "in_use": used, "advertised_while_others_work": left, "containers_killed": yarn.killed })
+}
+
 /// Applications by their ends, and ApplicationMasters that did not live as long as their applications.
 fn applications() -> (u64, u64) {
     let url = "http://127.0.0.10:8088/ws/v1/cluster/apps";
@@ -109,6 +157,9 @@ fn applications() -> (u64, u64) {
 fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
     let Some(lab) = lab::directory() else { return };
     let Some(mut yarn) = open(&lab) else { return };
+
+    let vertical = others_come_and_go(&lab, &mut yarn);
+    println!("{vertical}");
 
     // More than two nodes can hold: a third one comes, and everything is done.
     let began = Instant::now();
@@ -140,6 +191,7 @@ fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
         "jobs_failed": yarn.failed_jobs + failed,
         "containers_killed_by_us": killed,
         "am_killed": am_killed,
+        "vertical": vertical,
         "drain_s": left["tookMs"].as_u64().unwrap() / 1_000,
         "estimate_s": left["estimateS"],
         "killed_by_the_resource_managers_restart": yarn.killed,

@@ -38,11 +38,13 @@ pub(crate) fn quota_cores(cgroup: &Path, slice: &Path) -> Option<f64> {
         return Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?);
     }
     let below = cgroup.strip_prefix(slice.parent()?).ok()?;
-    let v1 = Path::new("/sys/fs/cgroup/cpu").join(below);
+    let v1 = Path::new(V1_CPU).join(below);
     let (quota, period) = (number(v1.join("cpu.cfs_quota_us"))?, number(v1.join("cpu.cfs_period_us"))?);
     (quota > 0.0).then_some(quota / period)
 }
 
+/// Where an old hierarchy divides CPU, on hybrid hosts.
+const V1_CPU: &str = "/sys/fs/cgroup/cpu";
 /// How long what was killed may take to be gone.
 const END: Duration = Duration::from_secs(10);
 
@@ -57,6 +59,16 @@ pub(crate) fn end(cgroup: &Path) -> bool {
         std::thread::sleep(Duration::from_millis(20));
     }
     true
+}
+
+/// Puts this process into the cgroup of the same path where CPU is divided by an old hierarchy: as what systemd starts, it competes as one of
+/// its slice, not with each of its threads.
+pub(crate) fn join_old(unified: &Path, cgroup: &Path) {
+    let Ok(below) = cgroup.strip_prefix(unified) else { return };
+    let old = Path::new(V1_CPU);
+    if old.join("cpu.cfs_quota_us").exists() && fs::create_dir_all(old.join(below)).is_ok() {
+        let _ = fs::write(old.join(below).join("cgroup.procs"), "0");
+    }
 }
 
 /// The same for a slice of the unified hierarchy, and for what has its name where controllers are on the old ones.

@@ -10,11 +10,15 @@
 //! | [`daemon`] | how does a process start, and how does it end? |
 //! | [`hadoop`], [`cassandra`], [`rails`] | what is a cluster of that kind, and when is it ready? |
 //! | [`agent`] | how does an agent get to know them? |
+//! | [`half`] | on which CPUs may they run, where the machine is to be halved? |
+//! | [`cql`] | how is a ring asked? |
 
 mod agent;
 mod cassandra;
+pub(crate) mod cql;
 mod daemon;
 mod hadoop;
+mod half;
 mod jars;
 mod rails;
 
@@ -27,9 +31,11 @@ use sha2::{Digest, Sha256};
 
 use cassandra::Cassandra;
 use hadoop::Hadoop;
+use half::on;
 use rails::Rails;
 
 pub(crate) use daemon::become_program;
+pub(crate) use half::Half;
 
 /// Options of `cargo xtask lab`.
 #[derive(Debug, clap::Args)]
@@ -124,12 +130,14 @@ trait Cluster {
 }
 
 /// Which clusters a test needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Clusters {
     /// Workers of Hadoop; 0 = its masters alone.
     pub(crate) workers: Option<u32>,
     /// Nodes of Cassandra; 0 = none.
     pub(crate) nodes: u32,
+    /// CPUs that Hadoop's daemons may run on, and those that Cassandra may; absent = all.
+    pub(crate) halves: Option<[Half; 2]>,
 }
 
 /// Starts clusters anew in a directory: nothing is left of what was there.
@@ -139,13 +147,44 @@ pub(crate) struct Clusters {
 pub(crate) fn fresh(directory: &Path, root: &Path, clusters: &Clusters) -> Result<()> {
     wipe(directory, root)?;
     let lab = Lab::open(directory, root)?;
+    let [hadoop, cassandra] = clusters.halves.map_or([None, None], |halves| halves.map(Some));
     if let Some(workers) = clusters.workers {
-        lab.hadoop()?.up(workers)?;
+        on(hadoop, || lab.hadoop()?.up(workers))?;
     }
     if clusters.nodes > 0 {
-        lab.cassandra()?.up(clusters.nodes)?;
+        on(cassandra, || lab.cassandra()?.up(clusters.nodes))?;
     }
     lab.show()
+}
+
+/// The sections by which an agent's configuration knows the clusters in a directory, and the directory of its launchers.
+///
+/// # Errors
+/// When no clusters were started there.
+pub(crate) fn for_agent(directory: &Path) -> Result<(String, PathBuf)> {
+    let agent = directory.join("agent");
+    let file = agent.join("agent.toml");
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let sections = text.find("\n[[").and_then(|at| text.get(at..)).unwrap_or_default();
+    Ok((sections.to_owned(), agent.join("launch.d")))
+}
+
+/// A client of the Hadoop cluster in a directory.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn hadoop_client(directory: &Path, arguments: &[&str]) -> Result<std::process::Command> {
+    Ok(Hadoop::open(directory, None)?.client(arguments))
+}
+
+/// Where the ResourceManager answers.
+pub(crate) fn resource_manager() -> String {
+    hadoop::resource_manager()
+}
+
+/// DataNodes that the NameNode has in service, when it answers.
+pub(crate) fn data_nodes() -> Option<u64> {
+    hadoop::data_nodes()
 }
 
 /// Ends what runs in a directory and removes it.
@@ -231,7 +270,8 @@ impl Lab {
             println!("nothing runs (cargo xtask lab --help)");
             return Ok(());
         }
-        println!("logs and state: {}; end it: cargo xtask lab down", self.directory.display());
+        let directory = self.directory.display();
+        println!("logs and state: {directory}; end it: cargo xtask lab --dir {directory} down");
         let parts: Vec<_> =
             self.clusters()?.iter().map(|cluster| cluster.for_agent()).collect::<Result<_>>()?;
         if parts.iter().any(|part| !part.sections.is_empty()) {
@@ -246,8 +286,10 @@ impl Lab {
         for cluster in &clusters {
             cluster.down()?;
         }
-        if let Some(slice) = &self.slice {
-            crate::cgroup::end(slice);
+        if let Some((unified, slice)) =
+            self.slice.as_ref().and_then(|slice| Some((slice.parent()?, slice.file_name()?.to_str()?)))
+        {
+            crate::cgroup::end_slice(unified, slice);
         }
         if wipe {
             for cluster in &clusters {

@@ -1,10 +1,13 @@
 //! `cargo xtask lab-test`: what Trimtab does beside real clusters, shown on those of `cargo xtask lab`.
 
+mod rebalance;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use model::units::Millis;
 
 use crate::lab;
 
@@ -31,7 +34,13 @@ enum What {
     Hdfs,
     /// A ring grows and shrinks under load; the autoscaler dies in every state of a change (about 10 minutes, 3 GB).
     Cassandra,
-    /// The last three, each in its shorter form: what CI runs (about 8 minutes, 3 GB).
+    /// A web application, YARN and Cassandra on this machine, divided by Trimtab beside halved: four days (about 30 minutes, 4 GB).
+    Rebalance {
+        /// Length of each compressed day.
+        #[arg(long = "for", value_name = "TIME", default_value = "300s")]
+        day: Millis,
+    },
+    /// YARN, HDFS and Cassandra, each in its shorter form: what CI runs (about 8 minutes, 3 GB).
     Short,
 }
 
@@ -40,17 +49,27 @@ impl What {
     fn parts(self) -> Vec<(lab::Clusters, &'static str)> {
         match self {
             Self::Adapters => vec![
-                (lab::Clusters { workers: Some(3), nodes: 0 }, "lab_hadoop"),
-                (lab::Clusters { workers: None, nodes: 4 }, "lab_cassandra"),
+                (lab::Clusters { workers: Some(3), nodes: 0, ..lab::Clusters::default() }, "lab_hadoop"),
+                (lab::Clusters { workers: None, nodes: 4, ..lab::Clusters::default() }, "lab_cassandra"),
             ],
-            Self::Yarn => vec![(lab::Clusters { workers: Some(0), nodes: 0 }, "cluster_yarn")],
-            Self::Hdfs => vec![(lab::Clusters { workers: Some(0), nodes: 0 }, "cluster_hdfs")],
+            Self::Yarn => vec![(
+                lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() },
+                "cluster_yarn",
+            )],
+            Self::Hdfs => vec![(
+                lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() },
+                "cluster_hdfs",
+            )],
             Self::Short => vec![
-                (lab::Clusters { workers: Some(0), nodes: 0 }, "cluster_hdfs"),
-                (lab::Clusters { workers: Some(0), nodes: 0 }, "cluster_yarn"),
-                (lab::Clusters { workers: None, nodes: 3 }, "cluster_cassandra"),
+                (lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() }, "cluster_hdfs"),
+                (lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() }, "cluster_yarn"),
+                (lab::Clusters { workers: None, nodes: 3, ..lab::Clusters::default() }, "cluster_cassandra"),
             ],
-            Self::Cassandra => vec![(lab::Clusters { workers: None, nodes: 3 }, "cluster_cassandra")],
+            Self::Rebalance { .. } => Vec::new(),
+            Self::Cassandra => vec![(
+                lab::Clusters { workers: None, nodes: 3, ..lab::Clusters::default() },
+                "cluster_cassandra",
+            )],
         }
     }
 }
@@ -60,6 +79,10 @@ impl What {
 /// # Errors
 /// When a cluster does not start, or a test fails.
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
+    if let What::Rebalance { day } = args.what {
+        let directory = std::env::temp_dir().join("trimtab-rebalance");
+        return rebalance::run(root, &directory, Duration::from_millis(day.0), args.json.as_deref());
+    }
     // Tests run the programs that are there, and those must be of this source.
     let programs = ["build", "--quiet", "-p", "agent", "-p", "autoscaler", "-p", "cli"];
     let built =

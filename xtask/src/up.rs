@@ -3,16 +3,18 @@
 //! | module | question |
 //! |---|---|
 //! | [`install`] | what must be on the machine? |
+//! | [`beside`] | what else runs on the machine, and works? |
 //! | [`stage`] | which files and processes make up the stage, and how do they end? |
 //! | [`load`] | who asks for what when? |
 //! | [`watch`] | what is shown while it runs? |
 //! | [`ledger`] | what does the kernel itself say, beside Trimtab? |
 //! | [`report`] | what came of it? |
 
+pub(crate) mod beside;
 pub(crate) mod install;
 mod ledger;
 mod load;
-mod report;
+pub(crate) mod report;
 mod stage;
 mod watch;
 
@@ -22,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use beside::Sharing;
+use report::Report;
 
 /// Options of `cargo xtask up`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +33,9 @@ pub(crate) struct Args {
     /// Length of the compressed day: 90s to 2h.
     #[arg(long = "for", value_name = "TIME", default_value = "180s")]
     duration: model::units::Millis,
+    /// Hadoop and Cassandra, too: YARN's containers use what the web application leaves (about 4 GB).
+    #[arg(long)]
+    all: bool,
     /// Write the report as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -55,24 +62,12 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     if !(SHORTEST..=LONGEST).contains(&day) {
         bail!("--for {} is outside 90s..2h", args.duration);
     }
-    if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "`cargo xtask up` makes cgroups and loads kernel programs: run it as root (for example `sudo -E cargo xtask up`)"
-        );
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends at once, by the default action.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
-    install::packages()?;
-    let bin = install::build(root, args.debug)?;
+    let bin = prepare(root, args.debug)?;
+    let stop = on_signals()?;
     let directory = args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("trimtab-up"));
-    let mut stage = stage::Stage::open(&directory, root, &bin)?;
-    let played = play(&mut stage, day, &stop);
-    stage.end(args.keep);
-    let report = played?;
+    let sharing = if args.all { Sharing::Trimtab } else { Sharing::Web };
+    let plan = Plan { directory, sharing, day, capacity: None, keep: args.keep };
+    let report = plan.play(root, &bin, &stop)?;
     println!("\n{report}");
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -84,35 +79,96 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn play(stage: &mut stage::Stage, day: Duration, stop: &Arc<AtomicBool>) -> Result<report::Report> {
-    stage.start(stop)?;
-    println!("==> waiting for the first replicas");
-    stage.wait_for_replicas(stop)?;
-    let ledger = ledger::Ledger::start(stage.cgroup_slice(), stage.quota_cores());
-    // Paused, so that the CPU that the calibration takes is not taken for a morning.
+/// What every day needs: the right, packages, programs. Where the programs are.
+///
+/// # Errors
+/// When one of them is not to be had.
+pub(crate) fn prepare(root: &Path, debug: bool) -> Result<PathBuf> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("this makes cgroups and loads kernel programs: run it as root (for example with `sudo -E`)");
+    }
+    install::packages()?;
+    install::build(root, debug)
+}
+
+/// Set by SIGINT and SIGTERM; a second one ends at once, by the default action.
+///
+/// # Errors
+/// When signals cannot be handled.
+pub(crate) fn on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// One day.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) directory: PathBuf,
+    pub(crate) sharing: Sharing,
+    pub(crate) day: Duration,
+    /// Requests per second that one replica serves; measured first when it is not given.
+    pub(crate) capacity: Option<f64>,
+    pub(crate) keep: bool,
+}
+
+impl Plan {
+    /// Starts everything, lives through the day, and ends what was started.
+    ///
+    /// # Errors
+    /// When something does not start, or ends on the way.
+    pub(crate) fn play(&self, root: &Path, bin: &Path, stop: &Arc<AtomicBool>) -> Result<Report> {
+        let mut stage = stage::Stage::open(&self.directory, root, bin, self.sharing)?;
+        let played = self.play_on(&mut stage, stop);
+        stage.end(self.keep);
+        played
+    }
+
+    fn play_on(&self, stage: &mut stage::Stage, stop: &Arc<AtomicBool>) -> Result<Report> {
+        let day = self.day;
+        stage.start(stop)?;
+        println!("==> waiting for the first replicas");
+        stage.wait_for_replicas(stop)?;
+        let ledger = ledger::Ledger::start(stage.cgroup_slice(), stage.quota_cores());
+        let capacity = match self.capacity {
+            Some(capacity) => capacity,
+            None => calibrate(stage, stop)?,
+        };
+        let mut work = stage.beside().map(|beside| beside.work(day, stop)).transpose()?;
+        println!(
+            "==> one replica serves about {:.0} requests/s; the day: night, morning, flash crowd, evening in {} s",
+            capacity,
+            day.as_secs()
+        );
+        let queue = watch::QueueLog::open(&stage.queue_log())?;
+        ledger.begin();
+        let load = load::Load::start(stage.front(), capacity * stage.load(), day, stop);
+        let mut watch = watch::Watch::new(stage.api(), work.is_some());
+        let began = Instant::now();
+        while began.elapsed() < day && !stop.load(Ordering::Relaxed) {
+            watch.show((began.elapsed(), day), &load, &queue, work.as_mut());
+            stage.check_alive()?;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let beside = work.map(|work| work.finish(began.elapsed())).transpose()?;
+        let load = load.finish();
+        let mut kernel = ledger.finish();
+        println!("==> the day is over: waiting for the last totals");
+        stage.wait_for_leaving(stop);
+        kernel.finals = ledger.stop();
+        let (load, kernel, queue, watch) = (&load, &kernel, &queue, &watch);
+        report::make(stage, report::Shown { day, capacity, load, kernel, queue, watch, beside })
+    }
+}
+
+/// Paused, so that the CPU that this takes is not taken for a morning.
+fn calibrate(stage: &stage::Stage, stop: &AtomicBool) -> Result<f64> {
     stage.tell(&["pause", "web", "--reason", "the demo measures one replica"])?;
-    let capacity = load::calibrate(&stage.replicas()?, stop)?;
+    let capacity = load::calibrate(&stage.listeners()?, stop)?;
     std::thread::sleep(CALM);
     stage.tell(&["resume", "web"])?;
-    println!(
-        "==> one replica serves about {:.0} requests/s; the day: night, morning, flash crowd, evening in {} s",
-        capacity,
-        day.as_secs()
-    );
-    let queue = watch::QueueLog::open(&stage.queue_log())?;
-    ledger.begin();
-    let load = load::Load::start(stage.front(), capacity, day, stop);
-    let mut watch = watch::Watch::new(stage.api());
-    let began = Instant::now();
-    while began.elapsed() < day && !stop.load(Ordering::Relaxed) {
-        watch.show(began.elapsed(), day, &load, &queue);
-        stage.check_alive()?;
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    let load = load.finish();
-    let mut kernel = ledger.finish();
-    println!("==> the day is over: waiting for the last totals");
-    stage.wait_for_leaving(stop);
-    kernel.finals = ledger.stop();
-    report::make(stage, day, &load, &kernel, &queue, &watch)
+    Ok(capacity)
 }

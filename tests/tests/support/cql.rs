@@ -1,74 +1,14 @@
-//! A client of Cassandra's protocol (version 4), as small as the load of a test needs it, and that load.
+//! A load of writes and reads on a ring, and what it saw.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+#[path = "../../../xtask/src/lab/cql.rs"]
+mod client;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const QUORUM: u16 = 4;
-const VERSION: u8 = 0x04;
-const ERROR: u8 = 0x00;
-const STARTUP: u8 = 0x01;
-const QUERY: u8 = 0x07;
-const RESULT: u8 = 0x08;
-/// Kind of a result with rows.
-const ROWS: i32 = 2;
-/// Do not describe columns.
-const SKIP_METADATA: u8 = 0x02;
-
-/// A connection to one node.
-pub(crate) struct Session(TcpStream);
-
-impl Session {
-    pub(crate) fn open(address: &str) -> Result<Self, String> {
-        let address = format!("{address}:9042").parse().unwrap();
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
-            .map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut session = Self(stream);
-        let mut body = 1_u16.to_be_bytes().to_vec();
-        for text in ["CQL_VERSION", "3.0.0"] {
-            body.extend((text.len() as u16).to_be_bytes());
-            body.extend(text.as_bytes());
-        }
-        session.ask(STARTUP, &body)?;
-        Ok(session)
-    }
-
-    fn ask(&mut self, opcode: u8, body: &[u8]) -> Result<(u8, Vec<u8>), String> {
-        let mut frame = vec![VERSION, 0, 0, 0, opcode];
-        frame.extend((body.len() as u32).to_be_bytes());
-        frame.extend(body);
-        self.0.write_all(&frame).map_err(|error| error.to_string())?;
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).map_err(|error| error.to_string())?;
-        let length = u32::from_be_bytes(head[5..9].try_into().unwrap());
-        let mut answer = vec![0; length as usize];
-        self.0.read_exact(&mut answer).map_err(|error| error.to_string())?;
-        if head[4] == ERROR {
-            return Err(String::from_utf8_lossy(&answer[6..]).into_owned());
-        }
-        Ok((head[4], answer))
-    }
-
-    /// Asks with QUORUM: the first column of the first row, if there is one.
-    pub(crate) fn query(&mut self, text: &str) -> Result<Option<String>, String> {
-        let mut body = (text.len() as u32).to_be_bytes().to_vec();
-        body.extend(text.as_bytes());
-        body.extend(QUORUM.to_be_bytes());
-        body.push(SKIP_METADATA);
-        let (opcode, answer) = self.ask(QUERY, &body)?;
-        let int = |at: usize| i32::from_be_bytes(answer[at..at + 4].try_into().unwrap());
-        // Kind, flags, columns, rows, and the length of the first value.
-        if opcode != RESULT || int(0) != ROWS || int(12) == 0 || int(16) < 0 {
-            return Ok(None);
-        }
-        Ok(Some(String::from_utf8_lossy(&answer[20..20 + int(16) as usize]).into_owned()))
-    }
-}
+use client::Session;
 
 /// What a load saw.
 #[derive(Debug, Default)]

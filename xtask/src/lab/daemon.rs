@@ -158,6 +158,9 @@ pub(crate) fn become_program(cgroup: &Path, program: &OsStr, arguments: &[OsStri
     if !cgroup.as_os_str().is_empty() {
         let procs = cgroup.join("cgroup.procs");
         fs::write(&procs, "0").with_context(|| format!("writing {}", procs.display()))?;
+        if let Ok(unified) = crate::cgroup::unified_mount() {
+            crate::cgroup::join_old(&unified, cgroup);
+        }
     }
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("running {}", program.display()))

@@ -140,7 +140,7 @@ impl Hadoop {
     }
 
     /// A JVM of an administrator or a client.
-    fn client(&self, arguments: &[&str]) -> Command {
+    pub(super) fn client(&self, arguments: &[&str]) -> Command {
         let conf = self.places().conf(Role::Master);
         let mut java = Command::new("java");
         java.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]);
@@ -237,6 +237,10 @@ impl super::Cluster for Hadoop {
     }
 }
 
+pub(super) fn resource_manager() -> String {
+    format!("http://{}:8088", Role::Master.host())
+}
+
 fn worker(number: &str) -> Role {
     Role::Worker(number.parse().unwrap_or(0))
 }
@@ -254,15 +258,18 @@ fn get(url: &str) -> Option<Value> {
 }
 
 fn hdfs_ready(workers: u32) -> bool {
+    data_nodes() >= Some(workers.into())
+}
+
+/// DataNodes that the NameNode has in service, once it is operational.
+pub(super) fn data_nodes() -> Option<u64> {
     let query = "qry=Hadoop:service=NameNode,name=FSNamesystemState";
-    let said = get(&format!("http://{}:9870/jmx?{query}", Role::Master.host()));
-    said.is_some_and(|said| {
-        let bean = &said["beans"][0];
-        bean["FSState"] == "Operational" && bean["NumLiveDataNodes"].as_u64() >= Some(workers.into())
-    })
+    let said = get(&format!("http://{}:9870/jmx?{query}", Role::Master.host()))?;
+    let bean = &said["beans"][0];
+    bean["NumLiveDataNodes"].as_u64().filter(|_| bean["FSState"] == "Operational")
 }
 
 fn yarn_ready(workers: u32) -> bool {
-    let said = get(&format!("http://{}:8088/ws/v1/cluster/metrics", Role::Master.host()));
+    let said = get(&format!("{}/ws/v1/cluster/metrics", resource_manager()));
     said.is_some_and(|said| said["clusterMetrics"]["activeNodes"].as_u64() >= Some(workers.into()))
 }

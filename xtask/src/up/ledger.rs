@@ -110,17 +110,13 @@ struct Task {
     quota_cores: f64,
 }
 
-/// Every task below `slice/<workload>`; where no quota can be read it counts with `usual`.
+/// Every task of the web application below the slice; where no quota can be read it counts with `usual`.
 fn tasks(slice: &Path, usual: f64) -> Vec<Task> {
     let directories = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
         entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
     };
-    directories(slice)
-        .iter()
-        .flat_map(|workload| directories(workload))
-        .filter_map(|task| read(&task, slice, usual))
-        .collect()
+    directories(&slice.join("web")).iter().filter_map(|task| read(task, slice, usual)).collect()
 }
 
 fn read(task: &Path, slice: &Path, usual: f64) -> Option<Task> {

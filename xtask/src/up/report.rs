@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::beside::{Done, Sharing};
 use super::ledger::Kernel;
 use super::load::Outcome;
 use super::stage::Stage;
@@ -14,14 +15,19 @@ use super::watch::{QueueLog, Watch};
 
 /// The closing report. Keys are a contract.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     seconds: f64,
+    pub(crate) sharing: Sharing,
+    /// Requests per second that one replica serves.
+    pub(crate) capacity: f64,
     requests: u64,
-    client_errors: u64,
+    pub(crate) client_errors: u64,
     scale_out: u32,
     scale_in: u32,
     peak_replicas: usize,
     queue_delay_p95_ms: Option<u32>,
+    /// Share of the seconds with requests in which the target of the queue delay held.
+    pub(crate) target_held_ratio: f64,
     latency_p95_ms: Option<u32>,
     idle_ratio: f64,
     idle_ratio_static_peak: f64,
@@ -33,16 +39,24 @@ pub(super) struct Report {
     features: Vec<String>,
     agent_accounting_error_ratio: Option<f64>,
     first_errors: Vec<String>,
+    /// What was done beside the web application.
+    #[serde(flatten)]
+    pub(crate) beside: Option<Done>,
 }
 
-pub(super) fn make(
-    stage: &Stage,
-    day: Duration,
-    load: &Outcome,
-    kernel: &Kernel,
-    queue: &QueueLog,
-    watch: &Watch,
-) -> Result<Report> {
+/// What the day showed.
+pub(super) struct Shown<'a> {
+    pub(super) day: Duration,
+    pub(super) capacity: f64,
+    pub(super) load: &'a Outcome,
+    pub(super) kernel: &'a Kernel,
+    pub(super) queue: &'a QueueLog,
+    pub(super) watch: &'a Watch,
+    pub(super) beside: Option<Done>,
+}
+
+pub(super) fn make(stage: &Stage, shown: Shown<'_>) -> Result<Report> {
+    let Shown { day, capacity, load, kernel, queue, watch, beside } = shown;
     let get = |path: &str| -> Result<Value> {
         let mut answer =
             ureq::get(format!("http://{}{path}", stage.api())).call().with_context(|| path.to_owned())?;
@@ -60,12 +74,15 @@ pub(super) fn make(
     };
     Ok(Report {
         seconds: day.as_secs_f64(),
+        sharing: stage.sharing(),
+        capacity,
         requests: load.requests,
         client_errors: load.errors,
         scale_out: watch.scale_out,
         scale_in: watch.scale_in,
         peak_replicas: kernel.peak,
         queue_delay_p95_ms: queue.quantile(0, 0.95).0,
+        target_held_ratio: queue.held(super::stage::QUEUE_TARGET_MS),
         latency_p95_ms: at(0.95),
         idle_ratio: idle(kernel.given),
         idle_ratio_static_peak: idle(static_given),
@@ -76,6 +93,7 @@ pub(super) fn make(
         features: serde_json::from_value(node["features"].clone()).unwrap_or_default(),
         agent_accounting_error_ratio: node["accountingErrorRatio"].as_f64(),
         first_errors: load.first_errors.clone(),
+        beside,
     })
 }
 
@@ -99,9 +117,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  queue delay p95       {:>10}   latency p95 {}",
+            "  queue delay p95       {:>10}   latency p95 {}, target held in {:.1} % of the seconds",
             ms(self.queue_delay_p95_ms),
-            ms(self.latency_p95_ms)
+            ms(self.latency_p95_ms),
+            self.target_held_ratio * 100.0
         )?;
         let percent = |r: f64| format!("{:.1} %", r * 100.0);
         writeln!(
@@ -119,6 +138,20 @@ impl fmt::Display for Report {
             "  accounting error      {error:>10}   over {} tasks that ended, store against the kernel's own total",
             self.tasks_compared
         )?;
+        if let Some(beside) = &self.beside {
+            writeln!(
+                f,
+                "  maps done             {:>10}   {:.0} an hour, {} containers killed",
+                beside.maps, beside.maps_per_hour, beside.containers_killed
+            )?;
+            writeln!(
+                f,
+                "  Cassandra p99         {:>10}   of {} requests, {} errors",
+                format!("{:.1} ms", beside.cassandra_p99_ms),
+                beside.cassandra_requests,
+                beside.cassandra_errors
+            )?;
+        }
         write!(f, "  tier                  {:>10}   {}", self.tier, self.features.join(", "))?;
         for error in &self.first_errors {
             write!(f, "\n  error at {error}")?;

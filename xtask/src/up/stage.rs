@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::beside::{self, Beside, Sharing};
+
 /// CPU of one replica, thousandths of a core: a tenth of the machine. All replicas have half of it then; HAProxy, the
 /// clients and replicas that start need the other half, or the day would show the machine's limit.
 fn replica_millis() -> u32 {
@@ -22,8 +24,14 @@ fn replica_millis() -> u32 {
 /// CPU of a replica until it answers its health check: one core, as a start on an ordinary machine has.
 const STARTUP_MILLIS: u32 = 1_000;
 const THREADS: u32 = 3;
-pub(super) const MIN_REPLICAS: u32 = 2;
-const MAX_REPLICAS: u32 = 5;
+/// Replicas of the web application, at least and at most: alone on the machine, and beside Hadoop and Cassandra. All of the latter, with Cassandra,
+/// fit into half of the machine, as one who halves it would see to.
+const REPLICAS: (u32, u32) = (2, 5);
+const REPLICAS_BESIDE: (u32, u32) = (1, 4);
+/// What the day's load is multiplied by there.
+const LOAD_BESIDE: f64 = 0.6;
+/// Requests wait at most so long for a free thread, 95 % of them, ms.
+pub(super) const QUEUE_TARGET_MS: u32 = 100;
 const SLICE: &str = "trimtab-up.slice";
 const TOKEN: &str = "demo";
 /// How long the first replicas may take.
@@ -32,27 +40,34 @@ const FIRST_REPLICAS: Duration = Duration::from_secs(120);
 /// Everything that this command started.
 pub(super) struct Stage {
     directory: PathBuf,
+    root: PathBuf,
     bin: PathBuf,
     cgroup: PathBuf,
     front: SocketAddr,
     api: SocketAddr,
     agents: SocketAddr,
     processes: Vec<(&'static str, Child)>,
+    /// What else shares the machine.
+    beside: Option<Beside>,
+    sharing: Sharing,
 }
 
 impl Stage {
     /// Ends what an earlier run left, and writes all files.
-    pub(super) fn open(directory: &Path, root: &Path, bin: &Path) -> Result<Self> {
+    pub(super) fn open(directory: &Path, root: &Path, bin: &Path, sharing: Sharing) -> Result<Self> {
         let cgroup = crate::cgroup::unified_mount()?;
         let ports = free_ports(3)?;
         let stage = Self {
             directory: directory.to_owned(),
+            root: root.to_owned(),
             bin: bin.to_owned(),
             cgroup,
             front: ports[0],
             api: ports[1],
             agents: ports[2],
             processes: Vec::new(),
+            beside: None,
+            sharing,
         };
         stage.end_leftovers();
         if directory.exists() {
@@ -72,11 +87,25 @@ impl Stage {
         for file in ["config.ru", "puma.rb", "seed.rb"] {
             fs::copy(root.join("xtask/demo").join(file), directory.join("app").join(file))?;
         }
-        stage.write("launch.d/puma-web.toml", &stage.launcher())?;
+        stage.write("launch.d/puma-web.toml", &stage.launcher()?)?;
         stage.write("agent.toml", &stage.agent_config())?;
         stage.write("haproxy.cfg", &stage.haproxy_config())?;
         stage.write("web.yaml", &stage.spec())?;
         Ok(stage)
+    }
+
+    /// Starts what shares the machine, and lets the agent know it.
+    fn start_beside(&mut self) -> Result<()> {
+        println!("==> Hadoop's masters and a node of Cassandra (about 3 GB with what they start)");
+        let beside = self.beside.insert(Beside::new(&self.directory, &self.root, self.sharing)?);
+        beside.start()?;
+        let sections = beside.for_agent(&self.directory.join("launch.d"))?;
+        let specs = beside.specs();
+        self.write("agent.toml", &format!("{}{sections}", self.agent_config()))?;
+        for (name, text) in specs {
+            self.write(name, &text)?;
+        }
+        Ok(())
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
@@ -84,13 +113,15 @@ impl Stage {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn launcher(&self) -> String {
+    fn launcher(&self) -> Result<String> {
+        let before =
+            if self.sharing == Sharing::Halves { beside::kept_to(beside::WEB)? } else { String::new() };
         let (app, api) = (self.directory.join("app"), self.api.port());
         // Ports of replicas: above those of the stage, wherever the kernel put them.
         let (from, to) = replica_ports(api);
-        format!(
+        Ok(format!(
             r#"# What this node's owner lets Trimtab start: one replica of the demo app.
-command = ["/usr/bin/puma", "-C", "{app}/puma.rb"]
+command = [{before}"/usr/bin/puma", "-C", "{app}/puma.rb"]
 directory = "{app}"
 user = "nobody"
 
@@ -122,7 +153,7 @@ listener = "127.0.0.1:{{port}}"
 "#,
             app = app.display(),
             replica = replica_millis(),
-        )
+        ))
     }
 
     fn agent_config(&self) -> String {
@@ -184,16 +215,31 @@ backend web
         )
     }
 
+    /// Where nobody scales, there are as many as may be from the beginning.
+    fn replicas(&self) -> (u32, u32) {
+        match self.sharing {
+            Sharing::Web => REPLICAS,
+            Sharing::Trimtab => REPLICAS_BESIDE,
+            Sharing::Halves => (REPLICAS_BESIDE.1, REPLICAS_BESIDE.1),
+        }
+    }
+
+    /// What the day's load is multiplied by.
+    pub(super) fn load(&self) -> f64 {
+        if self.sharing == Sharing::Web { 1.0 } else { LOAD_BESIDE }
+    }
+
     fn spec(&self) -> String {
         let (from, to) = replica_ports(self.api.port());
+        let (least, most) = self.replicas();
         format!(
             r#"apiVersion: trimtab/v1
 kind: Workload
 metadata: {{ name: web }}
 spec:
   type: rails
-  replicas: {{ min: {MIN_REPLICAS}, max: {MAX_REPLICAS} }}
-  target: {{ queueDelayP95: 100ms }}
+  replicas: {{ min: {least}, max: {most} }}
+  target: {{ queueDelayP95: {QUEUE_TARGET_MS}ms }}
   size: {{ mode: recommend, cpu: {replica}m, startupCpu: {STARTUP_MILLIS}m, memory: 512Mi }}
   mode: auto
   rails:
@@ -213,6 +259,9 @@ spec:
 
     /// Starts everything, in the order in which parts need each other.
     pub(super) fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<()> {
+        if self.sharing != Sharing::Web {
+            self.start_beside()?;
+        }
         println!("==> making the shop's database");
         let database = self.directory.join("app/shop.db");
         let status = Command::new("ruby").arg(self.directory.join("app/seed.rb")).arg(&database).status();
@@ -239,11 +288,20 @@ spec:
         self.spawn("agent", Command::new(agent).arg("--config").arg(config))?;
         self.wait_for_file("haproxy-agent.log.sock", stop)?;
         let config = self.directory.join("haproxy.cfg");
-        self.spawn("haproxy", Command::new("/usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?;
+        let mut haproxy = Command::new("/usr/sbin/haproxy");
+        haproxy.arg("-db").arg("-f").arg(config);
+        if self.sharing == Sharing::Halves {
+            haproxy = beside::kept(&haproxy, beside::WEB)?;
+        }
+        self.spawn("haproxy", &mut haproxy)?;
         self.wait_for_port(self.front, stop)?;
-        println!("==> trimtab apply -f {}", self.directory.join("web.yaml").display());
-        let spec = self.directory.join("web.yaml").display().to_string();
-        self.tell(&["apply", "--yes", "-f", &spec])
+        let beside = self.beside.iter().flat_map(|beside| beside.specs().map(|(name, _)| name));
+        for name in beside.chain(["web.yaml"]).collect::<Vec<_>>() {
+            let spec = self.directory.join(name).display().to_string();
+            println!("==> trimtab apply -f {spec}");
+            self.tell(&["apply", "--yes", "-f", &spec])?;
+        }
+        Ok(())
     }
 
     /// Runs the operator's command against this stage.
@@ -307,19 +365,24 @@ spec:
 
     /// Waits until the least number of replicas serves.
     pub(super) fn wait_for_replicas(&mut self, stop: &AtomicBool) -> Result<()> {
+        if let Some(beside) = &self.beside {
+            println!("==> waiting for the clusters' members");
+            beside.wait_for_members(stop)?;
+        }
         let url = format!("http://{}/api/v1/workloads/web", self.api);
+        let least = u64::from(self.replicas().0);
         let served = |_: &Self| {
             let status: Option<serde_json::Value> =
                 ureq::get(&url).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
             let up = status.and_then(|s| s["status"]["up"].as_u64());
-            up.is_some_and(|up| up >= u64::from(MIN_REPLICAS))
+            up.is_some_and(|up| up >= least)
         };
         self.wait("the first replicas", FIRST_REPLICAS, stop, served)
             .with_context(|| format!("see the logs in {}", self.directory.join("log").display()))
     }
 
     /// Where the replicas listen themselves, behind the balancer.
-    pub(super) fn replicas(&self) -> Result<Vec<SocketAddr>> {
+    pub(super) fn listeners(&self) -> Result<Vec<SocketAddr>> {
         let url = format!("http://{}/api/v1/workloads/web", self.api);
         let status: serde_json::Value = ureq::get(&url).call()?.body_mut().read_json()?;
         let replicas = status["status"]["replicas"].as_array().context("the autoscaler lists no replicas")?;
@@ -341,6 +404,15 @@ spec:
             eprintln!("warning: {error}");
         }
         std::thread::sleep(Duration::from_secs(3));
+    }
+
+    pub(super) fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// What shares the machine.
+    pub(super) fn beside(&self) -> Option<&Beside> {
+        self.beside.as_ref()
     }
 
     pub(super) fn front(&self) -> SocketAddr {
@@ -372,6 +444,9 @@ spec:
         }
         self.processes.clear();
         self.end_leftovers();
+        if let Some(beside) = self.beside.take() {
+            beside.end(keep);
+        }
         if keep {
             println!("    logs and state stay in {}", self.directory.display());
         } else if let Err(error) = fs::remove_dir_all(&self.directory) {

@@ -1,48 +1,67 @@
 //! What is shown while it runs: load, replicas, queue delay, and each decision with its reasons.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::beside::Work;
 use super::load::Load;
 
 /// The balancer's own log of queue delays, read beside the agent's.
 pub(super) struct QueueLog {
-    delays_ms: Arc<Mutex<Vec<u32>>>,
+    /// When each was said, s since the log was opened, and the delay, ms.
+    delays: Arc<Mutex<Vec<(u64, u32)>>>,
 }
 
 impl QueueLog {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let socket = UnixDatagram::bind(path).with_context(|| format!("making {}", path.display()))?;
-        let delays_ms: Arc<Mutex<Vec<u32>>> = Arc::default();
-        let kept = Arc::clone(&delays_ms);
+        let delays: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
+        let (kept, began) = (Arc::clone(&delays), Instant::now());
         // Ends with this process: the socket has no other end to wait for.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n) = socket.recv(&mut buffer) {
                 if let Some(ms) = std::str::from_utf8(&buffer[..n]).ok().and_then(queue_ms) {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(ms);
+                    let second = began.elapsed().as_secs();
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).push((second, ms));
                 }
             }
         });
-        Ok(Self { delays_ms })
+        Ok(Self { delays })
     }
 
     /// Quantile of all queue delays since `from`, ms, and how many there were.
     pub(super) fn quantile(&self, from: usize, share: f64) -> (Option<u32>, usize) {
-        let all = self.delays_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut part = all.get(from..).unwrap_or_default().to_vec();
-        part.sort_unstable();
-        let at = ((part.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        (part.get(at).copied(), all.len())
+        let all = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = all.get(from..).unwrap_or_default().iter().map(|(_, ms)| *ms);
+        (quantile(part.collect(), share), all.len())
     }
+
+    /// Share of the seconds with requests in which 95 % of them waited for `target_ms` at most.
+    pub(super) fn held(&self, target_ms: u32) -> f64 {
+        let mut seconds: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        for (second, ms) in self.delays.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            seconds.entry(*second).or_default().push(*ms);
+        }
+        let all = seconds.len();
+        let held =
+            seconds.into_values().filter(|delays| quantile(delays.clone(), 0.95) <= Some(target_ms)).count();
+        held as f64 / all.max(1) as f64
+    }
+}
+
+fn quantile(mut values: Vec<u32>, share: f64) -> Option<u32> {
+    values.sort_unstable();
+    let at = ((values.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    values.get(at).copied()
 }
 
 /// `trimtab <backend> <server> <Tw> …`
@@ -54,6 +73,8 @@ fn queue_ms(line: &str) -> Option<u32> {
 /// What was seen of the workload.
 pub(super) struct Watch {
     api: SocketAddr,
+    /// Decisions on all workloads are shown, not only on the web application's.
+    all: bool,
     shown: BTreeSet<String>,
     queue_seen: usize,
     last: (u64, usize),
@@ -63,9 +84,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(api: SocketAddr) -> Self {
+    pub(super) fn new(api: SocketAddr, all: bool) -> Self {
         let mut watch = Self {
             api,
+            all,
             shown: BTreeSet::new(),
             queue_seen: 0,
             last: (0, 0),
@@ -78,8 +100,14 @@ impl Watch {
             watch.shown.insert(decision["id"].to_string());
         }
         println!(
-            "{:>6}  {:>9}  {:>9}  {:>9}  {:>8}  {:>9}",
-            "time", "asked/s", "served/s", "queue p95", "replicas", "errors"
+            "{:>7} {:>9}  {:>9}  {:>9}  {:>8}  {:>9}{}",
+            "time",
+            "asked/s",
+            "served/s",
+            "queue p95",
+            "replicas",
+            "errors",
+            if all { Work::HEAD } else { "" }
         );
         watch
     }
@@ -90,12 +118,19 @@ impl Watch {
     }
 
     fn decisions(&self) -> Vec<Value> {
-        let list = self.get("/api/v1/decisions?workload=web&limit=50");
+        let of = if self.all { "" } else { "workload=web&" };
+        let list = self.get(&format!("/api/v1/decisions?{of}limit=50"));
         list.and_then(|mut l| l["items"].as_array_mut().map(std::mem::take)).unwrap_or_default()
     }
 
     /// One line about now, and one for each new decision.
-    pub(super) fn show(&mut self, at: Duration, day: Duration, load: &Load, queue: &QueueLog) {
+    pub(super) fn show(
+        &mut self,
+        (at, day): (Duration, Duration),
+        load: &Load,
+        queue: &QueueLog,
+        work: Option<&mut Work>,
+    ) {
         let mut news: Vec<Value> = self.decisions();
         news.retain(|d| self.shown.insert(d["id"].to_string()));
         for decision in news.iter().rev() {
@@ -119,12 +154,13 @@ impl Watch {
         };
         let delay = delay.map_or("-".to_owned(), |ms| format!("{ms} ms"));
         let errors = load.seen().errors.load(Ordering::Relaxed);
+        let more = work.map(Work::shown).unwrap_or_default();
         let time = format!("{}/{}", at.as_secs(), day.as_secs());
-        println!("{time:>7} {asked:>9}  {served:>9}  {delay:>9}  {replicas:>8}  {errors:>9}");
+        println!("{time:>7} {asked:>9}  {served:>9}  {delay:>9}  {replicas:>8}  {errors:>9}{more}");
     }
 
     fn count(&mut self, decision: &Value) {
-        if decision["act"] != true {
+        if decision["act"] != true || decision["workload"] != "web" {
             return;
         }
         let (before, after) =
