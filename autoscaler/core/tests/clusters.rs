@@ -76,6 +76,22 @@ fn a_quiet_day_of_each_kind_grows_and_shrinks() {
 }
 
 #[test]
+fn deleting_after_a_join_waits_for_the_night() {
+    const HOUR: u64 = 3_600;
+    let mut world = ring(1);
+    world.cluster.load(0.1);
+    world.run(36 * HOUR);
+    world.cluster.load(0.5);
+    world.run(HOUR);
+    assert_eq!(world.cluster.members(), 3, "{}", world.told());
+    assert!(world.cluster.cleaned.is_empty() && world.told().contains("fewer requests"), "{}", world.told());
+    world.run(14 * HOUR);
+    assert_eq!(world.at_rest(), Ok(()), "{}", world.told());
+    let hours: Vec<u64> = world.cluster.cleaned.iter().map(|at| at / HOUR % 24).collect();
+    assert_eq!(hours, [0, 0], "{}", world.told());
+}
+
+#[test]
 fn node_managers_advertise_what_others_leave() {
     let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 2));
     let spec = workload.spec.yarn.as_mut().unwrap();

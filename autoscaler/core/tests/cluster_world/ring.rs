@@ -37,6 +37,10 @@ pub(crate) struct Ring {
     spent: BTreeSet<String>,
     used: u64,
     level: f64,
+    /// Requests of each node since the beginning: 300 a second, and 10 from midnight to six.
+    requests: u64,
+    /// When a node was told to delete what it does not own any more.
+    pub(crate) cleaned: Vec<u64>,
     min: usize,
     wrong: Vec<String>,
 }
@@ -54,7 +58,16 @@ impl Ring {
         };
         // Beyond the slots.
         let nodes = (1..=found).map(|n| (format!("10.0.0.{}", 100 + n), node(n))).collect();
-        Self { nodes, spent: BTreeSet::new(), used: 600, level: 0.3, min, wrong: Vec::new() }
+        Self {
+            nodes,
+            spent: BTreeSet::new(),
+            used: 600,
+            level: 0.3,
+            requests: 0,
+            cleaned: Vec::new(),
+            min,
+            wrong: Vec::new(),
+        }
     }
 
     fn moving(&self, but: &str) -> Option<&String> {
@@ -69,6 +82,7 @@ impl Ring {
 
 impl Cluster for Ring {
     fn pass(&mut self, now: u64, dice: &mut Dice) -> Vec<String> {
+        self.requests += if now / 3_600 % 24 < 6 { 10 } else { 300 };
         let wanted = (self.level * 2_000.0) as u64;
         self.used = if self.used < wanted { self.used + 1 } else { self.used.saturating_sub(1).max(100) };
         for node in self.nodes.values_mut().filter(|node| node.runs) {
@@ -126,7 +140,7 @@ impl Cluster for Ring {
                 pending_compactions: if node.busy_until > now { 50 } else { 0 },
                 streams: 0,
                 hints: 0,
-                reads: RequestTimes::default(),
+                reads: RequestTimes { count: self.requests, p99_us: None },
                 writes: RequestTimes::default(),
                 dropped: 0,
                 load_bytes: share,
@@ -170,7 +184,10 @@ impl Cluster for Ring {
             },
             CassandraStep::Cleanup => match moves {
                 Some(other) => (OutcomeKind::Refused, format!("{other} moves")),
-                None => (OutcomeKind::Applied, String::new()),
+                None => {
+                    self.cleaned.push(now);
+                    (OutcomeKind::Applied, String::new())
+                }
             },
         }
     }
