@@ -103,30 +103,29 @@ fn open(lab: &Path) -> Option<Yarn> {
     Some(Yarn { stage, killed: 0, failed_jobs: 0 })
 }
 
-fn metrics() -> Value {
-    let url = "http://127.0.0.10:8088/ws/v1/cluster/metrics";
-    let mut said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
-    said["clusterMetrics"].take()
+/// Virtual cores that NodeManagers advertise and that are in use, by the list of nodes: the cluster's sum never falls below what is in use.
+fn vcores() -> (u64, u64) {
+    let url = "http://127.0.0.10:8088/ws/v1/cluster/nodes";
+    let said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
+    let nodes = said["nodes"]["node"].as_array().cloned().unwrap_or_default();
+    let sum = |of: fn(&Value) -> &Value| nodes.iter().filter_map(|node| of(node).as_u64()).sum();
+    (sum(|node| &node["totalResource"]["vCores"]), sum(|node| &node["usedVirtualCores"]))
 }
 
 /// Others take the node's CPUs while a job has all that was advertised: less is advertised than is in use, and everything runs to its own end.
 fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
     yarn.stage.put("batch", &by_what_is_left());
-    let whole = yarn.stage.until("all that is advertised on an idle node", |_| {
-        metrics()["totalVirtualCores"].as_u64().filter(|all| *all == 12)
-    });
-    let mut job = Job::sleep(lab, 9, 50);
-    yarn.stage.until("a job that has its containers", |_| {
-        (metrics()["allocatedVirtualCores"].as_u64() == Some(10)).then_some(())
-    });
+    // Masters and clients have just been started, and are others, too.
+    let whole: u64 =
+        yarn.stage.until("all that is advertised on an idle node", |_| (vcores().0 == 12).then_some(12));
+    let mut job = Job::sleep(lab, 9, 60);
+    yarn.stage.until("a job that has its containers", |_| (vcores().1 == 10).then_some(()));
     let spin = support::bin("e2e-task");
     let cpus = std::thread::available_parallelism().unwrap().get();
     let others: Vec<u32> =
         (0..cpus).map(|n| yarn.stage.run(&format!("other-{n}"), Command::new(&spin).arg("busy"))).collect();
     let (left, used) = yarn.stage.until("less than is in use", |_| {
-        let metrics = metrics();
-        let count = |key: &str| metrics[key].as_u64().unwrap();
-        let (all, used) = (count("totalVirtualCores"), count("allocatedVirtualCores"));
+        let (all, used) = vcores();
         (all == 4 && used > all).then_some((all, used))
     });
     let said = yarn.stage.get("/workloads/batch/explain").to_string();
@@ -135,7 +134,7 @@ fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
     for other in others {
         yarn.stage.end(other);
     }
-    yarn.stage.until("all of it again", |_| (metrics()["totalVirtualCores"] == whole).then_some(()));
+    yarn.stage.until("all of it again", |_| (vcores().0 == whole).then_some(()));
     yarn.stage.put("batch", &batch(3));
     json!({ "advertised": whole, "in_use": used, "advertised_while_others_work": left, "containers_killed": yarn.killed })
 }

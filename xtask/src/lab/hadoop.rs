@@ -91,6 +91,11 @@ impl Hadoop {
         Places { directory: &self.directory, jars: &self.jars }
     }
 
+    /// Daemons that are killed leave files there.
+    fn temporary(&self) -> PathBuf {
+        self.directory.join("tmp")
+    }
+
     fn log(&self, name: &str) -> PathBuf {
         self.directory.join("logs").join(format!("{name}.log"))
     }
@@ -102,7 +107,9 @@ impl Hadoop {
         jars::packages()?;
         jars::fetch("hadoop", &artifacts())?;
         let began = Instant::now();
-        std::fs::create_dir_all(self.directory.join("logs"))?;
+        for directory in [self.directory.join("logs"), self.temporary()] {
+            std::fs::create_dir_all(directory)?;
+        }
         let places = self.places();
         places.write(Role::Master, self.offer)?;
         for n in 1..=MOST {
@@ -160,6 +167,7 @@ impl Hadoop {
         let conf = self.places().conf(role);
         let mut java = Command::new("java");
         java.args([&format!("-Dproc_{name}"), &format!("-Xmx{}m", part.heap_mb)]);
+        java.arg(format!("-Djava.io.tmpdir={}", self.temporary().display()));
         java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1", "-cp"]);
         java.arg(self.class_path(&conf)).arg(part.class);
         // NodeManagers hand it to their containers.
@@ -213,6 +221,7 @@ impl super::Cluster for Hadoop {
             let conf = places.conf(Role::Master).with_file_name("worker{slot}");
             let arguments = [
                 format!("-Xmx{}m", part.heap_mb),
+                format!("-Djava.io.tmpdir={}", self.temporary().display()),
                 "-XX:+UseSerialGC".to_owned(),
                 "-XX:TieredStopAtLevel=1".to_owned(),
                 "-XX:CICompilerCount=1".to_owned(),
