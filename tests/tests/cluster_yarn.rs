@@ -53,13 +53,11 @@ spec:
     )
 }
 
-/// Two that advertise what others on the node leave, within bounds.
-fn by_what_is_left() -> String {
-    let advertise = "    advertise:
-      least: { memory: 1Gi, vcores: 2 }
-      most: { memory: 1536Mi, vcores: 6 }
-      vcoresPerCore: 30
-";
+/// Two that advertise what others on the node leave, of so much memory and so many virtual cores at least and at most.
+fn by_what_is_left(least: (&str, u32), most: (&str, u32)) -> String {
+    let offer = |(memory, vcores): (&str, u32)| format!("{{ memory: {memory}, vcores: {vcores} }}");
+    let advertise =
+        format!("    advertise: {{ least: {}, most: {}, vcoresPerCore: 30 }}\n", offer(least), offer(most));
     batch(2).replace("    drain: 10m\n", &format!("    drain: 10m\n{advertise}"))
 }
 
@@ -114,7 +112,7 @@ fn vcores() -> (u64, u64) {
 
 /// Others take the node's CPUs while a job has all that was advertised: less is advertised than is in use, and everything runs to its own end.
 fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
-    yarn.stage.put("batch", &by_what_is_left());
+    yarn.stage.put("batch", &by_what_is_left(("1Gi", 2), ("1536Mi", 6)));
     // Masters and clients have just been started, and are others, too.
     let whole: u64 =
         yarn.stage.until("all that is advertised on an idle node", |_| (vcores().0 == 12).then_some(12));
@@ -135,6 +133,9 @@ fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
         yarn.stage.end(other);
     }
     yarn.stage.until("all of it again", |_| (vcores().0 == whole).then_some(()));
+    // As the lab's nodes are by themselves.
+    yarn.stage.put("batch", &by_what_is_left(("1Gi", 4), ("1Gi", 4)));
+    yarn.stage.until("what nodes had before", |_| (vcores().0 == 8).then_some(()));
     yarn.stage.put("batch", &batch(3));
     json!({ "advertised": whole, "in_use": used, "advertised_while_others_work": left, "containers_killed": yarn.killed })
 }
