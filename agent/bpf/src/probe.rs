@@ -358,10 +358,13 @@ impl KernelProbe {
         Some(Runq { cgroup_id, totals, regions: &switch.regions })
     }
 
-    /// Run-queue totals of one cgroup now, without a scan of all: for the few that are looked at more often than a tick.
-    pub fn runq_now(&self, cgroup_id: u64) -> Option<RunqTotals> {
+    /// Run-queue totals of one cgroup now, without a scan of all: for the few that are looked at more often than a tick. Adds its waits by
+    /// bucket to `lengths`, modulo 2³².
+    pub fn runq_now(&self, cgroup_id: u64, lengths: &mut [u32; BUCKETS]) -> Option<RunqTotals> {
         let (switch, ledger) = self.switch.as_ref()?;
-        ledger.now(&switch.regions, cgroup_id)
+        let totals = ledger.now(&switch.regions, cgroup_id)?;
+        Runq { cgroup_id, totals, regions: &switch.regions }.add_histogram(lengths);
+        Some(totals)
     }
 
     /// What the kernel side could not do.

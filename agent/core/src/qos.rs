@@ -39,6 +39,6 @@ pub mod trial;
 pub use act::Act;
 pub use decisions::Decision;
 pub use governor::Governor;
-pub use meter::{BestEffort, Critical, Delay, NodeUse, Observation};
+pub use meter::{BestEffort, Critical, Delay, Lengths, NodeUse, Observation};
 pub use reason::Reason;
 pub use settings::Settings;

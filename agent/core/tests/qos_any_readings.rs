@@ -75,6 +75,7 @@ impl Node {
         let critical = Critical {
             task: "web-1".parse().unwrap(),
             delay: r.delay.map(|_| Delay { total_ns: self.delay_ns, runs: self.runs }),
+            lengths: None,
             cpu_stall_us: r.stall.map(|_| self.stall_us as u64),
             memory_stall_us: Some(self.memory_us as u64),
             cpu_us: None,

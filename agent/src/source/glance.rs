@@ -64,14 +64,16 @@ impl Source {
     }
 
     fn critical(&mut self, place: &Place, task: &TaskName) -> Critical {
-        let (delay, cpu_us) = match self.kernel.as_ref().and_then(|kernel| kernel.delay_now(place.cgroup)) {
-            Some((delay, oncpu_ns)) => (Some(delay), Some(oncpu_ns / 1_000)),
-            None => (None, self.cpu_us(place)),
+        let counted = self.kernel.as_ref().and_then(|kernel| kernel.delay_now(place.cgroup));
+        let (delay, lengths, cpu_us) = match counted {
+            Some((delay, lengths, oncpu_ns)) => (Some(delay), Some(lengths), Some(oncpu_ns / 1_000)),
+            None => (None, None, self.cpu_us(place)),
         };
         let some = |bytes: &[u8]| parse::pressure(bytes).ok()?.some_us;
         Critical {
             task: task.clone(),
             delay,
+            lengths,
             cpu_stall_us: self.number(place, "cpu.pressure", some),
             memory_stall_us: self.number(place, "memory.pressure", some),
             cpu_us,

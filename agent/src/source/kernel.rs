@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use agent_bpf::abi::cgroup::valid;
 use agent_bpf::abi::histogram::BUCKETS;
 use agent_bpf::{Feature, FeatureState, KernelProbe, ProbeConfig, Visit};
-use agent_core::qos::Delay;
+use agent_core::qos::{Delay, Lengths};
 use agent_core::raw::{ROOT, Raw, RawCgroup};
 use model::gap::Unavailable;
 use model::id::CgroupId;
@@ -130,14 +130,15 @@ impl Kernel {
         Ok(())
     }
 
-    /// Waits of one cgroup now, and its time on CPUs, ns; `None` when they are not counted.
-    pub(super) fn delay_now(&self, id: CgroupId) -> Option<(Delay, u64)> {
+    /// Waits of one cgroup now, in all and by length, and its time on CPUs, ns; `None` when they are not counted.
+    pub(super) fn delay_now(&self, id: CgroupId) -> Option<(Delay, Lengths, u64)> {
         if !self.counts() {
             return None;
         }
         // A task that has not been switched to has not waited.
-        let totals = self.probe.runq_now(id.0).unwrap_or_default();
-        Some((Delay { total_ns: totals.delay_ns, runs: totals.switches }, totals.oncpu_ns))
+        let mut lengths = Box::new([0; BUCKETS]);
+        let totals = self.probe.runq_now(id.0, &mut lengths).unwrap_or_default();
+        Some((Delay { total_ns: totals.delay_ns, runs: totals.switches }, lengths, totals.oncpu_ns))
     }
 
     fn histograms(&mut self, turn: Turn, delays: &mut HistogramDeltas) {

@@ -1,10 +1,12 @@
 //! What two readings say: totals in, delays, shares of stalled time and CPU use out.
 //!
 //! A mean of few waits says little, so it is taken of at least so many as [`RUNS_IN_STEP`]; a task that seldom runs is judged by the
-//! mean over a second. What was not read, or fell, is unknown, which is not zero.
+//! mean over a second. The longest wait is left out of each mean: since 6.12 kernels count a thread's sleep as a wait now and then, a second of
+//! it, and one thread that was unlucky is no breach. What was not read, or fell, is unknown, which is not zero.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use model::histogram::{BUCKETS, bounds};
 use model::id::TaskName;
 
 use super::settings::{RUNS_IN_SECOND, RUNS_IN_STEP, SLOW_MS};
@@ -32,6 +34,8 @@ pub struct Critical {
     pub task: TaskName,
     /// Waits for a CPU, where they are counted.
     pub delay: Option<Delay>,
+    /// The same by length, modulo 2³² in each bucket.
+    pub lengths: Option<Lengths>,
     /// Time in which some thread waited for a CPU, µs.
     pub cpu_stall_us: Option<u64>,
     /// Time in which some thread waited for memory, µs.
@@ -41,6 +45,9 @@ pub struct Critical {
     /// Time for which its own quota held it back, in any unit: only that it grows is looked at.
     pub held: Option<u64>,
 }
+
+/// How many waits there were, by length.
+pub type Lengths = Box<[u32; BUCKETS]>;
 
 /// Waits on run queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +148,9 @@ pub struct Measured {
 #[derive(Debug, Clone, Default)]
 struct Waits {
     last: Option<Delay>,
+    lengths: Option<Lengths>,
     /// Since the second began, or since the last cut.
-    sum: (u64, u64),
+    sum: Sum,
     since_ms: u64,
     cpu: Option<u64>,
     memory: Option<u64>,
@@ -150,6 +158,39 @@ struct Waits {
     held: Option<u64>,
     /// It was held back in the reading before.
     limited: bool,
+}
+
+/// Waits of some time, and the longest of them, as far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    ns: u64,
+    runs: u64,
+    longest_ns: u64,
+}
+
+impl Sum {
+    fn add(&mut self, other: Self) {
+        (self.ns, self.runs) = (self.ns + other.ns, self.runs + other.runs);
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+    }
+
+    /// Without the longest.
+    fn others(self) -> (u64, u64) {
+        let one = u64::from(self.longest_ns > 0);
+        (self.ns.saturating_sub(self.longest_ns), self.runs.saturating_sub(one))
+    }
+
+    /// The mean of the others, of at least so many.
+    fn mean(self, least: u64) -> u64 {
+        let (ns, runs) = self.others();
+        ns / runs.max(least)
+    }
+}
+
+/// The longest wait between two readings, ns, at most: the end of its bucket. 0 = not known.
+fn longest(before: Option<&Lengths>, now: Option<&Lengths>) -> u64 {
+    let gained = before.zip(now).and_then(|(before, now)| (0..BUCKETS).rev().find(|&b| before[b] != now[b]));
+    gained.and_then(bounds).map_or(0, |(_, end)| end)
 }
 
 /// Remembers the readings before.
@@ -200,7 +241,7 @@ impl Meter {
     /// What was seen before a cut says nothing about the time after it.
     pub fn cut(&mut self) {
         for waits in self.critical.values_mut() {
-            (waits.sum, waits.since_ms) = ((0, 0), self.at_ms.unwrap_or(0));
+            (waits.sum, waits.since_ms) = (Sum::default(), self.at_ms.unwrap_or(0));
         }
     }
 
@@ -215,26 +256,30 @@ impl Meter {
         let others = |waited: u64| if limited { 0 } else { waited };
         let cpu_stall = delta(waits.cpu, seen.cpu_stall_us).map(others).and_then(share);
         let memory_stall = delta(waits.memory, seen.memory_stall_us).and_then(share);
+        let longest_ns = longest(waits.lengths.as_ref(), seen.lengths.as_ref());
         let gained = seen.delay.zip(waits.last).and_then(|(now, last)| {
             let (ns, runs) = (now.total_ns.checked_sub(last.total_ns)?, now.runs.checked_sub(last.runs)?);
-            Some((others(ns), others(runs)))
+            Some(if limited { Sum::default() } else { Sum { ns, runs, longest_ns } })
         });
-        let delay_ns = gained.map(|(ns, runs)| {
+        let delay_ns = gained.map(|gained| {
             if now_ms.saturating_sub(waits.since_ms) > SLOW_MS {
-                (waits.sum, waits.since_ms) = ((0, 0), now_ms);
+                (waits.sum, waits.since_ms) = (Sum::default(), now_ms);
             }
-            waits.sum = (waits.sum.0 + ns, waits.sum.1 + runs);
-            let second = waits.sum.0 / waits.sum.1.max(RUNS_IN_SECOND);
-            (ns / runs.max(RUNS_IN_STEP)).max(second)
+            waits.sum.add(gained);
+            gained.mean(RUNS_IN_STEP).max(waits.sum.mean(RUNS_IN_SECOND))
         });
         let stalled = delta(waits.cpu, seen.cpu_stall_us).zip(step_ms.map(|ms| ms * 1_000));
         let waited = match gained.filter(|_| !limited) {
-            Some((sum, of)) => Some(Waited { by_delay: true, sum, of }),
+            Some(gained) => {
+                let (sum, of) = gained.others();
+                Some(Waited { by_delay: true, sum, of })
+            }
             None if limited => None,
             None => stalled.map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
         };
         let computed = delta(waits.computed, seen.cpu_us).zip(step_ms);
         waits.computed = seen.cpu_us;
+        waits.lengths.clone_from(&seen.lengths);
         (waits.last, waits.cpu, waits.memory) = (seen.delay, seen.cpu_stall_us, seen.memory_stall_us);
         Reading { task: seen.task.clone(), delay_ns, cpu_stall, memory_stall, waited, computed, limited }
     }
@@ -279,17 +324,44 @@ fn mean(values: &VecDeque<u32>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::histogram::bucket_of;
 
     fn at(now_ms: u64, delay: Option<(u64, u64)>, stall_us: Option<u64>) -> Observation {
         let critical = Critical {
             task: "web-1".parse().unwrap(),
             delay: delay.map(|(total_ns, runs)| Delay { total_ns, runs }),
+            lengths: None,
             cpu_stall_us: stall_us,
             memory_stall_us: None,
             cpu_us: None,
             held: None,
         };
         Observation { now_ms, critical: vec![critical], ..Observation::default() }
+    }
+
+    #[test]
+    fn one_wait_of_a_second_is_no_breach_and_a_second_one_is() {
+        let mut meter = Meter::default();
+        let (mut lengths, mut ns) = (vec![0_u32; BUCKETS], 0);
+        let mut take = |now_ms, waits: &[u64]| {
+            for wait in waits {
+                lengths[bucket_of(*wait)] += 1;
+                ns += wait;
+            }
+            let runs = lengths.iter().map(|count| u64::from(*count)).sum();
+            let mut seen = at(now_ms, Some((ns, runs)), None);
+            seen.critical[0].lengths = Some(lengths.clone().try_into().unwrap());
+            meter.take(&seen).unwrap().critical.remove(0)
+        };
+        let short = [100_000; 8];
+        take(100, &[]);
+        let usual = take(200, &short).delay_ns;
+        assert!(usual.is_some_and(|ns| (90_000..110_000).contains(&ns)), "{usual:?}");
+        let slept = take(300, &[&short[..], &[1_002_000_000]].concat());
+        assert!(slept.delay_ns < Some(200_000), "{slept:?}");
+        assert!(slept.waited.is_some_and(|waited| waited.sum < 2_000_000), "{slept:?}");
+        let starved = take(2_400, &[&short[..], &[30_000_000; 2]].concat());
+        assert!(starved.delay_ns > Some(3_000_000), "{starved:?}");
     }
 
     #[test]

@@ -185,6 +185,7 @@ pub(crate) fn run(
                     critical: vec![Critical {
                         task: "web-1".parse().unwrap(),
                         delay: Some(Delay { total_ns: delay_ns, runs }),
+                        lengths: None,
                         cpu_stall_us: Some(stall_us),
                         memory_stall_us: Some(0),
                         cpu_us: Some(critical_us as u64),
