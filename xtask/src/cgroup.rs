@@ -74,10 +74,16 @@ pub(crate) fn join_old(unified: &Path, cgroup: &Path) {
 /// The same for a slice of the unified hierarchy, and for what has its name where controllers are on the old ones.
 pub(crate) fn end_slice(unified: &Path, slice: &str) {
     end(&unified.join(slice));
+    // A process that has ended leaves one hierarchy after the other.
+    let deadline = Instant::now() + END;
     for v1 in ["cpu", "memory", "pids"] {
         let path = Path::new("/sys/fs/cgroup").join(v1).join(slice);
-        if !remove_tree(&path) {
-            eprintln!("warning: {} could not be removed", path.display());
+        while !remove_tree(&path) {
+            if Instant::now() > deadline {
+                eprintln!("warning: {} could not be removed", path.display());
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

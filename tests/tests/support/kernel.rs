@@ -125,13 +125,14 @@ pub(crate) fn cpu_us(path: &Path) -> Option<u64> {
 /// Ends what is left in a slice that a test made, and removes it, here and in the hierarchies of v1.
 pub(crate) fn end_slice(slice: &Path) {
     let _ = fs::write(slice.join("cgroup.kill"), "1");
+    let name = slice.file_name().unwrap();
+    let old = ["cpu", "memory", "pids"].map(|v1| Path::new("/sys/fs/cgroup").join(v1).join(name));
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !remove_tree(slice) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let Some(name) = slice.file_name() else { return };
-    for v1 in ["cpu", "memory", "pids"] {
-        remove_tree(&Path::new("/sys/fs/cgroup").join(v1).join(name));
+    // A process that has ended leaves one hierarchy after the other.
+    for tree in [slice.to_owned()].iter().chain(&old) {
+        while !remove_tree(tree) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
