@@ -28,7 +28,7 @@ pub(crate) struct Args {
 enum What {
     /// Every verb of the agent's adapters: YARN and HDFS with three workers, then Cassandra with four nodes (about 6 minutes, 2 GB).
     Adapters,
-    /// The autoscaler scales a YARN cluster while jobs run; autoscaler, agent and ResourceManager die meanwhile (about 7 minutes, 2 GB).
+    /// The autoscaler scales a YARN cluster while jobs run; autoscaler, agent and ResourceManager die meanwhile (about 9 minutes, 2 GB).
     Yarn,
     /// A file system of Trimtab's own DataNodes shrinks and grows with data on it; autoscaler and a DataNode die (about 3 minutes, 1 GB).
     Hdfs,
@@ -40,7 +40,7 @@ enum What {
         #[arg(long = "for", value_name = "TIME", default_value = "300s")]
         day: Millis,
     },
-    /// YARN, HDFS and Cassandra, each in its shorter form: what CI runs (about 8 minutes, 3 GB).
+    /// YARN, HDFS and Cassandra, each in its shorter form: what CI runs (about 13 minutes, 3 GB).
     Short,
 }
 
