@@ -47,29 +47,17 @@ enum What {
 impl What {
     /// Clusters, each with the tests that need it.
     fn parts(self) -> Vec<(lab::Clusters, &'static str)> {
+        let hadoop = |workers| lab::Clusters { workers: Some(workers), ..lab::Clusters::default() };
+        let ring = |nodes| lab::Clusters { nodes, ..lab::Clusters::default() };
         match self {
-            Self::Adapters => vec![
-                (lab::Clusters { workers: Some(3), nodes: 0, ..lab::Clusters::default() }, "lab_hadoop"),
-                (lab::Clusters { workers: None, nodes: 4, ..lab::Clusters::default() }, "lab_cassandra"),
-            ],
-            Self::Yarn => vec![(
-                lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() },
-                "cluster_yarn",
-            )],
-            Self::Hdfs => vec![(
-                lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() },
-                "cluster_hdfs",
-            )],
-            Self::Short => vec![
-                (lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() }, "cluster_hdfs"),
-                (lab::Clusters { workers: Some(0), nodes: 0, ..lab::Clusters::default() }, "cluster_yarn"),
-                (lab::Clusters { workers: None, nodes: 3, ..lab::Clusters::default() }, "cluster_cassandra"),
-            ],
+            Self::Adapters => vec![(hadoop(3), "lab_hadoop"), (ring(4), "lab_cassandra")],
+            Self::Yarn => vec![(hadoop(0), "cluster_yarn")],
+            Self::Hdfs => vec![(hadoop(0), "cluster_hdfs")],
+            Self::Cassandra => vec![(ring(3), "cluster_cassandra")],
+            Self::Short => {
+                vec![(hadoop(0), "cluster_hdfs"), (hadoop(0), "cluster_yarn"), (ring(3), "cluster_cassandra")]
+            }
             Self::Rebalance { .. } => Vec::new(),
-            Self::Cassandra => vec![(
-                lab::Clusters { workers: None, nodes: 3, ..lab::Clusters::default() },
-                "cluster_cassandra",
-            )],
         }
     }
 }
