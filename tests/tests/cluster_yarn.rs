@@ -79,7 +79,17 @@ impl Yarn {
 
     /// Waits for a job's end; what was killed of it is counted.
     fn finished(&mut self, job: &mut Job, maps: u64) {
-        let (good, counters) = self.stage.until("the end of a job", |_| job.ended());
+        let mut said = 0;
+        let (good, counters) = loop {
+            let news = self.stage.until("the end of a job, or a word of it", |_| match job.ended() {
+                None => Some(Err(job.said())).filter(|now| *now != Err(said)),
+                ended => ended.map(Ok),
+            });
+            match news {
+                Ok(ended) => break ended,
+                Err(now) => said = now,
+            }
+        };
         println!("job: succeeded {good}, {counters:?}");
         self.failed_jobs +=
             u64::from(!good || counters.get("Launched map tasks").copied().unwrap_or(0) < maps);
@@ -112,32 +122,34 @@ fn vcores() -> (u64, u64) {
 
 /// Others take the node's CPUs while a job has all that was advertised: less is advertised than is in use, and everything runs to its own end.
 fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
-    yarn.stage.put("batch", &by_what_is_left(("1Gi", 2), ("1536Mi", 6)));
-    // Masters and clients have just been started, and are others, too.
-    let whole: u64 =
-        yarn.stage.until("all that is advertised on an idle node", |_| (vcores().0 == 12).then_some(12));
+    // To begin with whatever else runs here: that many.
+    yarn.stage.put("batch", &by_what_is_left(("1536Mi", 6), ("1536Mi", 6)));
+    yarn.stage.until("all that may be advertised", |_| (vcores().0 == 12).then_some(()));
     let mut job = Job::sleep(lab, 9, 60);
     yarn.stage.until("a job that has its containers", |_| (vcores().1 == 10).then_some(()));
     let spin = support::bin("e2e-task");
     let cpus = std::thread::available_parallelism().unwrap().get();
     let others: Vec<u32> =
         (0..cpus).map(|n| yarn.stage.run(&format!("other-{n}"), Command::new(&spin).arg("busy"))).collect();
+    yarn.stage.put("batch", &by_what_is_left(("1Gi", 2), ("1536Mi", 6)));
     let (left, used) = yarn.stage.until("less than is in use", |_| {
         let (all, used) = vcores();
-        (all == 4 && used > all).then_some((all, used))
+        (used > all).then_some((all, used))
     });
     let said = yarn.stage.get("/workloads/batch/explain").to_string();
     assert!(said.contains("others count with"), "{said}");
-    yarn.finished(&mut job, 9);
+    // Best-effort work gets next to nothing beside them: it could end, but not soon.
     for other in others {
         yarn.stage.end(other);
     }
-    yarn.stage.until("all of it again", |_| (vcores().0 == whole).then_some(()));
+    yarn.finished(&mut job, 9);
+    let again = yarn.stage.until("more than others had left", |_| Some(vcores().0).filter(|all| *all > left));
     // As the lab's nodes are by themselves.
     yarn.stage.put("batch", &by_what_is_left(("1Gi", 4), ("1Gi", 4)));
     yarn.stage.until("what nodes had before", |_| (vcores().0 == 8).then_some(()));
     yarn.stage.put("batch", &batch(3));
-    json!({ "advertised": whole, "in_use": used, "advertised_while_others_work": left, "containers_killed": yarn.killed })
+    json!({ "advertised": 12, "in_use": used, "advertised_while_others_work": left,
+            "advertised_again": again, "containers_killed": yarn.killed })
 }
 
 /// Applications by their ends, and ApplicationMasters that did not live as long as their applications.

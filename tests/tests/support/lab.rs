@@ -137,6 +137,11 @@ impl Job {
         Self { client: command.spawn().unwrap(), lab: lab.to_owned(), log: file }
     }
 
+    /// How much it has said of its progress, bytes.
+    pub(crate) fn said(&self) -> u64 {
+        self.log.metadata().unwrap().len()
+    }
+
     /// It has ended: whether it succeeded, and its counters by name.
     pub(crate) fn ended(&mut self) -> Option<(bool, BTreeMap<String, u64>)> {
         let status = self.client.try_wait().unwrap()?;
