@@ -253,8 +253,8 @@ impl Meter {
         let held = delta(waits.held, seen.held).is_some_and(|grown| grown > 0);
         waits.held = seen.held;
         let limited = std::mem::replace(&mut waits.limited, held) || held;
-        let others = |waited: u64| if limited { 0 } else { waited };
-        let cpu_stall = delta(waits.cpu, seen.cpu_stall_us).map(others).and_then(share);
+        let cpu_stall =
+            delta(waits.cpu, seen.cpu_stall_us).map(|us| if limited { 0 } else { us }).and_then(share);
         let memory_stall = delta(waits.memory, seen.memory_stall_us).and_then(share);
         let longest_ns = longest(waits.lengths.as_ref(), seen.lengths.as_ref());
         let gained = seen.delay.zip(waits.last).and_then(|(now, last)| {
@@ -269,12 +269,12 @@ impl Meter {
             gained.mean(RUNS_IN_STEP).max(waits.sum.mean(RUNS_IN_SECOND))
         });
         let stalled = delta(waits.cpu, seen.cpu_stall_us).zip(step_ms.map(|ms| ms * 1_000));
-        let waited = match gained.filter(|_| !limited) {
+        let waited = match gained {
+            _ if limited => None,
             Some(gained) => {
                 let (sum, of) = gained.others();
                 Some(Waited { by_delay: true, sum, of })
             }
-            None if limited => None,
             None => stalled.map(|(sum, of)| Waited { by_delay: false, sum: sum.min(of), of }),
         };
         let computed = delta(waits.computed, seen.cpu_us).zip(step_ms);
