@@ -139,6 +139,29 @@ pub struct Claim {
     pub memory_kib: u64,
 }
 
+impl Claim {
+    /// What somebody is given (thousandths of a core, KiB) and does not use (cores, bytes), if that is anything. What was not measured is no proof
+    /// of idleness: it claims nothing.
+    #[must_use]
+    pub fn unused(
+        node: NodeId,
+        cause: Cause,
+        (cpu_millis, memory_kib): (Option<u64>, Option<u64>),
+        (cores, bytes): (Option<f64>, Option<u64>),
+    ) -> Option<Self> {
+        let less = |given: Option<u64>, used: Option<u64>| {
+            given.zip(used).map_or(0, |(given, used)| given.saturating_sub(used))
+        };
+        let claim = Self {
+            node,
+            cause,
+            cpu_millis: less(cpu_millis, cores.map(|cores| (cores.max(0.0) * 1e3) as u64)),
+            memory_kib: less(memory_kib, bytes.map(|bytes| bytes / 1_024)),
+        };
+        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+    }
+}
+
 /// A node, as far as the ledger needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeFacts {

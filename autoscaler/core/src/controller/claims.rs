@@ -68,18 +68,8 @@ impl Controller {
     ) -> Option<Claim> {
         let digest = used.get(&replica.task);
         let (cpu, memory) = self.given();
-        // What was not measured is no proof of idleness: it claims nothing.
-        let used_cpu = digest.and_then(|d| d.cpu_cores).map(|c| (c.max(0.0) * 1e3) as u64);
-        let used_memory = digest.and_then(|d| d.memory_bytes).map(|bytes| bytes / 1_024);
-        let unused =
-            |given: Option<u64>, used: Option<u64>| given.zip(used).map(|(g, u)| g.saturating_sub(u));
-        let claim = Claim {
-            node: replica.node.clone(),
-            cause,
-            cpu_millis: unused(Some(cpu), used_cpu).unwrap_or(0),
-            memory_kib: unused(memory, used_memory).unwrap_or(0),
-        };
-        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+        let used = (digest.and_then(|d| d.cpu_cores), digest.and_then(|d| d.memory_bytes));
+        Claim::unused(replica.node.clone(), cause, (Some(cpu), memory), used)
     }
 
     /// What one replica is given: thousandths of a core, KiB.

@@ -51,17 +51,9 @@ impl Controller {
     }
 
     fn claim(&self, own: &Own, cause: Cause) -> Option<Claim> {
-        // What was not measured is no proof of idleness: it claims nothing.
         let (cores, bytes) = self.amounts.used(&own.task)?;
-        let (cpu, memory) = self.given(own);
-        let used = ((cores.max(0.0) * 1e3) as u64, bytes.map(|bytes| bytes as u64 / 1_024));
-        let claim = Claim {
-            node: own.node.clone(),
-            cause,
-            cpu_millis: cpu.map_or(0, |given| given.saturating_sub(used.0)),
-            memory_kib: memory.zip(used.1).map_or(0, |(given, used)| given.saturating_sub(used)),
-        };
-        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+        let used = (Some(cores), bytes.map(|bytes| bytes as u64));
+        Claim::unused(own.node.clone(), cause, self.given(own), used)
     }
 
     /// What a member may use, thousandths of a core and KiB: its size; else what it advertises to containers. `None` = nobody said.
