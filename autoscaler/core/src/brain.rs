@@ -90,6 +90,7 @@ impl Brain {
             }
             Event::SpecApplied { workload } => self.apply(workload),
             Event::SpecRemoved { workload } => {
+                self.uses.forget(&workload);
                 if let Some(cluster) = self.clusters.get_mut(&workload) {
                     cluster.in_force = false;
                 }
@@ -189,14 +190,14 @@ impl Brain {
     /// Replay must repeat these calls: the shell journals each with its `now`, also when the plan is empty.
     pub fn next(&mut self, now: Time) -> Plan {
         let mut plan = Plan::default();
+        let context = Context {
+            now,
+            nodes: &self.nodes,
+            uses: &self.uses,
+            config: &self.config,
+            paused: self.pause.as_ref(),
+        };
         for workload in self.workloads.values_mut() {
-            let context = Context {
-                now,
-                nodes: &self.nodes,
-                uses: &self.uses,
-                config: &self.config,
-                paused: self.pause.as_ref(),
-            };
             let (decisions, followed) = workload.round(&mut self.ids, &context);
             plan.decisions.extend(decisions);
             plan.realised.extend(followed);
@@ -208,13 +209,6 @@ impl Brain {
             self.refused += refused;
         }
         for cluster in self.clusters.values_mut() {
-            let context = Context {
-                now,
-                nodes: &self.nodes,
-                uses: &self.uses,
-                config: &self.config,
-                paused: self.pause.as_ref(),
-            };
             plan.decisions.extend(cluster.round(&mut self.ids, &context));
             let of = (cluster.workload.name.clone(), cluster.generation);
             let commands = cluster.orders(&mut self.fence, &context);

@@ -22,6 +22,11 @@ impl Uses {
         self.0.insert(digest.workload.clone(), on);
     }
 
+    /// Nothing more is measured of it.
+    pub(crate) fn forget(&mut self, workload: &WorkloadName) {
+        self.0.remove(workload);
+    }
+
     /// Workloads that use a node, but for `except`: the `most` that use most of it, most first.
     pub(crate) fn of(&self, node: &NodeId, except: &WorkloadName, most: usize) -> Vec<(WorkloadName, f64)> {
         let others = self.0.iter().filter(|(workload, _)| *workload != except);
@@ -69,5 +74,7 @@ mod tests {
         assert_eq!(named(&uses, 1), [("ring".to_owned(), 0.9)]);
         uses.take(&digest("ring", &[]));
         assert_eq!(named(&uses, 9), [("web".to_owned(), 0.75)]);
+        uses.forget(&WorkloadName::new("web").unwrap());
+        assert_eq!(named(&uses, 9), []);
     }
 }
