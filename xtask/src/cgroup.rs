@@ -71,13 +71,14 @@ pub(crate) fn join_old(unified: &Path, cgroup: &Path) {
     }
 }
 
-/// The same for a slice of the unified hierarchy, and for what has its name where controllers are on the old ones.
-pub(crate) fn end_slice(unified: &Path, slice: &str) {
-    end(&unified.join(slice));
+/// The same for a slice, which stands on top of the unified hierarchy, and for what has its name where controllers are on the old ones.
+pub(crate) fn end_slice(slice: &Path) {
+    end(slice);
+    let Some(name) = slice.file_name() else { return };
     // A process that has ended leaves one hierarchy after the other.
     let deadline = Instant::now() + END;
     for v1 in ["cpu", "memory", "pids"] {
-        let path = Path::new("/sys/fs/cgroup").join(v1).join(slice);
+        let path = Path::new("/sys/fs/cgroup").join(v1).join(name);
         while !remove_tree(&path) {
             if Instant::now() > deadline {
                 eprintln!("warning: {} could not be removed", path.display());

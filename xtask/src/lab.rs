@@ -31,11 +31,11 @@ use sha2::{Digest, Sha256};
 
 use cassandra::Cassandra;
 use hadoop::Hadoop;
-use half::on;
 use rails::Rails;
 
 pub(crate) use daemon::become_program;
-pub(crate) use half::Half;
+pub(crate) use hadoop::{data_nodes, resource_manager};
+pub(crate) use half::{Half, on};
 
 /// Options of `cargo xtask lab`.
 #[derive(Debug, clap::Args)]
@@ -177,16 +177,6 @@ pub(crate) fn hadoop_client(directory: &Path, arguments: &[&str]) -> Result<std:
     Ok(Hadoop::open(directory, None)?.client(arguments))
 }
 
-/// Where the ResourceManager answers.
-pub(crate) fn resource_manager() -> String {
-    hadoop::resource_manager()
-}
-
-/// DataNodes that the NameNode has in service, when it answers.
-pub(crate) fn data_nodes() -> Option<u64> {
-    hadoop::data_nodes()
-}
-
 /// Ends what runs in a directory and removes it.
 ///
 /// # Errors
@@ -286,10 +276,8 @@ impl Lab {
         for cluster in &clusters {
             cluster.down()?;
         }
-        if let Some((unified, slice)) =
-            self.slice.as_ref().and_then(|slice| Some((slice.parent()?, slice.file_name()?.to_str()?)))
-        {
-            crate::cgroup::end_slice(unified, slice);
+        if let Some(slice) = &self.slice {
+            crate::cgroup::end_slice(slice);
         }
         if wipe {
             for cluster in &clusters {

@@ -7,6 +7,7 @@ mod codegen;
 mod dist;
 mod ebpf;
 mod fuzz;
+mod http;
 mod lab;
 mod lab_test;
 mod test;

@@ -3,7 +3,8 @@
 //! | module | question |
 //! |---|---|
 //! | [`install`] | what must be on the machine? |
-//! | [`beside`] | what else runs on the machine, and works? |
+//! | [`beside`] | what else runs on the machine? |
+//! | [`work`] | who works there? |
 //! | [`stage`] | which files and processes make up the stage, and how do they end? |
 //! | [`load`] | who asks for what when? |
 //! | [`watch`] | what is shown while it runs? |
@@ -17,6 +18,7 @@ mod load;
 pub(crate) mod report;
 mod stage;
 mod watch;
+pub(crate) mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,7 +139,7 @@ impl Plan {
             Some(capacity) => capacity,
             None => calibrate(stage, stop)?,
         };
-        let mut work = stage.beside().map(|beside| beside.work(day, stop)).transpose()?;
+        let mut work = stage.work(day, stop)?;
         println!(
             "==> one replica serves about {:.0} requests/s; the day: night, morning, flash crowd, evening in {} s",
             capacity,
@@ -162,6 +164,11 @@ impl Plan {
         let (load, kernel, queue, watch) = (&load, &kernel, &queue, &watch);
         report::make(stage, report::Shown { day, capacity, load, kernel, queue, watch, beside })
     }
+}
+
+fn cpus() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cpus).unwrap_or(u32::MAX)
 }
 
 /// Paused, so that the CPU that this takes is not taken for a morning.

@@ -7,12 +7,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::MOST;
 use super::agent::{Member, Part as ForAgent, Tool};
 use super::daemon::{Daemons, Record, Wanted, until};
 use super::jars::{self, Artifact};
+use crate::http::json;
 use conf::{Offer, Places, Role};
 
 /// The version of everything but the examples, which are not to be had at it; theirs run on it.
@@ -246,7 +246,8 @@ impl super::Cluster for Hadoop {
     }
 }
 
-pub(super) fn resource_manager() -> String {
+/// Where the ResourceManager answers.
+pub(crate) fn resource_manager() -> String {
     format!("http://{}:8088", Role::Master.host())
 }
 
@@ -262,23 +263,19 @@ pub(super) fn java_home() -> Result<PathBuf> {
     Ok(java.parent().and_then(Path::parent).context("java is not in bin")?.to_owned())
 }
 
-fn get(url: &str) -> Option<Value> {
-    ureq::get(url).call().ok()?.body_mut().read_json().ok()
-}
-
 fn hdfs_ready(workers: u32) -> bool {
     data_nodes() >= Some(workers.into())
 }
 
 /// DataNodes that the NameNode has in service, once it is operational.
-pub(super) fn data_nodes() -> Option<u64> {
+pub(crate) fn data_nodes() -> Option<u64> {
     let query = "qry=Hadoop:service=NameNode,name=FSNamesystemState";
-    let said = get(&format!("http://{}:9870/jmx?{query}", Role::Master.host()))?;
+    let said = json(&format!("http://{}:9870/jmx?{query}", Role::Master.host()))?;
     let bean = &said["beans"][0];
     bean["NumLiveDataNodes"].as_u64().filter(|_| bean["FSState"] == "Operational")
 }
 
 fn yarn_ready(workers: u32) -> bool {
-    let said = get(&format!("{}/ws/v1/cluster/metrics", resource_manager()));
+    let said = json(&format!("{}/ws/v1/cluster/metrics", resource_manager()));
     said.is_some_and(|said| said["clusterMetrics"]["activeNodes"].as_u64() >= Some(workers.into()))
 }

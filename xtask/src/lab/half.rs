@@ -32,7 +32,7 @@ impl Half {
 ///
 /// # Errors
 /// When that cannot be said to the kernel, or as `what` does.
-pub(super) fn on<T>(half: Option<Half>, what: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn on<T>(half: Option<Half>, what: impl FnOnce() -> Result<T>) -> Result<T> {
     let Some(half) = half else { return what() };
     let before = sched_getaffinity(Pid::from_raw(0)).context("asking for this process's CPUs")?;
     let mut set = CpuSet::new();

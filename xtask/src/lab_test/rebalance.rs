@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use crate::up::beside::{Done, Sharing};
+use crate::up::beside::Sharing;
 use crate::up::report::Report;
+use crate::up::work::Done;
 use crate::up::{self, Plan};
 
 /// What is to be shown of the target: the share of seconds in which it holds.

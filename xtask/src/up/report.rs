@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::beside::{Done, Sharing};
+use super::beside::Sharing;
 use super::ledger::Kernel;
 use super::load::Outcome;
 use super::stage::Stage;
 use super::watch::{QueueLog, Watch};
+use super::work::Done;
 
 /// The closing report. Keys are a contract.
 #[derive(Debug, Serialize)]
@@ -68,10 +69,6 @@ pub(super) fn make(stage: &Stage, shown: Shown<'_>) -> Result<Report> {
         kernel.finals.iter().filter_map(|(id, total)| Some(ended.get(id)?.abs_diff(*total))).collect();
     let static_given = kernel.peak as f64 * stage.quota_cores() * kernel.seconds;
     let idle = |given: f64| if given > 0.0 { 1.0 - kernel.used / given } else { 0.0 };
-    let at = |share: f64| {
-        let index = ((load.latency_ms.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        load.latency_ms.get(index).copied()
-    };
     Ok(Report {
         seconds: day.as_secs_f64(),
         sharing: stage.sharing(),
@@ -83,7 +80,7 @@ pub(super) fn make(stage: &Stage, shown: Shown<'_>) -> Result<Report> {
         peak_replicas: kernel.peak,
         queue_delay_p95_ms: queue.quantile(0, 0.95).0,
         target_held_ratio: queue.held(super::stage::QUEUE_TARGET_MS),
-        latency_p95_ms: at(0.95),
+        latency_p95_ms: quantile(&load.latency_ms, 0.95),
         idle_ratio: idle(kernel.given),
         idle_ratio_static_peak: idle(static_given),
         accounting_error_us: compared.iter().max().copied(),
@@ -95,6 +92,18 @@ pub(super) fn make(stage: &Stage, shown: Shown<'_>) -> Result<Report> {
         first_errors: load.first_errors.clone(),
         beside,
     })
+}
+
+/// The value that so large a share of sorted ones does not exceed; `None` of no values.
+pub(super) fn quantile(sorted: &[u32], share: f64) -> Option<u32> {
+    let at = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    sorted.get(at).copied()
+}
+
+/// The same values, smallest first.
+pub(super) fn sorted(mut values: Vec<u32>) -> Vec<u32> {
+    values.sort_unstable();
+    values
 }
 
 /// CPU totals of ended tasks in the store, by cgroup inode, µs.

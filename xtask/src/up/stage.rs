@@ -12,14 +12,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::beside::{self, Beside, Sharing};
+use super::work::{Job, Work};
+use crate::{http, lab};
 
 /// CPU of one replica, thousandths of a core: a tenth of the machine. All replicas have half of it then; HAProxy, the
 /// clients and replicas that start need the other half, or the day would show the machine's limit.
 fn replica_millis() -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(cpus * 100).unwrap_or(u32::MAX).clamp(100, 1_000)
+    super::cpus().saturating_mul(100).clamp(100, 1_000)
 }
 /// CPU of a replica until it answers its health check: one core, as a start on an ordinary machine has.
 const STARTUP_MILLIS: u32 = 1_000;
@@ -34,6 +36,10 @@ const LOAD_BESIDE: f64 = 0.6;
 pub(super) const QUEUE_TARGET_MS: u32 = 100;
 const SLICE: &str = "trimtab-up.slice";
 const TOKEN: &str = "demo";
+/// How long the clusters' members may take.
+const MEMBERS: Duration = Duration::from_secs(180);
+/// How long the job's first map may take.
+const FIRST_MAP: Duration = Duration::from_secs(240);
 /// How long the first replicas may take.
 const FIRST_REPLICAS: Duration = Duration::from_secs(120);
 
@@ -290,10 +296,8 @@ spec:
         let config = self.directory.join("haproxy.cfg");
         let mut haproxy = Command::new("/usr/sbin/haproxy");
         haproxy.arg("-db").arg("-f").arg(config);
-        if self.sharing == Sharing::Halves {
-            haproxy = beside::kept(&haproxy, beside::WEB)?;
-        }
-        self.spawn("haproxy", &mut haproxy)?;
+        let half = (self.sharing == Sharing::Halves).then_some(beside::WEB);
+        lab::on(half, || self.spawn("haproxy", &mut haproxy))?;
         self.wait_for_port(self.front, stop)?;
         let beside = self.beside.iter().flat_map(|beside| beside.specs().map(|(name, _)| name));
         for name in beside.chain(["web.yaml"]).collect::<Vec<_>>() {
@@ -365,40 +369,42 @@ spec:
 
     /// Waits until the least number of replicas serves.
     pub(super) fn wait_for_replicas(&mut self, stop: &AtomicBool) -> Result<()> {
-        if let Some(beside) = &self.beside {
+        if self.beside.is_some() {
             println!("==> waiting for the clusters' members");
-            beside.wait_for_members(stop)?;
+            self.wait("a NodeManager and two DataNodes", MEMBERS, stop, |_| Beside::has_members())?;
         }
-        let url = format!("http://{}/api/v1/workloads/web", self.api);
         let least = u64::from(self.replicas().0);
-        let served = |_: &Self| {
-            let status: Option<serde_json::Value> =
-                ureq::get(&url).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
-            let up = status.and_then(|s| s["status"]["up"].as_u64());
-            up.is_some_and(|up| up >= least)
-        };
+        let served = |stage: &Self| stage.status()["up"].as_u64() >= Some(least);
         self.wait("the first replicas", FIRST_REPLICAS, stop, served)
             .with_context(|| format!("see the logs in {}", self.directory.join("log").display()))
     }
 
+    /// What the autoscaler says of the web application; null when it does not.
+    fn status(&self) -> Value {
+        let url = format!("http://{}/api/v1/workloads/web", self.api);
+        http::json(&url).map(|mut said| said["status"].take()).unwrap_or_default()
+    }
+
+    /// Begins what is worked on beside the web application for a day.
+    pub(super) fn work(&mut self, day: Duration, stop: &AtomicBool) -> Result<Option<Work>> {
+        let Some(beside) = &self.beside else { return Ok(None) };
+        let job = Job::submit(beside.directory(), beside.half(), day)?;
+        self.wait("the first map of the job", FIRST_MAP, stop, |_| Job::gets_on())?;
+        Work::begin(job).map(Some)
+    }
+
     /// Where the replicas listen themselves, behind the balancer.
     pub(super) fn listeners(&self) -> Result<Vec<SocketAddr>> {
-        let url = format!("http://{}/api/v1/workloads/web", self.api);
-        let status: serde_json::Value = ureq::get(&url).call()?.body_mut().read_json()?;
-        let replicas = status["status"]["replicas"].as_array().context("the autoscaler lists no replicas")?;
-        let port = |replica: &serde_json::Value| u16::try_from(replica["port"].as_u64()?).ok();
+        let status = self.status();
+        let replicas = status["replicas"].as_array().context("the autoscaler lists no replicas")?;
+        let port = |replica: &Value| u16::try_from(replica["port"].as_u64()?).ok();
         let addresses = replicas.iter().filter_map(port).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         Ok(addresses.collect())
     }
 
     /// Waits until no replica is on its way out, and a little more for its last totals to be stored.
     pub(super) fn wait_for_leaving(&mut self, stop: &AtomicBool) {
-        let url = format!("http://{}/api/v1/workloads/web", self.api);
-        let none_leaves = |_: &Self| {
-            let status: Option<serde_json::Value> =
-                ureq::get(&url).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
-            status.and_then(|s| s["status"]["leaving"].as_u64()) == Some(0)
-        };
+        let none_leaves = |stage: &Self| stage.status()["leaving"] == 0;
         if let Err(error) = self.wait("the end of the last drain", Duration::from_secs(40), stop, none_leaves)
         {
             eprintln!("warning: {error}");
@@ -408,11 +414,6 @@ spec:
 
     pub(super) fn sharing(&self) -> Sharing {
         self.sharing
-    }
-
-    /// What shares the machine.
-    pub(super) fn beside(&self) -> Option<&Beside> {
-        self.beside.as_ref()
     }
 
     pub(super) fn front(&self) -> SocketAddr {
@@ -457,7 +458,7 @@ spec:
     /// Ends replicas: they outlive the agent by design, so their cgroups are killed and removed here. Only this
     /// command uses this slice.
     fn end_leftovers(&self) {
-        crate::cgroup::end_slice(&self.cgroup, SLICE);
+        crate::cgroup::end_slice(&self.cgroup_slice());
     }
 }
 

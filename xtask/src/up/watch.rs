@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::beside::Work;
 use super::load::Load;
+use super::report::{quantile, sorted};
+use super::work::Work;
 
 /// The balancer's own log of queue delays, read beside the agent's.
 pub(super) struct QueueLog {
@@ -42,7 +43,7 @@ impl QueueLog {
     pub(super) fn quantile(&self, from: usize, share: f64) -> (Option<u32>, usize) {
         let all = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
         let part = all.get(from..).unwrap_or_default().iter().map(|(_, ms)| *ms);
-        (quantile(part.collect(), share), all.len())
+        (quantile(&sorted(part.collect()), share), all.len())
     }
 
     /// Share of the seconds with requests in which 95 % of them waited for `target_ms` at most.
@@ -53,15 +54,9 @@ impl QueueLog {
         }
         let all = seconds.len();
         let held =
-            seconds.into_values().filter(|delays| quantile(delays.clone(), 0.95) <= Some(target_ms)).count();
-        held as f64 / all.max(1) as f64
+            seconds.into_values().map(sorted).filter(|delays| quantile(delays, 0.95) <= Some(target_ms));
+        held.count() as f64 / all.max(1) as f64
     }
-}
-
-fn quantile(mut values: Vec<u32>, share: f64) -> Option<u32> {
-    values.sort_unstable();
-    let at = ((values.len() as f64 * share).ceil() as usize).saturating_sub(1);
-    values.get(at).copied()
 }
 
 /// `trimtab <backend> <server> <Tw> …`
@@ -113,8 +108,7 @@ impl Watch {
     }
 
     fn get(&self, path: &str) -> Option<Value> {
-        let mut answer = ureq::get(format!("http://{}{path}", self.api)).call().ok()?;
-        answer.body_mut().read_json().ok()
+        crate::http::json(&format!("http://{}{path}", self.api))
     }
 
     fn decisions(&self) -> Vec<Value> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::hog::{self, Kind};
 use super::{host, service};
+use crate::http::json;
 
 /// How long anything may take to come up: a deadline of progress, far above what it needs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -192,10 +193,6 @@ impl Stage {
     }
 }
 
-fn json(url: &str) -> Option<Value> {
-    ureq::get(url).call().ok()?.body_mut().read_json().ok()
-}
-
 impl Drop for Stage {
     fn drop(&mut self) {
         // The agent first: it must not start again what is ended here.
@@ -203,7 +200,7 @@ impl Drop for Stage {
             let _ = child.kill();
             let _ = child.wait();
         }
-        crate::cgroup::end_slice(&self.unified, &self.slice);
+        crate::cgroup::end_slice(&self.unified.join(&self.slice));
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
