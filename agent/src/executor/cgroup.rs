@@ -94,11 +94,9 @@ impl Cgroups {
             .filter(|(_, controller)| hierarchies.get_mount_point(controller.clone()).is_some())
             .map(|(name, _)| name.to_owned())
             .collect();
-        let v1_cpu = if v1.iter().any(|name| name == "cpu") {
-            hierarchies.get_mount_point(Controllers::Cpu).map(|(mount, _)| mount)
-        } else {
-            None
-        };
+        let has_cpu = v1.iter().any(|name| name == "cpu");
+        let v1_cpu =
+            has_cpu.then(|| hierarchies.get_mount_point(Controllers::Cpu)).flatten().map(|(mount, _)| mount);
         Self { unified: unified.to_owned(), slice: slice.to_owned(), controllers, v1, v1_cpu }
     }
 

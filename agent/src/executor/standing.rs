@@ -7,7 +7,6 @@ use std::io;
 use std::path::PathBuf;
 
 use agent_core::qos::standing::{self, LEAST_WEIGHT, Standing, WEIGHT};
-use cgroups_rs::fs::Controllers;
 use model::action::Size;
 use model::gap::Unavailable;
 use model::id::TaskName;
@@ -249,10 +248,7 @@ impl Cgroups {
 
     /// Where the CPU controller has this group.
     pub(super) fn cpu_directory(&self, path: &str) -> Option<PathBuf> {
-        if self.has_v1("cpu") {
-            return self.v1_directory(path, Controllers::Cpu);
-        }
-        self.has_unified("cpu").then(|| self.unified(path))
+        self.quota_directory(path).or_else(|| self.has_unified("cpu").then(|| self.unified(path)))
     }
 
     /// What a class cannot have on this host, asked of the hierarchies themselves.

@@ -3,7 +3,7 @@
 //! It costs some kept descriptors a `pread` each and one slot a CPU of the switch program's memory, whatever else runs on the node, and
 //! nothing at all while there is nothing to look at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agent_core::parse;
 use agent_core::qos::settings::{SLOW_MS, STEP_MS};
@@ -34,6 +34,12 @@ pub struct Place {
     pub quota: Option<PathBuf>,
 }
 
+impl Place {
+    fn at(&self) -> (CgroupId, &Path) {
+        (self.cgroup, &self.path)
+    }
+}
+
 impl Watch {
     /// Nothing to look at.
     #[must_use]
@@ -56,7 +62,7 @@ impl Source {
         let best = watch.best.iter().map(|(place, known)| {
             let cpu_us = self.cpu_us(place);
             let memory = |bytes: &[u8]| parse::single(bytes).ok().flatten();
-            let memory_bytes = if slow { self.number(place, "memory.current", memory) } else { None };
+            let memory_bytes = if slow { self.number(place.at(), "memory.current", memory) } else { None };
             BestEffort { cpu_us, memory_bytes, ..known.clone() }
         });
         let best = best.collect();
@@ -74,8 +80,8 @@ impl Source {
             task: task.clone(),
             delay,
             lengths,
-            cpu_stall_us: self.number(place, "cpu.pressure", some),
-            memory_stall_us: self.number(place, "memory.pressure", some),
+            cpu_stall_us: self.number(place.at(), "cpu.pressure", some),
+            memory_stall_us: self.number(place.at(), "memory.pressure", some),
             cpu_us,
             held: self.held(place),
         }
@@ -87,23 +93,23 @@ impl Source {
         // Since 6.6, and without adding up what is below it.
         let local = "cpu.stat.local";
         if let Some(directory) = &place.quota {
-            let at = Place { path: directory.clone(), ..place.clone() };
-            return self.number(&at, local, throttled);
+            return self.number((place.cgroup, directory), local, throttled);
         }
-        self.number(place, local, throttled).or_else(|| self.number(place, "cpu.stat", throttled))
+        let at = place.at();
+        self.number(at, local, throttled).or_else(|| self.number(at, "cpu.stat", throttled))
     }
 
     fn cpu_us(&mut self, place: &Place) -> Option<u64> {
-        self.number(place, "cpu.stat", |bytes| parse::cpu_stat(bytes, &mut Values::default()).ok())
+        self.number(place.at(), "cpu.stat", |bytes| parse::cpu_stat(bytes, &mut Values::default()).ok())
     }
 
     fn number(
         &mut self,
-        place: &Place,
+        (cgroup, directory): (CgroupId, &Path),
         file: &'static str,
         parse: impl FnOnce(&[u8]) -> Option<u64>,
     ) -> Option<u64> {
-        self.files.read(place.cgroup, &place.path, file).ok().flatten().and_then(parse)
+        self.files.read(cgroup, directory, file).ok().flatten().and_then(parse)
     }
 }
 
