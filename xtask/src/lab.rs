@@ -177,6 +177,14 @@ pub(crate) fn hadoop_client(directory: &Path, arguments: &[&str]) -> Result<std:
     Ok(Hadoop::open(directory, None)?.client(arguments))
 }
 
+/// Ends what runs in a directory; files stay.
+///
+/// # Errors
+/// When something does not end.
+pub(crate) fn end(directory: &Path, root: &Path) -> Result<()> {
+    Lab::open(directory, root)?.down(false)
+}
+
 /// Ends what runs in a directory and removes it.
 ///
 /// # Errors

@@ -81,8 +81,11 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         let began = Instant::now();
         lab::fresh(&directory, root, &clusters)?;
         let tested = test(root, &directory, tests, args);
-        if !args.keep || tested.is_ok() {
-            lab::wipe(&directory, root)?;
+        match &tested {
+            Ok(()) => lab::wipe(&directory, root)?,
+            Err(_) if args.keep => {}
+            // Logs stay until the next test.
+            Err(_) => lab::end(&directory, root)?,
         }
         tested?;
         println!("==> {tests}: passed, {:.0} s with its clusters", began.elapsed().as_secs_f64());
