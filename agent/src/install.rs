@@ -28,7 +28,7 @@ enum Whose {
 }
 
 /// Path below the root, content, whose.
-const FILES: [(&str, &str, Whose); 10] = [
+const FILES: [(&str, &str, Whose); 11] = [
     ("etc/systemd/system/trimtab-agent.service", include_str!("../dist/trimtab-agent.service"), Whose::Ours),
     ("etc/sysusers.d/trimtab-agent.conf", include_str!("../dist/sysusers.conf"), Whose::Ours),
     ("etc/tmpfiles.d/trimtab-agent.conf", include_str!("../dist/tmpfiles.conf"), Whose::Ours),
@@ -48,6 +48,11 @@ const FILES: [(&str, &str, Whose); 10] = [
     (
         "var/opt/trimtab/share/hdfs-refresh.toml",
         include_str!("../dist/launch.d/hdfs-refresh.toml.disabled"),
+        Whose::Ours,
+    ),
+    (
+        "var/opt/trimtab/share/hdfs-balancer.toml",
+        include_str!("../dist/launch.d/hdfs-balancer.toml.disabled"),
         Whose::Ours,
     ),
     ("var/opt/trimtab/share/tasks.toml", include_str!("../dist/tasks.d/90-default.toml"), Whose::Ours),

@@ -23,8 +23,29 @@ pub struct HdfsReport {
     pub blocks: u64,
     /// Replicas of a file for which nothing else is said (`dfs.replication`); `None` when it could not be read.
     pub replication: Option<u32>,
+    /// Transfers under way on all DataNodes (`TotalLoad`); `None` = not said.
+    pub transfers: Option<u64>,
     /// DataNodes by name, those that are alive and those that are known to be dead.
     pub nodes: Vec<DataNode>,
+}
+
+/// Disks are as full as each other when none differs from their mean by more: the threshold of Hadoop's balancer where nothing else is said.
+pub const EVEN: f64 = 0.1;
+
+impl HdfsReport {
+    /// How far the fullest or the emptiest node in service is from their mean, as a share of a disk, from 0 to 1; `None` when one of them has
+    /// not said yet what it has, or there is none.
+    #[must_use]
+    pub fn unevenness(&self) -> Option<f64> {
+        let serving = || self.nodes.iter().filter(|node| node.alive && node.state == AdminState::Normal);
+        let (used, capacity) = serving().fold((0.0, 0.0), |(used, capacity), node| {
+            (used + node.used_bytes as f64, capacity + node.capacity_bytes as f64)
+        });
+        let known = capacity > 0.0 && serving().all(|node| node.capacity_bytes > 0);
+        let off =
+            |node: &DataNode| (node.used_bytes as f64 / node.capacity_bytes as f64 - used / capacity).abs();
+        known.then(|| serving().map(off).fold(0.0, f64::max))
+    }
 }
 
 /// A DataNode as its NameNode sees it.
@@ -94,6 +115,12 @@ pub enum HdfsStep {
         /// `HOST:TRANSFERPORT`.
         node: String,
     },
+    /// Move blocks between nodes until all disks are about as full ([`EVEN`]): one that has just come is empty. It may take hours, and may be
+    /// ended at any time.
+    Balance {
+        /// `HOST:TRANSFERPORT` of the one that came.
+        node: String,
+    },
 }
 
 impl HdfsStep {
@@ -101,7 +128,7 @@ impl HdfsStep {
     #[must_use]
     pub fn node(&self) -> &str {
         match self {
-            Self::Decommission { node } | Self::Recommission { node } => node,
+            Self::Decommission { node } | Self::Recommission { node } | Self::Balance { node } => node,
         }
     }
 }
@@ -111,6 +138,54 @@ impl fmt::Display for HdfsStep {
         match self {
             Self::Decommission { node } => write!(f, "copy the blocks of {node} elsewhere"),
             Self::Recommission { node } => write!(f, "{node} takes blocks again"),
+            Self::Balance { node } => write!(f, "blocks are moved until {node} is as full as others"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(nodes: &[(u64, u64, AdminState)]) -> HdfsReport {
+        let node = |(n, &(used, capacity, state)): (usize, &(u64, u64, AdminState))| DataNode {
+            name: format!("d{n}:9866"),
+            address: format!("10.0.0.{n}:9866"),
+            alive: true,
+            state,
+            capacity_bytes: capacity,
+            used_bytes: used,
+            remaining_bytes: capacity - used,
+            blocks: used,
+            to_copy: None,
+            rack: String::new(),
+        };
+        HdfsReport {
+            cluster: "store".into(),
+            started_ms: 1,
+            safe_mode: String::new(),
+            missing_blocks: 0,
+            corrupt_blocks: 0,
+            under_replicated_blocks: 0,
+            blocks: 1,
+            replication: Some(2),
+            transfers: None,
+            nodes: nodes.iter().enumerate().map(node).collect(),
+        }
+    }
+
+    #[test]
+    fn nodes_in_service_are_compared_with_their_mean_by_their_shares() {
+        use AdminState::{Decommissioned, Normal};
+        let off = |nodes: &[_]| report(nodes).unevenness();
+        assert_eq!(off(&[(40, 100, Normal), (400, 1_000, Normal)]), Some(0.0), "disks of different sizes");
+        assert_eq!(off(&[(50, 100, Normal), (0, 100, Normal)]), Some(0.25));
+        assert_eq!(off(&[(50, 100, Normal), (0, 100, Decommissioned)]), Some(0.0));
+        assert_eq!(
+            off(&[(50, 100, Normal), (0, 0, Normal)]),
+            None,
+            "it has just come, and has said nothing yet"
+        );
+        assert_eq!(off(&[]), None);
     }
 }

@@ -68,6 +68,14 @@ impl Drop for Missing {
     }
 }
 
+/// Replicas on a node, by the NameNode.
+fn blocks(node: &str) -> u64 {
+    let url = "http://127.0.0.10:9870/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo";
+    let said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
+    let live: Value = serde_json::from_str(said["beans"][0]["LiveNodes"].as_str().unwrap()).unwrap();
+    live[node]["numBlocks"].as_u64().unwrap()
+}
+
 fn last(stage: &Stage) -> Value {
     stage.status("store")["cluster"]["past"][0].clone()
 }
@@ -78,7 +86,8 @@ fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     let Some(mut stage) = lab::whole(&lab) else { return };
     stage.put("store", &store(3));
     stage.wait_for("store", 3);
-    let files = lab::write_files(&lab, 12, 8 << 20);
+    // A quarter of each of two disks, and a sixth of each of three.
+    let files = lab::write_files(&lab, 16, 8 << 20);
     let missing = Missing::watch();
 
     stage.put("store", &store(2));
@@ -97,6 +106,11 @@ fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     stage.wait_for("store", 3);
     let came = last(&stage);
     assert_eq!((&came["direction"], &came["ended"]), (&json!("out"), &json!("done")), "{came}");
+    // It was empty, and the balancer filled it.
+    let moved = blocks(came["member"].as_str().unwrap());
+    println!("{moved} blocks were moved to it");
+    assert!(moved > 0, "{}", stage.log("agent"));
+    lab::same_files(&lab, &files);
 
     // A DataNode dies: it is started again with its blocks.
     let before: Vec<Value> = stage.status("store")["replicas"].as_array().unwrap().clone();
@@ -112,6 +126,7 @@ fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     let measured = json!({
         "missing_blocks": missing.most.load(Ordering::Relaxed),
         "files_differing": 0,
+        "blocks_moved": moved,
         "leave_s": went["tookMs"].as_u64().unwrap() / 1_000,
         "estimate_s": went["estimateS"],
     });

@@ -177,6 +177,8 @@ fn a_data_node_is_decommissioned_and_taken_back_without_a_missing_block() {
     assert_eq!(order_hdfs(&mut controller, back.clone()).0, OutcomeKind::Applied);
     data_node(&controller, &third, |node| node.state == AdminState::Normal);
     assert_eq!(order_hdfs(&mut controller, back).0, OutcomeKind::Already);
+    // What was on it is on it still: there is nothing to move.
+    assert_eq!(order_hdfs(&mut controller, HdfsStep::Balance { node: third }).0, OutcomeKind::Already);
     let after = controller.report("the NameNode", |report| hdfs(report).cloned());
     assert_eq!((after.missing_blocks, after.corrupt_blocks), (0, 0));
     lab::same_files(&lab, &files);

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`jars`] | where do the programs come from? |
 //! | [`daemon`] | how does a process start, and how does it end? |
+//! | [`disk`] | what do they write to, where it matters how full that is? |
 //! | [`hadoop`], [`cassandra`], [`rails`] | what is a cluster of that kind, and when is it ready? |
 //! | [`agent`] | how does an agent get to know them? |
 //! | [`half`] | on which CPUs may they run, where the machine is to be halved? |
@@ -17,6 +18,7 @@ mod agent;
 mod cassandra;
 pub(crate) mod cql;
 mod daemon;
+mod disk;
 mod hadoop;
 mod half;
 mod jars;

@@ -178,6 +178,7 @@ mod tests {
             under_replicated_blocks: 0,
             blocks: 0,
             replication: Some(3),
+            transfers: None,
             nodes: Vec::new(),
         };
         assert_eq!(words(&hdfs(&report, Some(Ok(())))), "");

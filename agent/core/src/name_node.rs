@@ -62,6 +62,7 @@ struct Beans<T> {
 #[serde(rename_all = "PascalCase")]
 struct System {
     corrupt_blocks: u64,
+    total_load: Option<u64>,
     #[serde(rename = "tag.HAState")]
     ha_state: Option<String>,
 }
@@ -172,6 +173,7 @@ pub fn report(cluster: &str, answers: &Answers<'_>) -> Result<HdfsReport, Answer
         corrupt_blocks: system.corrupt_blocks,
         under_replicated_blocks: blocks.under_replicated_blocks,
         blocks: blocks.blocks_total,
+        transfers: system.total_load,
         replication: answers.replication.and_then(setting).and_then(|value| value.parse().ok()),
         nodes,
     })

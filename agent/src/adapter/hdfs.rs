@@ -1,7 +1,7 @@
 //! A NameNode on this host: read by JMX over HTTP, told by its list of hosts.
 //!
 //! A refresh says success for a list that could not be read, and lets every decommissioned node serve again; so the state of every node is
-//! read before and after, and nothing but a node's administrative state counts.
+//! read before and after, and nothing but a node's administrative state counts. Blocks are moved between nodes by Hadoop's own balancer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use agent_core::hosts::Hosts;
 use agent_core::name_node::{self, Answers, PATHS};
 use model::action::OutcomeKind;
 use model::adapter::AdapterReport;
-use model::hdfs::{AdminState, DataNode, HdfsReport, HdfsStep};
+use model::hdfs::{AdminState, DataNode, EVEN, HdfsReport, HdfsStep};
 use tokio::sync::Mutex;
 
 use super::in_force::{List, Look, shown};
@@ -21,6 +21,8 @@ use crate::settings::HdfsFragment;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest run of the balancer: a day; it goes on from where it is when it is run again.
+const BALANCE: Duration = Duration::from_secs(86_400);
 
 /// A NameNode on this host.
 #[derive(Debug, Clone)]
@@ -30,6 +32,11 @@ pub struct Hdfs {
     hosts: Option<List>,
     /// One change of the list at a time.
     changing: Arc<Mutex<()>>,
+    /// The launcher of the balancer.
+    balance: Option<String>,
+    jobs: Jobs,
+    /// One balancer at a time.
+    balancing: Arc<Mutex<()>>,
 }
 
 impl Hdfs {
@@ -39,8 +46,11 @@ impl Hdfs {
         Self {
             cluster: config.cluster.clone(),
             url: config.url.trim_end_matches('/').to_owned(),
-            hosts: List::new(config.hosts.clone(), config.refresh.clone(), jobs),
+            hosts: List::new(config.hosts.clone(), config.refresh.clone(), jobs.clone()),
             changing: Arc::default(),
+            balance: config.balance.clone(),
+            jobs,
+            balancing: Arc::default(),
         }
     }
 
@@ -77,6 +87,14 @@ impl Hdfs {
 
     /// Takes a step, and reads back what became of it.
     pub async fn step(&self, step: &HdfsStep) -> Effect {
+        if let HdfsStep::Balance { .. } = step {
+            return match self.balance().await {
+                Ok((kind, left)) => {
+                    (kind, String::new(), BTreeMap::from([("off the mean".to_owned(), left)]))
+                }
+                Err(failure) => failure.into(),
+            };
+        }
         match self.list(step).await {
             Ok((kind, node)) => (kind, String::new(), node.as_ref().map(read_back).unwrap_or_default()),
             Err(failure) => failure.into(),
@@ -118,6 +136,26 @@ impl Hdfs {
         Ok((OutcomeKind::Applied, node))
     }
 
+    /// Moves blocks until all nodes are about as full. Asked again meanwhile, it waits for the one that runs.
+    async fn balance(&self) -> Result<(OutcomeKind, String), Failure> {
+        let Some(launcher) = &self.balance else {
+            let why = "no balancer is configured for it: set balance of [[hdfs]]";
+            return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
+        };
+        let _one_at_a_time = self.balancing.lock().await;
+        let before = self.report().await.map_err(Failure::Failed)?;
+        if !before.safe_mode.is_empty() {
+            return Err(Failure::Failed(format!("the NameNode is in safe mode: {}", before.safe_mode)));
+        }
+        if is_even(&before) {
+            return Ok((OutcomeKind::Already, off(&before)));
+        }
+        let ran = self.jobs.run(launcher, BTreeMap::new(), BALANCE).await;
+        ran.map_err(|why| Failure::Failed(format!("the balancer: {why}")))?;
+        let after = self.report().await.map_err(Failure::Failed)?;
+        Ok((OutcomeKind::Applied, off(&after)))
+    }
+
     /// Waits until the NameNode shows what a step asked for, and that nothing else changed.
     async fn shown(&self, step: &HdfsStep, before: &HdfsReport) -> Result<Option<DataNode>, Failure> {
         let known = before.nodes.iter().any(|node| node.name == step.node());
@@ -149,8 +187,17 @@ fn is_so(node: &DataNode, step: &HdfsStep) -> bool {
         HdfsStep::Decommission { .. } => {
             matches!(node.state, AdminState::Decommissioning | AdminState::Decommissioned)
         }
-        HdfsStep::Recommission { .. } => node.state == AdminState::Normal,
+        HdfsStep::Recommission { .. } | HdfsStep::Balance { .. } => node.state == AdminState::Normal,
     }
+}
+
+fn is_even(report: &HdfsReport) -> bool {
+    report.unevenness().is_some_and(|off| off <= EVEN)
+}
+
+/// How far the fullest or the emptiest node is from the mean, in words.
+fn off(report: &HdfsReport) -> String {
+    report.unevenness().map_or("not known".to_owned(), |off| format!("{:.0} % of a disk", off * 100.0))
 }
 
 /// Why a node cannot leave: without it there would be no place for all replicas, or some are missing already.

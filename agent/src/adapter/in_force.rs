@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Failure;
-use super::job::Jobs;
+use super::job::{self, Jobs};
 use super::list_file::ListFile;
 
 /// Time until a step must show in what a cluster says: HDFS tells its nodes with their next heartbeat, every 3 s.
@@ -72,7 +72,7 @@ impl List {
         then: &str,
     ) -> Result<T, Failure> {
         self.file.swap(from, to).map_err(Failure::Failed)?;
-        let refreshed = match self.jobs.run(&self.refresh, parameters).await {
+        let refreshed = match self.jobs.run(&self.refresh, parameters, job::TIMEOUT).await {
             Ok(()) => shown.await,
             Err(why) => Err(Failure::Failed(format!("refreshing: {why}"))),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Longest run of a job: a tool that takes two seconds takes twenty on a loaded machine.
+/// Longest run of a tool that is waited for: one that takes two seconds takes twenty on a loaded machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the node's loop is asked for.
@@ -17,6 +17,8 @@ pub struct Job {
     pub launcher: String,
     /// Values for those of its parameters that it declares.
     pub parameters: BTreeMap<String, String>,
+    /// How long it may run.
+    pub within: Duration,
     /// Where its end is told: an error says what happened.
     pub ended: oneshot::Sender<Result<(), String>>,
 }
@@ -32,13 +34,18 @@ impl Jobs {
         Self(sender)
     }
 
-    /// Runs a launcher to its end. The node's loop ends what takes longer than [`TIMEOUT`].
+    /// Runs a launcher to its end. The node's loop ends what takes longer than `within`.
     ///
     /// # Errors
     /// What happened instead of an end with status 0.
-    pub async fn run(&self, launcher: &str, parameters: BTreeMap<String, String>) -> Result<(), String> {
+    pub async fn run(
+        &self,
+        launcher: &str,
+        parameters: BTreeMap<String, String>,
+        within: Duration,
+    ) -> Result<(), String> {
         let (sender, ended) = oneshot::channel();
-        let job = Job { launcher: launcher.to_owned(), parameters, ended: sender };
+        let job = Job { launcher: launcher.to_owned(), parameters, within, ended: sender };
         let over = || format!("launcher {launcher}: the agent ended");
         self.0.send(job).await.map_err(|_| over())?;
         ended.await.map_err(|_| over())?

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::action::{Command, OutcomeKind, Size, TaskEvent, TaskEventKind, Verb};
 use model::adapter::AdapterReport;
@@ -13,7 +14,7 @@ use super::{Done, Node};
 use crate::adapter::Effect;
 use crate::adapter::cassandra::Cassandra;
 use crate::adapter::hdfs::Hdfs;
-use crate::adapter::job::{self, Job, Jobs};
+use crate::adapter::job::{Job, Jobs};
 use crate::adapter::yarn::Yarn;
 use crate::clock;
 use crate::settings::Clusters as Config;
@@ -52,6 +53,8 @@ impl<T> From<T> for Beside<T> {
 struct Running {
     /// Who waits for its end.
     ended: oneshot::Sender<Result<(), String>>,
+    /// How long it may run.
+    within: Duration,
     /// When it is told to end, boot ms; `None` once it was.
     until_ms: Option<u64>,
 }
@@ -158,11 +161,11 @@ impl Node {
 
     /// Starts a job.
     pub(super) fn start_job(&mut self, job: Job) {
-        let Job { launcher, parameters, ended } = job;
+        let Job { launcher, parameters, within, ended } = job;
         match self.launch_job(&launcher, parameters) {
             Ok(task) => {
-                let until_ms = Some(clock::boot_ms() + job::TIMEOUT.as_millis() as u64);
-                self.clusters.jobs.insert(task, Running { ended, until_ms });
+                let until_ms = Some(clock::boot_ms() + within.as_millis() as u64);
+                self.clusters.jobs.insert(task, Running { ended, within, until_ms });
             }
             // Who asked may have gone.
             Err(why) => drop(ended.send(Err(format!("launcher {launcher}: {why}")))),
@@ -193,10 +196,10 @@ impl Node {
     /// Something happened to a job: its end is told to who waits for it, and to nobody else.
     pub(super) fn job_event(&mut self, event: &TaskEvent) {
         let TaskEventKind::Ended { status, signal, .. } = event.kind else { return };
-        if let Some(Running { ended, until_ms }) = self.clusters.jobs.remove(&event.task) {
+        if let Some(Running { ended, within, until_ms }) = self.clusters.jobs.remove(&event.task) {
             let said = match (status, signal) {
                 (Some(0), _) => Ok(()),
-                _ if until_ms.is_none() => Err(format!("it was ended after {} s", job::TIMEOUT.as_secs())),
+                _ if until_ms.is_none() => Err(format!("it was ended after {} s", within.as_secs())),
                 (Some(status), _) => Err(format!("it ended with status {status}")),
                 (None, Some(signal)) => Err(format!("signal {signal} ended it")),
                 (None, None) => Err("it could not be started, or nobody saw its end".to_owned()),

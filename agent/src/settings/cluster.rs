@@ -38,6 +38,9 @@ pub struct HdfsFragment {
     /// The launcher that lets it read the list anew: `hdfs dfsadmin -refreshNodes`.
     #[serde(default)]
     pub refresh: Option<String>,
+    /// The launcher that moves blocks until all disks are about as full: `hdfs balancer`. Absent = a node that comes is filled by new blocks only.
+    #[serde(default)]
+    pub balance: Option<String>,
 }
 
 /// A Cassandra node on this host.
@@ -141,6 +144,11 @@ impl Clusters {
             faults.extend(common(&one.cluster, &one.url).map(|why| ("hdfs", why)));
             let list = ("hosts", one.hosts.as_ref());
             faults.extend(lists(&one.cluster, list, one.refresh.as_ref()).map(|why| ("hdfs", why)));
+            if let Some(launcher) = one.balance.as_ref().filter(|launcher| !launchers.contains_key(*launcher))
+            {
+                let why = format!("{}: balance {launcher:?} is no launcher in launch.d", one.cluster);
+                faults.push(("hdfs", why));
+            }
         }
         for one in &self.cassandra {
             faults.extend(common(&one.cluster, &one.url).map(|why| ("cassandra", why)));
@@ -185,6 +193,22 @@ mod tests {
         let launcher = toml::from_str("command = ['/usr/bin/yarn']\nallow_root = true").unwrap();
         let launchers = BTreeMap::from([("yarn-refresh".to_owned(), launcher)]);
         clusters.faults(&launchers).into_iter().map(|(key, why)| format!("{key}: {why}\n")).collect()
+    }
+
+    #[test]
+    fn what_moves_blocks_must_be_a_launcher() {
+        let of = |balance: &str| {
+            let one = HdfsFragment {
+                cluster: "store".into(),
+                url: "http://127.0.0.1:9870".into(),
+                hosts: None,
+                refresh: None,
+                balance: Some(balance.to_owned()),
+            };
+            faults(&Clusters { hdfs: vec![one], ..Clusters::default() })
+        };
+        assert_eq!(of("yarn-refresh"), "");
+        assert!(of("nothing").contains("balance \"nothing\" is no launcher"));
     }
 
     #[test]

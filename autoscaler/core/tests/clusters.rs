@@ -92,6 +92,29 @@ fn deleting_after_a_join_waits_for_the_night() {
 }
 
 #[test]
+fn blocks_are_moved_to_a_node_that_came_in_the_night_and_once_for_two_that_came() {
+    const HOUR: u64 = 3_600;
+    let mut world = hdfs(1);
+    world.cluster.load(0.3);
+    world.run(36 * HOUR);
+    assert_eq!(world.cluster.members(), 2, "{}", world.told());
+    world.cluster.balanced.clear();
+    world.cluster.load(0.8);
+    world.run(HOUR);
+    let there = world.cluster.members();
+    assert!(there > 3, "the next one did not wait for the night: {}", world.told());
+    assert!(
+        world.cluster.balanced.is_empty() && world.told().contains("fewer transfers"),
+        "{}",
+        world.told()
+    );
+    world.run(14 * HOUR);
+    assert_eq!(world.at_rest(), Ok(()), "{}", world.told());
+    let hours: Vec<u64> = world.cluster.balanced.iter().map(|at| at / HOUR % 24).collect();
+    assert_eq!(hours, [0], "{}", world.told());
+}
+
+#[test]
 fn node_managers_advertise_what_others_leave() {
     let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 2));
     let spec = workload.spec.yarn.as_mut().unwrap();

@@ -496,6 +496,8 @@ pub struct HdfsReport {
     pub replication: ::core::option::Option<u32>,
     #[prost(message, repeated, tag = "9")]
     pub nodes: ::prost::alloc::vec::Vec<DataNode>,
+    #[prost(uint64, optional, tag = "10")]
+    pub transfers: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DataNode {
@@ -784,7 +786,7 @@ pub struct HdfsVerb {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
-    #[prost(oneof = "hdfs_verb::Step", tags = "3, 4")]
+    #[prost(oneof = "hdfs_verb::Step", tags = "3, 4, 5")]
     pub step: ::core::option::Option<hdfs_verb::Step>,
 }
 /// Nested message and enum types in `HdfsVerb`.
@@ -795,6 +797,8 @@ pub mod hdfs_verb {
         Decommission(bool),
         #[prost(bool, tag = "4")]
         Recommission(bool),
+        #[prost(bool, tag = "5")]
+        Balance(bool),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -59,6 +59,10 @@ pub(super) const PACKAGES: [Package; 3] = [
                 "agent/dist/launch.d/hdfs-refresh.toml.disabled",
                 "usr/share/trimtab-agent/hdfs-refresh.toml",
             ),
+            Source(
+                "agent/dist/launch.d/hdfs-balancer.toml.disabled",
+                "usr/share/trimtab-agent/hdfs-balancer.toml",
+            ),
             Source("agent/dist/acting.conf", "usr/share/trimtab-agent/acting.conf"),
             Source("agent/dist/network.conf", "usr/share/trimtab-agent/network.conf"),
             Source("agent/dist/tasks.d/90-default.toml", "usr/share/trimtab-agent/tasks.toml"),

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use nix::errno::Errno;
-use nix::mount::{MsFlags, mount, umount};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::MOST;
 use super::agent::{Member, Part};
 use super::daemon::{Daemons, Record, Wanted, until};
+use super::disk;
 use super::jars::{self, Artifact};
 
 const SERVER: [Artifact; 1] = [Artifact::new("org.apache.cassandra", "cassandra-all", "5.0.9")];
@@ -31,7 +30,7 @@ const SEEDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0,
 /// Nodes that the agent is told of, whether they run or not.
 const KNOWN: u32 = 6;
 /// Size of the disk that all nodes share; only what they write takes memory.
-const DISK: &str = "size=8g,mode=0755";
+const DISK_MIB: u32 = 8_192;
 /// Where JMX answers over HTTP.
 const BRIDGE_PORT: u16 = 8778;
 
@@ -49,7 +48,12 @@ impl Cassandra {
     pub(super) fn open(directory: &Path, slice: Option<PathBuf>) -> Result<Self> {
         let (server, bridge) = (jars::place("cassandra", &SERVER), jars::place("jolokia", &BRIDGE));
         let directory = directory.join("cassandra");
-        own_disk(&directory)?;
+        if !disk::own(&directory, DISK_MIB)? {
+            let at = directory.display();
+            println!(
+                "    no disk of its own: a ring shrinks only while the disk of {at} is less than half full"
+            );
+        }
         let daemons = Daemons::open(&directory.join("pids"), slice.map(|slice| slice.join("cassandra")))?;
         Ok(Self { directory, server, bridge, daemons })
     }
@@ -211,11 +215,7 @@ impl super::Cluster for Cassandra {
     }
 
     fn forget(&self) -> Result<()> {
-        match umount(&self.directory) {
-            // It never was a mount.
-            Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("unmounting {}", self.directory.display())),
-        }
+        disk::give_back(&self.directory)
     }
 
     fn shown(&self) -> Result<Vec<String>> {
@@ -245,22 +245,6 @@ impl super::Cluster for Cassandra {
             Member { java: &java, arguments: &arguments, environment: &environment }.launcher(KNOWN);
         Ok(Part { sections, launchers: vec![("cassandra".to_owned(), launcher)] })
     }
-}
-
-/// A disk in memory, where one may be mounted: whether a node may leave depends on how full disks are, and that of this machine may be fuller
-/// than a ring allows. What is there already stays.
-fn own_disk(directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-    if std::fs::read_dir(directory)?.next().is_some() {
-        return Ok(());
-    }
-    if let Err(error) = mount(Some("trimtab-lab"), directory, Some("tmpfs"), MsFlags::empty(), Some(DISK)) {
-        println!(
-            "    no disk of its own ({error}): a ring shrinks only while the disk of {} is less than half full",
-            directory.display()
-        );
-    }
-    Ok(())
 }
 
 fn number(name: &str) -> Option<u32> {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::MOST;
 use super::agent::{Member, Part as ForAgent, Tool};
 use super::daemon::{Daemons, Record, Wanted, until};
+use super::disk;
 use super::jars::{self, Artifact};
 use crate::http::json;
 use conf::{Offer, Places, Role};
@@ -20,6 +21,8 @@ const VERSION: &str = "3.5.0";
 const EXAMPLES: &str = "3.4.2";
 const GROUP: &str = "org.apache.hadoop";
 
+/// Size of a DataNode's disk; only what is written takes memory.
+const DISK_MIB: u32 = 512;
 /// Longest start of the whole cluster.
 const START: Duration = Duration::from_secs(300);
 /// A NodeManager waits for its applications to end.
@@ -112,8 +115,15 @@ impl Hadoop {
         }
         let places = self.places();
         places.write(Role::Master, self.offer)?;
+        let mut own = true;
         for n in 1..=MOST {
             places.write(Role::Worker(n), self.offer)?;
+            own &= disk::own(&places.blocks(Role::Worker(n)), DISK_MIB)?;
+        }
+        if !own {
+            println!(
+                "    DataNodes have no disks of their own: nothing is moved between them, they are as full as this machine's"
+            );
         }
         self.format()?;
         let mut needed =
@@ -190,6 +200,10 @@ impl super::Cluster for Hadoop {
         Ok(())
     }
 
+    fn forget(&self) -> Result<()> {
+        (1..=MOST).try_for_each(|n| disk::give_back(&self.places().blocks(Role::Worker(n))))
+    }
+
     fn shown(&self) -> Result<Vec<String>> {
         let master = Role::Master.host();
         self.daemons.shown(|name| match name.split_at(2) {
@@ -205,7 +219,8 @@ impl super::Cluster for Hadoop {
         let (exclude, hosts) = (places.exclude(), places.hosts());
         let sections = format!(
             "[[yarn]]\ncluster = \"batch\"\nurl = \"http://{master}:8088\"\nexclude = {:?}\nrefresh = \"yarn-refresh\"\n\n\
-             [[hdfs]]\ncluster = \"store\"\nurl = \"http://{master}:9870\"\nhosts = {:?}\nrefresh = \"hdfs-refresh\"\n",
+             [[hdfs]]\ncluster = \"store\"\nurl = \"http://{master}:9870\"\nhosts = {:?}\nrefresh = \"hdfs-refresh\"\n\
+             balance = \"hdfs-balancer\"\n",
             exclude.display().to_string(),
             hosts.display().to_string()
         );
@@ -217,6 +232,7 @@ impl super::Cluster for Hadoop {
         let yarn =
             ["org.apache.hadoop.yarn.client.cli.RMAdminCLI", "-refreshNodes", "-g", "{seconds}", "-server"];
         let hdfs = ["org.apache.hadoop.hdfs.tools.DFSAdmin", "-refreshNodes"];
+        let balancer = ["org.apache.hadoop.hdfs.server.balancer.Balancer", "-threshold", "10"];
         let worker = |part: Part| {
             let conf = places.conf(Role::Master).with_file_name("worker{slot}");
             let arguments = [
@@ -239,6 +255,7 @@ impl super::Cluster for Hadoop {
         let launchers = vec![
             ("yarn-refresh".to_owned(), tool(&yarn, true)),
             ("hdfs-refresh".to_owned(), tool(&hdfs, false)),
+            ("hdfs-balancer".to_owned(), tool(&balancer, false)),
             ("nodemanager".to_owned(), worker(NODE_MANAGER)),
             ("datanode".to_owned(), worker(DATA_NODE)),
         ];

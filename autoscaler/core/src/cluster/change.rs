@@ -296,6 +296,15 @@ impl Machine {
         }
     }
 
+    /// Its member has come, and what is left can wait.
+    #[must_use]
+    pub fn keeps_house(self) -> bool {
+        matches!(
+            self,
+            Self::Hdfs(hdfs::State::Balancing { .. }) | Self::Cassandra(cassandra::State::Cleaning { .. })
+        )
+    }
+
     /// The change is over.
     #[must_use]
     pub fn is_over(self) -> bool {

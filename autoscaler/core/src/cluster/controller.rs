@@ -80,8 +80,8 @@ pub(super) struct Underway {
     pub(super) slow: bool,
     /// It waits for a time with fewer requests, since then.
     pub(super) waits: Option<Time>,
-    /// It waited for such times so long, ms.
-    pub(super) waited_ms: u64,
+    /// Since when it is a full member: what is left of the change keeps house, and can wait.
+    pub(super) joined: Option<Time>,
 }
 
 /// What must survive of a cluster when a journal begins anew.
@@ -129,7 +129,7 @@ pub struct Past {
     pub ended: &'static str,
     /// When it began.
     pub began: Time,
-    /// How long it took, ms.
+    /// How long it took until it was out, or a full member, ms.
     pub took_ms: u64,
     /// What it was expected to cost.
     pub price: Price,
@@ -268,7 +268,8 @@ impl Controller {
             let mut change = Change::new(member, task, node, known.machine, now);
             change.began = known.began;
             let Remembered { direction, approved, price, .. } = known;
-            Underway { change, direction, approved, price, slow: false, waits: None, waited_ms: 0 }
+            let joined = change.machine.keeps_house().then_some(change.machine.since());
+            Underway { change, direction, approved, price, slow: false, waits: None, joined }
         });
     }
 

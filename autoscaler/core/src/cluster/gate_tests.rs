@@ -95,6 +95,7 @@ fn hdfs() -> HdfsReport {
         under_replicated_blocks: 0,
         blocks: 9,
         replication: Some(2),
+        transfers: None,
         nodes: vec![data_node("a:1", "/r"), data_node("b:1", "/r"), data_node("c:1", "/r")],
     }
 }

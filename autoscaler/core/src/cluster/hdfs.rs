@@ -3,11 +3,12 @@
 //! Problem: a DataNode that leaves takes replicas with it, and the counters that would show the danger are 0 in the first second; a refresh
 //! calls a list that it could not read a success and lets every decommissioned node serve again; a node that died while it left is gone.
 //! Method: only the NameNode's word on the node itself counts, there is no time limit on copying, and the process is ended only after
-//! `Decommissioned` was seen. Whatever goes wrong before that leads back to service. Bounds: copying that makes no progress is given up; a
+//! `Decommissioned` was seen. Whatever goes wrong before that leads back to service. One that comes is empty: what is on the others is moved to
+//! it, when there is least to do; that is housekeeping, and given up for anything else. Bounds: copying that makes no progress is given up; a
 //! node that was put back is listed once more, and not again.
 //!
 //! ```text
-//! out: LISTING → COPYING → STOPPING → DONE            in: CLEARING → STARTING → REGISTERING → DONE
+//! out: LISTING → COPYING → STOPPING → DONE            in: CLEARING → STARTING → REGISTERING → BALANCING → DONE
 //!          ↘ RETURNING ↙ → CANCELLED
 //! ```
 
@@ -61,6 +62,11 @@ pub enum State {
         /// Since when.
         since: Time,
     },
+    /// It is in service, and blocks are moved until it is about as full as the others.
+    Balancing {
+        /// Since when.
+        since: Time,
+    },
     /// It is out, or in service.
     Done {
         /// Since when.
@@ -92,6 +98,8 @@ pub enum Step {
     Start,
     /// End the process.
     Stop,
+    /// Move blocks until all disks are about as full.
+    Balance,
 }
 
 /// What happened.
@@ -114,6 +122,8 @@ pub enum Event {
     },
     /// A report newer than the last answer does not show it.
     Missing,
+    /// All disks are about as full.
+    Even,
     /// Blocks are missing or corrupt in the file system.
     Endangered,
     /// Its process ended.
@@ -151,6 +161,8 @@ pub enum Incident {
     Stalled,
     /// It died while it left.
     Died,
+    /// Blocks could not be moved to it.
+    NotBalanced,
 }
 
 impl std::fmt::Display for Incident {
@@ -161,6 +173,7 @@ impl std::fmt::Display for Incident {
             Self::Endangered => "blocks are missing or corrupt while it leaves: it is to serve again",
             Self::Stalled => "copying its blocks made no progress for too long: it is to serve again",
             Self::Died => "it died while it left: its blocks are copied from their other replicas",
+            Self::NotBalanced => "blocks were not moved to it: it serves, and is filled by new blocks only",
         })
     }
 }
@@ -236,6 +249,7 @@ impl State {
             State::Listing { .. } => Some(Step::Decommission),
             State::Returning { .. } | State::Clearing { .. } => Some(Step::Recommission),
             State::Starting { .. } => Some(Step::Start),
+            State::Balancing { .. } => Some(Step::Balance),
             State::Stopping { .. } => Some(Step::Stop),
             State::Copying { .. }
             | State::Registering { .. }
@@ -256,6 +270,7 @@ impl State {
             | State::Clearing { since }
             | State::Starting { since }
             | State::Registering { since }
+            | State::Balancing { since }
             | State::Done { since }
             | State::Cancelled { since }
             | State::Failed { since, .. } => since,
@@ -273,6 +288,7 @@ impl State {
             State::Clearing { .. } => "clearing",
             State::Starting { .. } => "starting",
             State::Registering { .. } => "registering",
+            State::Balancing { .. } => "balancing",
             State::Done { .. } => "done",
             State::Cancelled { .. } => "cancelled",
             State::Failed { .. } => "failed",
@@ -357,7 +373,14 @@ impl State {
             (S::Starting { .. }, E::Refused(Step::Start)) => to(failed(Why::Refused)),
             (S::Starting { .. }, E::GaveUp(Step::Start)) => to(failed(Why::NotStarted)),
             (S::Starting { .. } | S::Registering { .. }, E::Seen { alive: true, state: A::Normal, .. }) => {
+                to(S::Balancing { since: now })
+            }
+            // It is a full member: what is left is housekeeping.
+            (S::Balancing { .. }, E::Done(Step::Balance) | E::Even | E::Cancel | E::Ended | E::NodeLost) => {
                 to(S::Done { since: now })
+            }
+            (S::Balancing { .. }, E::Refused(Step::Balance) | E::GaveUp(Step::Balance)) => {
+                tell(S::Done { since: now }, Incident::NotBalanced)
             }
             (S::Starting { .. } | S::Registering { .. }, E::Ended) => to(failed(Why::Ended)),
             (S::Starting { .. } | S::Registering { .. } | S::Clearing { .. }, E::NodeLost) => {
@@ -372,12 +395,13 @@ impl State {
             }
 
             // Said again, or seen on the way: true, and nothing follows from it.
-            (_, E::Tick | E::Seen { .. } | E::Missing) => to(self),
+            (_, E::Tick | E::Seen { .. } | E::Missing | E::Even) => to(self),
             (S::Returning { .. }, E::Cancel | E::Endangered) => to(self),
             (
                 S::Clearing { .. }
                 | S::Starting { .. }
                 | S::Registering { .. }
+                | S::Balancing { .. }
                 | S::Done { .. }
                 | S::Cancelled { .. }
                 | S::Failed { .. },

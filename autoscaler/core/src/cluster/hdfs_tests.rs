@@ -18,6 +18,7 @@ fn states() -> Vec<State> {
         State::Clearing { since },
         State::Starting { since },
         State::Registering { since },
+        State::Balancing { since },
         State::Done { since },
         State::Cancelled { since },
         State::Failed { since, why: Why::Died },
@@ -25,9 +26,16 @@ fn states() -> Vec<State> {
 }
 
 fn events() -> Vec<Event> {
-    let mut events =
-        vec![Event::Missing, Event::Endangered, Event::Ended, Event::NodeLost, Event::Cancel, Event::Tick];
-    for step in [Step::Decommission, Step::Recommission, Step::Start, Step::Stop] {
+    let mut events = vec![
+        Event::Missing,
+        Event::Even,
+        Event::Endangered,
+        Event::Ended,
+        Event::NodeLost,
+        Event::Cancel,
+        Event::Tick,
+    ];
+    for step in [Step::Decommission, Step::Recommission, Step::Start, Step::Stop, Step::Balance] {
         events.extend([Event::Done(step), Event::Refused(step), Event::GaveUp(step)]);
     }
     for state in [
@@ -133,9 +141,28 @@ fn a_node_comes_when_the_name_node_has_it_in_service() {
             Event::Done(Step::Start),
             seen(AdminState::Decommissioned, None),
             seen(AdminState::Normal, None),
+            seen(AdminState::Normal, None),
+            Event::Done(Step::Balance),
         ],
     );
-    assert_eq!((names.as_str(), told), ("starting registering registering done", vec![]));
+    assert_eq!((names.as_str(), told), ("starting registering registering balancing balancing done", vec![]));
+}
+
+#[test]
+fn one_that_serves_is_there_whether_or_not_blocks_can_be_moved_to_it() {
+    let balancing = State::Balancing { since: Time(0) };
+    for event in [Event::Even, Event::Cancel, Event::Ended, Event::NodeLost] {
+        let (after, told) = balancing.on(event, &LIMITS, Time(1));
+        assert_eq!((after.name(), told), ("done", vec![]), "{event:?}");
+    }
+    for event in [Event::Refused(Step::Balance), Event::GaveUp(Step::Balance)] {
+        let (after, told) = balancing.on(event, &LIMITS, Time(1));
+        assert_eq!(
+            (after.name(), told),
+            ("done", vec![Effect::Incident(Incident::NotBalanced)]),
+            "{event:?}"
+        );
+    }
 }
 
 proptest! {

@@ -30,6 +30,7 @@ pub(crate) fn hdfs(nodes: u32, used: u64, capacity: u64) -> HdfsReport {
         under_replicated_blocks: 0,
         blocks: u64::from(nodes) * used / 20,
         replication: Some(2),
+        transfers: None,
         nodes: (1..=nodes).map(node).collect(),
     }
 }

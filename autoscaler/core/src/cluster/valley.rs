@@ -1,7 +1,7 @@
-//! When does a ring have least to do? Deleting what its nodes do not own any more can wait for that.
+//! When does a cluster have least to do? Deleting what a ring's nodes do not own any more, or moving blocks to a node that came, can wait for that.
 //!
-//! Problem: cleanup rewrites everything that a node has, for hours, and takes disk and CPU from requests; nothing is lost when it comes later in
-//! the day. Method: the requests of each quarter of an hour of the last day; a quarter is low when it is among the lowest quarter of them, and
+//! Problem: both move everything that a node has, for hours, and take disk and network from requests; nothing is lost when it comes later in the
+//! day. Method: the requests of each quarter of an hour of the last day; a quarter is low when it is among the lowest quarter of them, and
 //! tomorrow is expected to be like today. Bounds: until a day is known nothing is expected, and nothing waits; who waits, waits for less than a day,
 //! because each day has a lowest quarter.
 
@@ -37,7 +37,7 @@ impl Slot {
     }
 }
 
-/// The last day of a ring.
+/// The last day of a cluster.
 #[derive(Debug, Clone)]
 pub(super) struct Valley {
     slots: [Slot; SLOTS],
@@ -66,6 +66,12 @@ impl Valley {
             slot.requests += new;
             slot.counted_ms += at.since(since);
         }
+    }
+
+    /// Takes in how many requests are under way on a node: each counts as one a second.
+    pub(super) fn observe_level(&mut self, node: &str, under_way: u64, at: Time) {
+        let (sum, since) = self.last.get(node).copied().unwrap_or((0, at));
+        self.observe(node, sum.saturating_add(under_way.saturating_mul(at.since(since)) / 1_000), at);
     }
 
     /// How long until the next slot that is low, ms: 0 = this one is. `None` while no day is known.
@@ -123,6 +129,16 @@ mod tests {
         assert_eq!(valley.wait_ms(Time(50 * HOUR)), Some(0), "two in the morning");
         assert_eq!(valley.wait_ms(Time(60 * HOUR)), Some(12 * HOUR));
         assert_eq!(valley.wait_ms(Time(60 * HOUR + 100_000)), Some(12 * HOUR - 100_000));
+    }
+
+    #[test]
+    fn what_is_under_way_says_as_much_as_what_was_asked() {
+        let mut valley = Valley::default();
+        for minute in 0..48 * 60 {
+            valley.observe_level("name-node", day(minute / 60 % 24), Time(minute * 60_000));
+        }
+        assert_eq!(valley.wait_ms(Time(50 * HOUR)), Some(0));
+        assert_eq!(valley.wait_ms(Time(60 * HOUR)), Some(12 * HOUR));
     }
 
     #[test]

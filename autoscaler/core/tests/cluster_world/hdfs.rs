@@ -21,6 +21,8 @@ struct Node {
     runs: bool,
     /// When others put it back in service.
     put_back: u64,
+    /// It has its share of all blocks: one that has just come has none.
+    filled: bool,
 }
 
 pub(crate) struct Hdfs {
@@ -31,12 +33,22 @@ pub(crate) struct Hdfs {
     /// Blocks with too few replicas after a death, and since when that is counted.
     under: u64,
     min: usize,
+    /// When blocks were moved to one that came.
+    pub(crate) balanced: Vec<u64>,
     wrong: Vec<String>,
 }
 
 impl Hdfs {
     pub(crate) fn new(min: usize) -> Self {
-        Self { nodes: BTreeMap::new(), used: 600, level: 0.3, under: 0, min, wrong: Vec::new() }
+        Self {
+            nodes: BTreeMap::new(),
+            used: 600,
+            level: 0.3,
+            under: 0,
+            min,
+            balanced: Vec::new(),
+            wrong: Vec::new(),
+        }
     }
 
     fn serving(&self) -> usize {
@@ -44,10 +56,15 @@ impl Hdfs {
     }
 
     fn share(&self) -> u64 {
-        self.used
-            / (self.nodes.values().filter(|n| n.alive && n.state != AdminState::Decommissioned).count()
-                as u64)
-                .max(1)
+        let holds = |node: &&Node| node.alive && node.filled && node.state != AdminState::Decommissioned;
+        self.used / (self.nodes.values().filter(holds).count() as u64).max(1)
+    }
+
+    /// Blocks were copied or moved: everybody who serves has some.
+    fn fill(&mut self) {
+        for node in self.nodes.values_mut().filter(|node| node.alive) {
+            node.filled = true;
+        }
     }
 }
 
@@ -57,6 +74,7 @@ impl Cluster for Hdfs {
         self.used = if self.used < wanted { self.used + 2 } else { self.used.saturating_sub(2).max(100) };
         self.under = self.under.saturating_sub(3);
         let enough = self.serving() >= REPLICAS;
+        let mut copied = false;
         for node in self.nodes.values_mut() {
             if node.runs && !node.alive && now >= node.since + 4 {
                 node.alive = true;
@@ -66,15 +84,19 @@ impl Cluster for Hdfs {
                 if node.state != AdminState::Decommissioned {
                     self.under += 60;
                 }
+                (node.filled, copied) = (false, true);
             }
             // With too few to copy to, it stays as it is.
             if node.state == AdminState::Decommissioning && now > node.since + 1 && enough && dice.chance(0.9)
             {
                 node.to_copy = node.to_copy.saturating_sub(4);
                 if node.to_copy == 0 {
-                    node.state = AdminState::Decommissioned;
+                    (node.state, node.filled, copied) = (AdminState::Decommissioned, false, true);
                 }
             }
+        }
+        if copied || !self.nodes.values().any(|node| node.alive && node.filled) {
+            self.fill();
         }
         Vec::new()
     }
@@ -82,7 +104,7 @@ impl Cluster for Hdfs {
     fn reports(&self, now: u64) -> Vec<(Option<String>, ClusterReport)> {
         let share = self.share();
         let node = |(name, node): (&String, &Node)| {
-            let holds = node.alive && node.state != AdminState::Decommissioned;
+            let holds = node.alive && node.filled && node.state != AdminState::Decommissioned;
             let used = if holds { share.min(CAPACITY) } else { 0 };
             // In the first second nothing is counted yet.
             let counted = node.state == AdminState::Decommissioning && now > node.since + 1;
@@ -108,6 +130,8 @@ impl Cluster for Hdfs {
             under_replicated_blocks: self.under,
             blocks: self.used,
             replication: Some(REPLICAS as u32),
+            // Nights have few.
+            transfers: Some(if now / 3_600 % 24 < 6 { 10 } else { 300 }),
             nodes: self.nodes.iter().map(node).collect(),
         };
         vec![(None, ClusterReport::Hdfs(report))]
@@ -133,6 +157,11 @@ impl Cluster for Hdfs {
             );
         };
         match step {
+            HdfsStep::Balance { .. } => {
+                self.fill();
+                self.balanced.push(now);
+                (OutcomeKind::Applied, String::new())
+            }
             HdfsStep::Decommission { .. } => match node.state {
                 AdminState::Decommissioning | AdminState::Decommissioned => {
                     (OutcomeKind::Already, String::new())
@@ -165,8 +194,15 @@ impl Cluster for Hdfs {
     }
 
     fn started(&mut self, member: &str, _task: &TaskName, now: u64) {
-        let node =
-            Node { alive: false, state: AdminState::Normal, to_copy: 0, since: now, runs: true, put_back: 0 };
+        let node = Node {
+            alive: false,
+            state: AdminState::Normal,
+            to_copy: 0,
+            since: now,
+            runs: true,
+            put_back: 0,
+            filled: false,
+        };
         let known = self.nodes.entry(member.to_owned()).or_insert(node);
         (known.runs, known.since) = (true, now);
     }

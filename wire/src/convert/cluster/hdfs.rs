@@ -19,6 +19,7 @@ impl TryFrom<pb::HdfsReport> for HdfsReport {
             under_replicated_blocks: m.under_replicated_blocks,
             blocks: m.blocks,
             replication: m.replication,
+            transfers: m.transfers,
             nodes: few("nodes", m.nodes, NODES)?.into_iter().map(node).collect::<Result<_, _>>()?,
         })
     }
@@ -35,6 +36,7 @@ impl From<HdfsReport> for pb::HdfsReport {
             under_replicated_blocks: r.under_replicated_blocks,
             blocks: r.blocks,
             replication: r.replication,
+            transfers: r.transfers,
             nodes: r.nodes.into_iter().map(node_to_pb).collect(),
         }
     }
@@ -91,6 +93,7 @@ pub(in super::super) fn hdfs_verb(m: pb::HdfsVerb) -> Result<Verb, WireError> {
     let step = match m.step.ok_or(WireError::Missing("step on an HDFS cluster"))? {
         Step::Decommission(_) => HdfsStep::Decommission { node },
         Step::Recommission(_) => HdfsStep::Recommission { node },
+        Step::Balance(_) => HdfsStep::Balance { node },
     };
     Ok(Verb::Hdfs { cluster, step })
 }
@@ -100,6 +103,7 @@ pub(in super::super) fn hdfs_verb_to_pb(cluster: String, step: HdfsStep) -> pb::
     let (node, step) = match step {
         HdfsStep::Decommission { node } => (node, Step::Decommission(true)),
         HdfsStep::Recommission { node } => (node, Step::Recommission(true)),
+        HdfsStep::Balance { node } => (node, Step::Balance(true)),
     };
     pb::HdfsVerb { cluster: fit(cluster), node: fit(node), step: Some(step) }
 }

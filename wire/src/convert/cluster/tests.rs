@@ -92,6 +92,7 @@ fn every_state_of_a_data_node_survives_the_wire() {
             under_replicated_blocks: 3,
             blocks: 4,
             replication,
+            transfers: replication.map(u64::from),
             nodes: states.map(node).into(),
         }));
     }

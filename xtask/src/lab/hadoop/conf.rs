@@ -96,6 +96,11 @@ impl Places<'_> {
         Ok(())
     }
 
+    /// Where a DataNode's blocks are.
+    pub(super) fn blocks(&self, role: Role) -> PathBuf {
+        self.directory.join("data").join(role.name()).join("blocks")
+    }
+
     fn data(&self, role: Role, what: &str) -> String {
         self.directory.join("data").join(role.name()).join(what).display().to_string()
     }
@@ -118,6 +123,8 @@ impl Places<'_> {
             ("dfs.replication", "2".into()),
             // Blocks enough with little data.
             ("dfs.blocksize", (4 << 20).to_string()),
+            // The balancer leaves blocks below 10 MiB where they are, if nobody says otherwise.
+            ("dfs.balancer.getBlocks.min-block-size", "1".into()),
             ("dfs.permissions.enabled", "false".into()),
             // A small cluster needs no time to settle; defaults are 30 s, 3 s, 30 s, 5 min, 3 s.
             ("dfs.namenode.safemode.extension", "0".into()),
@@ -134,7 +141,7 @@ impl Places<'_> {
             ("dfs.client.use.datanode.hostname", "true".into()),
             ("dfs.datanode.use.datanode.hostname", "true".into()),
             ("dfs.datanode.hostname", host.to_string()),
-            ("dfs.datanode.data.dir", self.data(role, "blocks")),
+            ("dfs.datanode.data.dir", self.blocks(role).display().to_string()),
             ("dfs.datanode.address", format!("{host}:{}", role.transfer_port())),
             ("dfs.datanode.http.address", format!("{host}:9864")),
             ("dfs.datanode.ipc.address", format!("{host}:9867")),

@@ -279,7 +279,7 @@ impl Controller {
         self.next_number = self.next_number.max(own.number.saturating_add(1));
         self.own.entry(own.task.clone()).or_insert(own);
         self.underway =
-            Some(Underway { change, direction, approved, price, slow: false, waits: None, waited_ms: 0 });
+            Some(Underway { change, direction, approved, price, slow: false, waits: None, joined: None });
         self.approved = None;
     }
 }

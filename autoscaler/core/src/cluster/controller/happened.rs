@@ -2,6 +2,7 @@
 
 use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::decision::{Decision, DecisionId, DecisionKind};
+use model::hdfs::EVEN;
 use model::id::{NodeId, TaskName};
 use model::reason::{Direction, Reason};
 use model::yarn::YarnState;
@@ -55,6 +56,7 @@ impl Controller {
             self.tell(Event::Cassandra(cassandra::Event::SaysFailed), now);
         }
         self.all_clean(now);
+        self.all_even(now);
     }
 
     /// What the newest reports say of the member that changes; `None` while they are older than what was asked last.
@@ -115,6 +117,17 @@ impl Controller {
         }
     }
 
+    /// Where all disks are about as full nothing need be moved to a node that came.
+    fn all_even(&mut self, now: Time) {
+        let balances = self.underway.as_ref().is_some_and(|underway| {
+            matches!(underway.change.machine, Machine::Hdfs(hdfs::State::Balancing { .. }))
+        });
+        let unevenness = self.seen.hdfs.as_ref().and_then(|seen| seen.report.unevenness());
+        if balances && unevenness.is_some_and(|off| off <= EVEN) {
+            self.tell(Event::Hdfs(hdfs::Event::Even), now);
+        }
+    }
+
     /// The old member that is cleaned up after so many others.
     pub(super) fn to_clean(&self, through: u32) -> Option<String> {
         let joined = &self.underway.as_ref()?.change.member;
@@ -126,6 +139,9 @@ impl Controller {
         let limits = self.limits();
         let Some(underway) = &mut self.underway else { return };
         let told = underway.change.on(event, &limits, now);
+        if underway.change.machine.keeps_house() {
+            underway.joined.get_or_insert(now);
+        }
         self.heard(told, now);
     }
 

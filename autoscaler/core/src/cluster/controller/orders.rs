@@ -26,8 +26,10 @@ const LIST_MS: u64 = 180_000;
 const ASK_MS: u64 = 90_000;
 /// Rewriting all that a node has: at 24 MiB/s two terabytes take a day.
 const CLEANUP_MS: u64 = 86_400_000;
-/// Deleting begins within a day, whatever that is like.
-const CLEAN_WITHIN_MS: u64 = 86_400_000;
+/// Moving blocks: the agent gives up after a day.
+const BALANCE_MS: u64 = 90_000_000;
+/// What can wait begins within a day, whatever that is like.
+const WAIT_MS: u64 = 86_400_000;
 /// YARN kills containers when the timeout that it was told is over. It is told so many times ours and an hour.
 const TIMEOUT_TIMES: u64 = 10;
 
@@ -46,6 +48,7 @@ impl Controller {
             Mode::Auto => true,
         };
         let paused = self.paused(context).is_some();
+        self.leave_uneven(context.now);
         let Some(underway) = self.underway.as_ref().filter(|_| may && self.in_force) else {
             return Vec::new();
         };
@@ -57,7 +60,13 @@ impl Controller {
         if asks_to_leave(step) && !self.still_may_leave(context) {
             return Vec::new();
         }
-        if step == Step::Cassandra(cassandra::Step::Cleanup) && self.waits_for_valley(context.now) {
+        // Somebody may have put it back into service since: on old reports nobody knows.
+        if ends(step) && self.leaves() && self.seen.doubt(context.now).is_some() {
+            return Vec::new();
+        }
+        if let Some(what) = can_wait(step)
+            && self.waits_for_valley(what, context.now)
+        {
             return Vec::new();
         }
         let Some(underway) = self.underway.as_ref() else { return Vec::new() };
@@ -107,27 +116,38 @@ impl Controller {
         false
     }
 
-    /// Deleting can wait for the time of the day with the fewest requests, but no longer than a day, and not while the ring needs another member: nobody
-    /// joins meanwhile.
-    fn waits_for_valley(&mut self, now: Time) -> bool {
+    /// Another member is needed: nobody joins while a change is on its way.
+    fn is_urgent(&self) -> bool {
         let there = u32::try_from(self.seen.there().len()).unwrap_or(u32::MAX);
-        let urgent = self.wanted.is_some_and(|wanted| wanted > there);
+        self.wanted.is_some_and(|wanted| wanted > there)
+    }
+
+    /// Blocks that are not moved yet are moved after the next node has come.
+    fn leave_uneven(&mut self, now: Time) {
+        let balances = self.underway.as_ref().is_some_and(|underway| {
+            matches!(underway.change.machine, Machine::Hdfs(hdfs::State::Balancing { .. }))
+        });
+        if balances && self.is_urgent() {
+            self.take_back(now);
+        }
+    }
+
+    /// Housekeeping can wait for the time of the day with the fewest requests, but no longer than a day, and not while the cluster needs another
+    /// member.
+    fn waits_for_valley(&mut self, what: &str, now: Time) -> bool {
+        let urgent = self.is_urgent();
         let wait_ms = self.seen.valley.wait_ms(now).unwrap_or(0);
         let Some(underway) = &mut self.underway else { return false };
-        let late = now.since(underway.change.began) >= CLEAN_WITHIN_MS;
+        let late = now.since(underway.change.began) >= WAIT_MS;
         if wait_ms == 0 || urgent || late {
-            underway.waited_ms += underway.waits.take().map_or(0, |since| now.since(since));
+            underway.waits = None;
             return false;
         }
         if underway.waits.is_none() {
             underway.waits = Some(now);
             let minutes = wait_ms.div_ceil(60_000);
-            let what = format!(
-                "what other members do not own any more is deleted when there are fewer requests: in {} h {} min, as the last day was",
-                minutes / 60,
-                minutes % 60
-            );
-            self.news_told.push((underway.change.member.clone(), what));
+            let when = format!("in {} h {} min, as the last day was", minutes / 60, minutes % 60);
+            self.news_told.push((underway.change.member.clone(), format!("{what}: {when}")));
         }
         true
     }
@@ -160,10 +180,13 @@ impl Controller {
             }
             Step::Hdfs(step) => {
                 let beside = || self.seen.hdfs.as_ref().map(|seen| seen.node.clone());
-                let list = |step| Some((beside()?, Verb::Hdfs { cluster: cluster.clone(), step }, LIST_MS));
+                let ask = |step, within_ms| {
+                    Some((beside()?, Verb::Hdfs { cluster: cluster.clone(), step }, within_ms))
+                };
                 match step {
-                    hdfs::Step::Decommission => list(HdfsStep::Decommission { node: member }),
-                    hdfs::Step::Recommission => list(HdfsStep::Recommission { node: member }),
+                    hdfs::Step::Decommission => ask(HdfsStep::Decommission { node: member }, LIST_MS),
+                    hdfs::Step::Recommission => ask(HdfsStep::Recommission { node: member }, LIST_MS),
+                    hdfs::Step::Balance => ask(HdfsStep::Balance { node: member }, BALANCE_MS),
                     hdfs::Step::Start => start(),
                     hdfs::Step::Stop => stop(),
                 }
@@ -229,6 +252,24 @@ fn asks_to_leave(step: Step) -> bool {
             | Step::Hdfs(hdfs::Step::Decommission)
             | Step::Cassandra(cassandra::Step::Decommission)
     )
+}
+
+fn ends(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Yarn(yarn::Step::Stop) | Step::Hdfs(hdfs::Step::Stop) | Step::Cassandra(cassandra::Step::Stop)
+    )
+}
+
+/// What is put off until there is less to do, in words; `None` = a step that is not put off.
+fn can_wait(step: Step) -> Option<&'static str> {
+    match step {
+        Step::Cassandra(cassandra::Step::Cleanup) => {
+            Some("what other members do not own any more is deleted when there are fewer requests")
+        }
+        Step::Hdfs(hdfs::Step::Balance) => Some("blocks are moved to it when there are fewer transfers"),
+        _ => None,
+    }
 }
 
 fn goes_back(step: Step) -> bool {

@@ -91,7 +91,7 @@ impl Controller {
             return;
         };
         let change = &underway.change;
-        let took_ms = now.since(change.began);
+        let took_ms = underway.joined.unwrap_or(now).since(change.began);
         let ended = change.machine.name();
         match (underway.direction, ended) {
             (Direction::Grow, "done") => (self.failures, self.trouble) = (0, String::new()),
@@ -115,7 +115,7 @@ impl Controller {
             self.rates.learn(
                 underway.price.bytes,
                 busy && underway.direction == Direction::Shrink,
-                took_ms.saturating_sub(underway.waited_ms) as f64 / 1e3,
+                took_ms as f64 / 1e3,
             );
         }
         if underway.direction == Direction::Shrink && ended == "done" {

@@ -38,7 +38,12 @@ impl Seen {
                 self.means.observe(&report, at);
                 self.yarn = Some(Reported { node, at, report });
             }
-            ClusterReport::Hdfs(report) => self.hdfs = Some(Reported { node, at, report }),
+            ClusterReport::Hdfs(report) => {
+                if let Some(transfers) = report.transfers {
+                    self.valley.observe_level(&report.cluster, transfers, at);
+                }
+                self.hdfs = Some(Reported { node, at, report });
+            }
             ClusterReport::Cassandra(report) => {
                 self.ring.retain(|_, known| at.since(known.at) < FORGET_MS);
                 let requests = report.reads.count.saturating_add(report.writes.count);
