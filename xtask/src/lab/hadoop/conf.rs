@@ -123,6 +123,8 @@ impl Places<'_> {
             ("dfs.replication", "2".into()),
             // Blocks enough with little data.
             ("dfs.blocksize", (4 << 20).to_string()),
+            // A disk needs 1 GiB beyond a block, if nobody says otherwise: more than ours have.
+            ("dfs.datanode.round-robin-volume-choosing-policy.additional-available-space", "0".into()),
             // The balancer leaves blocks below 10 MiB where they are, if nobody says otherwise.
             ("dfs.balancer.getBlocks.min-block-size", "1".into()),
             ("dfs.permissions.enabled", "false".into()),
