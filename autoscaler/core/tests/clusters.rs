@@ -114,6 +114,36 @@ fn blocks_are_moved_to_a_node_that_came_in_the_night_and_once_for_two_that_came(
     assert_eq!(hours, [0], "{}", world.told());
 }
 
+/// A node is emptied: another member comes first, and one drain moves everybody who is there.
+fn empties<C: Cluster>(mut world: World<C>) {
+    // No room between minimum and maximum.
+    world.bounds(3, 3);
+    world.cluster.load(0.3);
+    world.run(300);
+    let there = world.cluster.members();
+    let node = ["h1", "h2", "h3"].into_iter().max_by_key(|node| world.processes_on(node)).unwrap();
+    assert!(world.processes_on(node) > 0);
+    world.drain(node, true);
+    for _ in 0..40 {
+        world.run(30);
+        assert!(world.cluster.members() >= there, "{}", world.told());
+    }
+    assert_eq!(world.processes_on(node), 0, "{}", world.told());
+    assert_eq!(world.at_rest(), Ok(()), "{}", world.told());
+    assert_eq!(world.cluster.members(), there, "{}", world.told());
+    world.drain(node, false);
+    world.run(60);
+    assert_eq!(world.at_rest(), Ok(()), "{}", world.told());
+    world.replays();
+}
+
+#[test]
+fn a_drained_node_leads_its_members_out_and_never_are_fewer_there() {
+    empties(yarn(1));
+    empties(hdfs(1));
+    empties(ring(1));
+}
+
 #[test]
 fn node_managers_advertise_what_others_leave() {
     let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 2));
@@ -173,6 +203,9 @@ fn storms<C: Cluster>(kind: &str, world: impl Fn(u64) -> World<C>) {
         };
         day(&mut world, 1_500);
         world.faults = Faults::default();
+        for node in ["h1", "h2", "h3"] {
+            world.drain(node, false);
+        }
         world.cluster.load(0.3);
         // The longest deadline that a change has, and what may follow.
         for _ in 0..40 {

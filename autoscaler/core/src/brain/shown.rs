@@ -62,7 +62,7 @@ impl Brain {
             Some((name.clone(), left, why))
         });
         let clusters = self.clusters.iter().filter_map(|(name, cluster)| {
-            let (left, why) = cluster.would_stay(node)?;
+            let (left, why) = cluster.would_stay(node, &context)?;
             Some((name.clone(), left, why))
         });
         staying.chain(clusters).collect()

@@ -11,6 +11,7 @@
 //! | `controller/happened.rs` | what an event means for the change |
 //! | `controller/round.rs` | what to do about the newest reports |
 //! | `controller/begin.rs` | which member comes or goes, and what keeps it |
+//! | `controller/moves.rs` | how a node is emptied of members |
 //! | `controller/advertise.rs` | what NodeManagers advertise |
 //! | `controller/claims.rs` | what members are given and do not use |
 //! | `controller/orders.rs` | which step is sent now |
@@ -20,6 +21,7 @@ mod advertise;
 mod begin;
 mod claims;
 mod happened;
+mod moves;
 mod orders;
 mod round;
 mod seen;
@@ -327,18 +329,5 @@ impl Controller {
         let order = self.underway.as_ref().and_then(|underway| underway.change.wake_at());
         let retry = (self.failures > 0).then_some(self.retry_at);
         order.into_iter().chain(retry).filter(|at| *at > now).min()
-    }
-
-    /// Processes of ours that may still be on a node.
-    pub(crate) fn left_on(&self, node: &NodeId) -> u32 {
-        let here = self.own.values().filter(|own| own.runs && own.node == *node).count();
-        u32::try_from(here).unwrap_or(u32::MAX)
-    }
-
-    /// How many members stay on a node that is drained, and why: that their data or work could go elsewhere is for their own workload to say.
-    pub(crate) fn would_stay(&self, node: &NodeId) -> Option<(u32, Reason)> {
-        let here = self.left_on(node);
-        let why = "members of a cluster do not leave with their node: scale it in first".to_owned();
-        (here > 0).then_some((here, Reason::Gate { member: String::new(), why }))
     }
 }

@@ -210,6 +210,21 @@ impl<C: Cluster> World<C> {
         }
     }
 
+    /// An operator wants a node empty, or has it back.
+    pub(crate) fn drain(&mut self, node: &str, drained: bool) {
+        let node: NodeId = node.parse().unwrap();
+        self.log.push(format!("{} {node} drained: {drained}", self.now));
+        self.tell(match drained {
+            true => Event::NodeDrained { node, reason: "a test".into() },
+            false => Event::NodeReturned { node },
+        });
+    }
+
+    /// Processes that run on a node.
+    pub(crate) fn processes_on(&self, node: &str) -> usize {
+        self.processes.values().filter(|process| process.node.as_str() == node).count()
+    }
+
     /// The end of what happened, for people.
     pub(crate) fn told(&self) -> String {
         self.log[self.log.len().saturating_sub(60)..].join("\n")
@@ -409,13 +424,16 @@ impl<C: Cluster> World<C> {
         }
         if self.dice.chance(faults.people) {
             let (workload, reason) = (self.workload.name.clone(), "a test".to_owned());
-            let said = match self.dice.of(0, 3) {
+            let node = nodes()[self.dice.of(0, 3) as usize].clone();
+            let said = match self.dice.of(0, 6) {
                 0 => Event::Cancelled { workload, reason },
                 1 => Event::Paused {
                     workload: Some(workload),
                     reason,
                     until: Some(Time((self.now + 60) * 1_000)),
                 },
+                2 => Event::NodeDrained { node, reason },
+                3 | 4 => Event::NodeReturned { node },
                 _ => Event::Resumed { workload: Some(workload) },
             };
             self.log.push(format!("{} {said:?}", self.now));

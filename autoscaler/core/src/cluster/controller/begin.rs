@@ -39,16 +39,23 @@ pub(super) enum How {
 }
 
 impl Controller {
-    /// The member to leave, with what it costs; `Err` says what keeps each from it.
-    pub(super) fn leave(&self, context: &Context<'_>) -> Result<Plan, Vec<Reason>> {
+    /// The member to leave, of those of whom `who` is true, with what it costs; `Err` says what keeps each from it.
+    pub(super) fn leave(
+        &self,
+        who: impl Fn(&Own) -> bool,
+        context: &Context<'_>,
+    ) -> Result<Plan, Vec<Reason>> {
         if self.cluster().is_none_or(|spec| spec.launcher.is_none()) {
             return Err(vec![Reason::NoLauncher]);
         }
         let there = self.there();
         let mut ours: Vec<&Own> =
-            self.own.values().filter(|own| own.runs && there.contains(&own.member)).collect();
-        // What is least to move first, and of those the newest.
-        ours.sort_by_key(|own| (self.weight(&own.member), std::cmp::Reverse(own.number)));
+            self.own.values().filter(|own| own.runs && there.contains(&own.member) && who(own)).collect();
+        let moving = self.moving(context);
+        // Whose node is to be empty first, then what is least to move, and of those the newest.
+        ours.sort_by_key(|own| {
+            (!moving.contains(&own.task), self.weight(&own.member), std::cmp::Reverse(own.number))
+        });
         let mut closed = Vec::new();
         for own in ours {
             let (gates, price) = self.gates(&own.member, context);
@@ -112,6 +119,11 @@ impl Controller {
                 for node in report.nodes.iter_mut().filter(|node| dead.contains(&node.host)) {
                     node.state = YarnState::Lost;
                 }
+                // The ResourceManager remembers those that are lost for ever; where as many run as are wanted, they are replaced.
+                let running = report.nodes.iter().filter(|node| node.state == YarnState::Running).count();
+                if running >= self.wanted.unwrap_or(u32::MAX) as usize {
+                    report.nodes.retain(|node| node.state != YarnState::Lost);
+                }
                 // What waits needs a place, too.
                 let gates = gate::yarn_leave(&report, member, least, report.pending);
                 (gates, price::yarn_leave(rates, &seen.report, member))
@@ -164,7 +176,7 @@ impl Controller {
             }
             return Ok(Plan { own: own.clone(), direction: Direction::Grow, price, how: How::Whole });
         }
-        let (node, number) = self.place(spec, launcher.as_str(), context)?;
+        let (node, number) = self.place(spec, launcher.as_str(), None, context)?;
         let task = TaskName::new(format!("{}-{number}", self.workload.name))
             .map_err(|error| vec![Reason::PlanRefused { finding: error.to_string() }])?;
         let member = spec.name(&node, spec.slot(number));
@@ -220,11 +232,12 @@ impl Controller {
         }
     }
 
-    /// A node that may start one, and a number whose slot is free there.
-    fn place(
+    /// A node that may start one, other than `but`, and a number whose slot is free there.
+    pub(super) fn place(
         &self,
         spec: &ClusterSpec,
         launcher: &str,
+        but: Option<&NodeId>,
         context: &Context<'_>,
     ) -> Result<(NodeId, u32), Vec<Reason>> {
         let ours = self.own.values().map(|own| own.member.clone());
@@ -235,7 +248,7 @@ impl Controller {
         let able: BTreeMap<NodeId, Node> = context
             .nodes
             .iter()
-            .filter(|(name, node)| node.can_start(launcher) && free(name).is_some())
+            .filter(|(name, node)| Some(*name) != but && node.can_start(launcher) && free(name).is_some())
             .map(|(name, node)| (name.clone(), node.clone()))
             .collect();
         let mut siblings = BTreeMap::new();
@@ -245,7 +258,7 @@ impl Controller {
         let chosen = choose(&able, launcher, &siblings, &BTreeMap::new(), 0.0, context.now);
         let found = chosen.and_then(|node| free(&node).map(|number| (node, number)));
         found.ok_or_else(|| {
-            let any = context.nodes.values().any(|node| node.can_start(launcher));
+            let any = context.nodes.iter().any(|(name, node)| Some(name) != but && node.can_start(launcher));
             vec![if any {
                 let why =
                     format!("every node that may start {launcher} has a member already, and no free slot");

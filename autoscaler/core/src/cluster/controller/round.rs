@@ -190,9 +190,11 @@ impl Controller {
             return self.record.say(&decision).then_some(decision);
         }
         let mut wanted = self.wanted.unwrap_or_else(|| there.clamp(spec.replicas.min, spec.replicas.max));
-        // Whoever came beside is wanted: people start members, too.
+        // Whoever came beside is wanted: people start members, too. One that is to move, and the one that came in its place, count as one.
+        let moving = u32::try_from(self.moving(context).len()).unwrap_or(u32::MAX);
+        let staying = there.saturating_sub(moving);
         if self.underway.is_none() && !blind {
-            wanted = wanted.max(there.min(spec.replicas.max));
+            wanted = wanted.max(staying.min(spec.replicas.max));
         }
         wanted = wanted.clamp(spec.replicas.min, spec.replicas.max);
         let said = self.assess(wanted, doubt, context);
@@ -213,7 +215,8 @@ impl Controller {
         };
         let mut decided = decide(&standing, &said, &mut self.stabiliser, &mut Hpa::default(), context.now);
         self.wanted = Some(wanted);
-        if decided.kind == DecisionKind::Hold && self.underway.is_none() && there > spec.replicas.max {
+        let rests = decided.kind == DecisionKind::Hold && self.underway.is_none();
+        if rests && staying > spec.replicas.max {
             let max = spec.replicas.max;
             (decided.kind, decided.to, decided.act) = (DecisionKind::ScaleIn, max, held.is_none());
             decided.reasons = held.iter().cloned().chain([Reason::AboveMax { have: there, max }]).collect();
@@ -222,6 +225,9 @@ impl Controller {
         let amends = if self.underway.is_none() && held.is_none() { self.amend(context) } else { None };
         if blind {
             // Nothing begins on it.
+        } else if rests && moving > 0 && amends.is_none() && (wanted..=spec.replicas.max + 1).contains(&there)
+        {
+            decided = self.move_away((there, wanted), held.as_ref(), &mut tasks, context);
         } else if let Some(plan) = amends {
             (decided.kind, decided.act, decided.to) = (DecisionKind::Replace, true, wanted);
             decided.reasons = self.missing.drain(..).collect();
@@ -267,7 +273,7 @@ impl Controller {
     }
 
     /// What an operator approved is this change and no other; where nothing has to be approved, everything is.
-    fn is_approved(&self, plan: &Plan) -> bool {
+    pub(super) fn is_approved(&self, plan: &Plan) -> bool {
         self.approved.as_ref().is_none_or(|(task, _)| *task == plan.own.task)
     }
 
@@ -279,20 +285,13 @@ impl Controller {
         tasks: &mut Vec<TaskName>,
         context: &Context<'_>,
     ) {
-        match self.leave(context) {
+        match self.leave(|_| true, context) {
             Ok(plan) => {
-                tasks.push(plan.own.task.clone());
-                decided.reasons.push(price(&plan));
-                if may && decided.act && self.is_approved(&plan) {
+                let may = may && std::mem::replace(&mut decided.act, false);
+                self.next_part(plan, decided, may, tasks, context);
+                if decided.act {
                     self.wanted = Some(decided.to);
-                    let approved = self.approved.is_some();
-                    if approved {
-                        decided.reasons.insert(0, Reason::Approved);
-                    }
                     self.stabiliser.changed(Direction::Shrink, context.now);
-                    self.begin(plan, approved, context);
-                } else {
-                    decided.act = false;
                 }
             }
             Err(closed) => {
@@ -340,19 +339,10 @@ impl Controller {
         }
         match self.join(context) {
             Ok(plan) => {
-                tasks.push(plan.own.task.clone());
-                decided.reasons.push(price(&plan));
-                if held.is_none() && self.is_approved(&plan) {
-                    let approved = self.approved.is_some();
-                    if approved {
-                        decided.reasons.insert(0, Reason::Approved);
-                    }
-                    self.begin(plan, approved, context);
-                    decided.act = true;
-                    if grows {
-                        self.wanted = Some(decided.to);
-                        self.stabiliser.changed(Direction::Grow, context.now);
-                    }
+                self.next_part(plan, decided, held.is_none(), tasks, context);
+                if decided.act && grows {
+                    self.wanted = Some(decided.to);
+                    self.stabiliser.changed(Direction::Grow, context.now);
                 }
             }
             Err(closed) => {
@@ -421,7 +411,7 @@ impl Controller {
     }
 }
 
-fn price(plan: &Plan) -> Reason {
+pub(super) fn price(plan: &Plan) -> Reason {
     Reason::Price {
         member: plan.own.member.clone(),
         seconds: plan.price.seconds,

@@ -1,0 +1,111 @@
+//! How a node is emptied of members: another one comes elsewhere first, then the one there leaves, with its data or its work.
+//!
+//! Each round anew, as far as nothing else is to be done: a load that grows, a member that is lost or an operator who changes their mind is
+//! only another round.
+
+use std::collections::BTreeSet;
+
+use model::decision::DecisionKind;
+use model::id::{NodeId, TaskName};
+use model::reason::Reason;
+
+use super::begin::Plan;
+use super::{Controller, Own};
+use crate::controller::Context;
+use crate::decide::Decided;
+
+impl Controller {
+    /// Members of ours that are on nodes that are to be empty.
+    pub(super) fn moving(&self, context: &Context<'_>) -> BTreeSet<TaskName> {
+        let there = self.there();
+        let goes = |own: &&Own| own.runs && there.contains(&own.member) && is_drained(own, context);
+        self.own.values().filter(goes).map(|own| own.task.clone()).collect()
+    }
+
+    /// Lets the next part of a move begin: with as many members as are wanted beside it, one leaves; before, another one comes.
+    pub(super) fn move_away(
+        &mut self,
+        (there, wanted): (u32, u32),
+        held: Option<&Reason>,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) -> Decided {
+        let mut decided = Decided {
+            kind: DecisionKind::Replace,
+            to: wanted,
+            act: false,
+            reasons: held.cloned().into_iter().chain(self.why_moving(context)).collect(),
+            binding: None,
+            alternatives: Vec::new(),
+        };
+        let plan = if there > wanted {
+            self.leave(|own| is_drained(own, context), context)
+        } else {
+            self.join(context)
+        };
+        match plan {
+            Ok(plan) => self.next_part(plan, &mut decided, held.is_none(), tasks, context),
+            Err(closed) => {
+                decided.binding = closed.first().cloned();
+                decided.reasons.extend(closed);
+            }
+        }
+        decided
+    }
+
+    fn why_moving(&self, context: &Context<'_>) -> Option<Reason> {
+        self.own.values().filter(|own| own.runs).find_map(|own| {
+            let why = context.nodes.get(&own.node)?.drained.clone()?;
+            Some(Reason::NodeDrained { node: own.node.clone(), why })
+        })
+    }
+
+    /// Begins what was planned, when it may.
+    pub(super) fn next_part(
+        &mut self,
+        plan: Plan,
+        decided: &mut Decided,
+        may: bool,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) {
+        tasks.push(plan.own.task.clone());
+        decided.reasons.push(super::round::price(&plan));
+        if may && self.is_approved(&plan) {
+            let approved = self.approved.is_some();
+            if approved {
+                decided.reasons.insert(0, Reason::Approved);
+            }
+            self.begin(plan, approved, context);
+            decided.act = true;
+        }
+    }
+
+    /// Processes of ours that may still be on a node.
+    pub(crate) fn left_on(&self, node: &NodeId) -> u32 {
+        let here = self.own.values().filter(|own| own.runs && own.node == *node).count();
+        u32::try_from(here).unwrap_or(u32::MAX)
+    }
+
+    /// How many members would stay on `node` if it were drained now, and why; `None` when all can leave, as far as is known before.
+    pub(crate) fn would_stay(&self, node: &NodeId, context: &Context<'_>) -> Option<(u32, Reason)> {
+        let here = self.left_on(node);
+        let launcher = || Some((self.cluster()?, self.cluster()?.launcher.as_ref()?));
+        let why = match (self.held(context), launcher()) {
+            _ if here == 0 => return None,
+            (Some(held), _) => held,
+            (None, None) => Reason::NoLauncher,
+            (None, Some((spec, launcher))) => {
+                match self.place(spec, launcher.as_str(), Some(node), context) {
+                    Ok(_) => return None,
+                    Err(closed) => closed.into_iter().next()?,
+                }
+            }
+        };
+        Some((here, why))
+    }
+}
+
+fn is_drained(own: &Own, context: &Context<'_>) -> bool {
+    context.nodes.get(&own.node).is_some_and(|node| node.drained.is_some())
+}
