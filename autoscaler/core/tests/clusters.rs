@@ -11,26 +11,8 @@ use autoscaler_core::idle::Cause;
 use cluster_world::hdfs::Hdfs;
 use cluster_world::ring::Ring;
 use cluster_world::yarn::Yarn;
-use cluster_world::{Cluster, Faults, World};
-use model::workload::Workload;
+use cluster_world::{Cluster, Faults, World, workload};
 use serde_json::json;
-
-fn workload(kind: &str, cluster: &str, target: &serde_json::Value, (min, max): (u32, u32)) -> Workload {
-    let spec = json!({
-        "type": kind, "mode": "auto",
-        "replicas": {"min": min, "max": max},
-        "target": target,
-        (kind): {
-            "cluster": cluster, "launcher": "member", "member": "10.0.0.{slot}",
-            "slots": {"from": 1, "span": 9}
-        },
-        "behavior": {
-            "growAfter": "5s", "shrinkAfter": "30s", "shrinkCooldown": "30s", "growCooldown": "5s",
-            "stepUp": 2, "survivorsBelow": "90%", "stopGrace": "5s"
-        }
-    });
-    serde_json::from_value(json!({"name": cluster, "spec": spec})).unwrap()
-}
 
 fn yarn(seed: u64) -> World<Yarn> {
     let mut workload = workload("yarn", "batch", &json!({"containerWait": "5s"}), (2, 6));

@@ -137,6 +137,35 @@ pub struct Past {
     pub price: Price,
 }
 
+/// Changes of one direction that did not go through, in a row: the next try keeps its distance.
+#[derive(Debug)]
+struct Retry {
+    failures: u32,
+    /// When the next one may begin.
+    next: Time,
+    /// What the last one said.
+    why: String,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { failures: 0, next: Time(0), why: String::new() }
+    }
+}
+
+impl Retry {
+    fn failed(&mut self, why: String, now: Time) {
+        self.failures += 1;
+        self.next = now.after(backoff_ms(self.failures + 3));
+        self.why = why;
+    }
+
+    /// How long it must still wait, ms; `None` = it may begin.
+    fn left_ms(&self, now: Time) -> Option<u64> {
+        (now < self.next).then(|| self.next.since(now))
+    }
+}
+
 /// One cluster.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -170,9 +199,8 @@ pub(crate) struct Controller {
     cancelled: Option<String>,
     /// Why there are fewer than wanted, until there are not.
     missing: Vec<Reason>,
-    failures: u32,
-    retry_at: Time,
-    trouble: String,
+    joins: Retry,
+    leaves: Retry,
     amounts: Amounts,
 }
 
@@ -201,9 +229,8 @@ impl Controller {
             approved: None,
             cancelled: None,
             missing: Vec::new(),
-            failures: 0,
-            retry_at: Time(0),
-            trouble: String::new(),
+            joins: Retry::default(),
+            leaves: Retry::default(),
             amounts: Amounts::default(),
         }
     }
@@ -318,16 +345,9 @@ impl Controller {
         context.pause(self.pause.as_ref())?.reason(context.now)
     }
 
-    /// A member that was to come did not: the next try keeps its distance.
-    fn join_failed(&mut self, why: String, now: Time) {
-        self.failures += 1;
-        self.retry_at = now.after(backoff_ms(self.failures + 3));
-        self.trouble = why;
-    }
-
     pub(crate) fn wake_at(&self, now: Time) -> Option<Time> {
         let order = self.underway.as_ref().and_then(|underway| underway.change.wake_at());
-        let retry = (self.failures > 0).then_some(self.retry_at);
-        order.into_iter().chain(retry).filter(|at| *at > now).min()
+        let retries = [&self.joins, &self.leaves].map(|tries| tries.next);
+        order.into_iter().chain(retries).filter(|at| *at > now).min()
     }
 }

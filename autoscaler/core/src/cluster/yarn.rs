@@ -162,7 +162,7 @@ pub enum Incident {
 impl std::fmt::Display for Incident {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Forced => "it went out while it had containers: somebody refreshed the list without a grace (-g)",
+            Self::Forced => "it went out within seconds of having containers: they ended just then, or somebody refreshed the list without a grace (-g)",
             Self::LostGrace => "the ResourceManager was started anew and forgot the drain's timeout: what runs there may be killed",
             Self::TakenBack => "somebody took it off the exclude list while it drained",
             Self::Master => "an ApplicationMaster runs on it: the drain is cancelled",

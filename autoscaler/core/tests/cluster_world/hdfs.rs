@@ -32,6 +32,8 @@ pub(crate) struct Hdfs {
     level: f64,
     /// Blocks with too few replicas after a death, and since when that is counted.
     under: u64,
+    /// Until then some blocks are corrupt.
+    corrupt_until: u64,
     min: usize,
     /// When blocks were moved to one that came.
     pub(crate) balanced: Vec<u64>,
@@ -45,6 +47,7 @@ impl Hdfs {
             used: 600,
             level: 0.3,
             under: 0,
+            corrupt_until: 0,
             min,
             balanced: Vec::new(),
             wrong: Vec::new(),
@@ -126,7 +129,7 @@ impl Cluster for Hdfs {
             started_ms: 1,
             safe_mode: String::new(),
             missing_blocks: 0,
-            corrupt_blocks: 0,
+            corrupt_blocks: u64::from(now < self.corrupt_until),
             under_replicated_blocks: self.under,
             blocks: self.used,
             replication: Some(REPLICAS as u32),
@@ -220,15 +223,20 @@ impl Cluster for Hdfs {
         }
     }
 
-    fn fault(&mut self, now: u64, dice: &mut Dice) {
-        match dice.of(0, 2) {
-            // A refresh of a list that cannot be read: everybody serves again.
-            0 => {
+    const FAULTS: &'static [&'static str] =
+        &["a refresh puts everybody back into service", "blocks have too few replicas", "blocks are corrupt"];
+
+    fn fault(&mut self, which: &str, now: u64, _: &mut Dice) {
+        match which {
+            // It was of a list that cannot be read.
+            "a refresh puts everybody back into service" => {
                 for node in self.nodes.values_mut().filter(|node| node.state != AdminState::Normal) {
                     (node.state, node.put_back) = (AdminState::Normal, now);
                 }
             }
-            _ => self.under += 30,
+            "blocks have too few replicas" => self.under += 30,
+            "blocks are corrupt" => self.corrupt_until = now + 30,
+            other => panic!("{other}"),
         }
     }
 

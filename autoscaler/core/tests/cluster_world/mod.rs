@@ -20,6 +20,7 @@ use model::action::{Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Ver
 use model::id::{AgentEpoch, BootId, CgroupId, ControllerEpoch, Generation, NodeId, TaskName};
 use model::node::{Incarnation, Inventory, Tier};
 use model::workload::Workload;
+use serde_json::json;
 
 use crate::dice::Dice;
 
@@ -37,8 +38,10 @@ pub(crate) trait Cluster {
     fn started(&mut self, member: &str, task: &TaskName, now: u64);
     /// A member's process ended; `asked` = Trimtab stopped it.
     fn ended(&mut self, member: &str, asked: bool, now: u64);
-    /// People, or bad luck.
-    fn fault(&mut self, now: u64, dice: &mut Dice);
+    /// What people, or bad luck, may do to it.
+    const FAULTS: &'static [&'static str];
+    /// They do one of these.
+    fn fault(&mut self, which: &str, now: u64, dice: &mut Dice);
     /// What there is to do changes.
     fn load(&mut self, level: f64);
     /// Members in service.
@@ -89,7 +92,7 @@ pub(crate) struct World<C> {
     pub(crate) changes: u32,
     /// What others use on each node, cores of eight and bytes of 16 GiB; `None` = nodes are not measured.
     pub(crate) others: Option<(f64, u64)>,
-    workload: Workload,
+    pub(crate) workload: Workload,
     epoch: u64,
     /// What the brain of now was told and answered.
     journal: Vec<(Time, Entry)>,
@@ -98,6 +101,29 @@ pub(crate) struct World<C> {
     /// Agents that are away, and until when.
     away: BTreeMap<NodeId, u64>,
     incarnation: u64,
+}
+
+/// A cluster between bounds, in a hurry.
+pub(crate) fn workload(
+    kind: &str,
+    cluster: &str,
+    target: &serde_json::Value,
+    (min, max): (u32, u32),
+) -> Workload {
+    let spec = json!({
+        "type": kind, "mode": "auto",
+        "replicas": {"min": min, "max": max},
+        "target": target,
+        (kind): {
+            "cluster": cluster, "launcher": "member", "member": "10.0.0.{slot}",
+            "slots": {"from": 1, "span": 9}
+        },
+        "behavior": {
+            "growAfter": "5s", "shrinkAfter": "30s", "shrinkCooldown": "30s", "growCooldown": "5s",
+            "stepUp": 2, "survivorsBelow": "90%", "stopGrace": "5s"
+        }
+    });
+    serde_json::from_value(json!({"name": cluster, "spec": spec})).unwrap()
 }
 
 fn nodes() -> [NodeId; 3] {
@@ -181,7 +207,7 @@ impl<C: Cluster> World<C> {
     }
 
     /// The autoscaler dies and comes back with what it kept.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.epoch += 1;
         let memory = self.brain.memory();
         self.brain = Brain::new(Config::default());
@@ -373,6 +399,24 @@ impl<C: Cluster> World<C> {
         self.wire.push((self.now + took + late, Sent::Answer(node.clone(), outcome)));
     }
 
+    pub(crate) fn fault(&mut self, which: &str) {
+        self.log.push(format!("{} {which}", self.now));
+        self.cluster.fault(which, self.now, &mut self.dice);
+    }
+
+    /// The state of the change that is on its way.
+    pub(crate) fn state(&self) -> Option<String> {
+        let explained = self.brain.explain(&self.workload.name, self.time()).unwrap();
+        Some(explained.workload.cluster?.change?.state.to_owned())
+    }
+
+    /// The agent on a node is away for so many seconds.
+    pub(crate) fn agent_leaves(&mut self, node: &NodeId, seconds: u64) {
+        self.log.push(format!("{} the agent on {node} is away", self.now));
+        self.away.insert(node.clone(), self.now + seconds);
+        self.tell(Event::NodeDown { node: node.clone(), why: "silent".into() });
+    }
+
     fn event(&mut self, node: &NodeId, task: &TaskName, kind: TaskEventKind) {
         let workload = self.workload.name.clone();
         let event = TaskEvent { task: task.clone(), workload, cgroup: CgroupId(1), kind, at_ns: self.now };
@@ -383,7 +427,7 @@ impl<C: Cluster> World<C> {
     }
 
     /// The process of a member ends, if it is one of ours.
-    fn process_ends(&mut self, member: &str, how: &str, asked: bool) {
+    pub(crate) fn process_ends(&mut self, member: &str, how: &str, asked: bool) {
         let found = self.processes.iter().find(|(_, process)| process.member == member);
         let Some((task, process)) = found.map(|(task, process)| (task.clone(), process.clone())) else {
             return;
@@ -406,9 +450,8 @@ impl<C: Cluster> World<C> {
         if self.dice.chance(faults.agent) {
             let node = nodes()[self.dice.of(0, 3) as usize].clone();
             if !self.away.contains_key(&node) {
-                self.log.push(format!("{} the agent on {node} is away", self.now));
-                self.away.insert(node.clone(), self.now + self.dice.of(5, 90));
-                self.tell(Event::NodeDown { node, why: "silent".into() });
+                let seconds = self.dice.of(5, 90);
+                self.agent_leaves(&node, seconds);
             }
         }
         if self.dice.chance(faults.autoscaler) {
@@ -420,7 +463,8 @@ impl<C: Cluster> World<C> {
             self.process_ends(&member, "by a fault", false);
         }
         if self.dice.chance(faults.cluster) {
-            self.cluster.fault(self.now, &mut self.dice);
+            let which = C::FAULTS[self.dice.of(0, C::FAULTS.len() as u64) as usize];
+            self.fault(which);
         }
         if self.dice.chance(faults.people) {
             let (workload, reason) = (self.workload.name.clone(), "a test".to_owned());

@@ -240,15 +240,29 @@ impl Cluster for Ring {
         }
     }
 
-    fn fault(&mut self, now: u64, dice: &mut Dice) {
+    const FAULTS: &'static [&'static str] =
+        &["who leaves cannot hand over its data", "a person starts a dead one again", "somebody compacts"];
+
+    fn fault(&mut self, which: &str, now: u64, dice: &mut Dice) {
         let at = dice.of(0, self.nodes.len() as u64) as usize;
-        let Some(node) = self.nodes.values_mut().nth(at) else { return };
-        match (dice.of(0, 3), node.is) {
-            // Its data could not be handed over.
-            (0, Is::Leaving { .. }) => (node.is, node.failed) = (Is::Normal, true),
-            // A person starts a dead one again.
-            (1, Is::Normal) if !node.runs => (node.runs, node.up_at) = (true, now + 20),
-            _ => node.busy_until = now + 60,
+        match which {
+            "who leaves cannot hand over its data" => {
+                for node in self.nodes.values_mut().filter(|node| matches!(node.is, Is::Leaving { .. })) {
+                    (node.is, node.failed) = (Is::Normal, true);
+                }
+            }
+            "a person starts a dead one again" => {
+                let dead = |node: &&mut Node| matches!(node.is, Is::Normal) && !node.runs;
+                if let Some(node) = self.nodes.values_mut().find(dead) {
+                    (node.runs, node.up_at) = (true, now + 20);
+                }
+            }
+            "somebody compacts" => {
+                if let Some(node) = self.nodes.values_mut().nth(at) {
+                    node.busy_until = now + 60;
+                }
+            }
+            other => panic!("{other}"),
         }
     }
 

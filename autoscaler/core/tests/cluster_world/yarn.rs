@@ -231,11 +231,16 @@ impl Cluster for Yarn {
         }
     }
 
-    fn fault(&mut self, now: u64, dice: &mut Dice) {
-        match dice.of(0, 3) {
-            // A plain refresh.
-            0 => self.force(now),
-            1 => {
+    const FAULTS: &'static [&'static str] = &[
+        "somebody refreshes without a grace",
+        "the ResourceManager is started anew",
+        "somebody clears the list",
+    ];
+
+    fn fault(&mut self, which: &str, now: u64, dice: &mut Dice) {
+        match which {
+            "somebody refreshes without a grace" => self.force(now),
+            "the ResourceManager is started anew" => {
                 self.force(now);
                 (self.started, self.away_until) = (now, now + dice.of(5, 30));
                 // It learns of its nodes anew; those that are gone are gone.
@@ -245,13 +250,13 @@ impl Cluster for Yarn {
                     node.state = YarnState::Lost;
                 }
             }
-            // Somebody takes everything off the list.
-            _ => {
+            "somebody clears the list" => {
                 self.excluded.clear();
                 for node in self.nodes.values_mut().filter(|node| node.state == YarnState::Decommissioning) {
                     node.state = YarnState::Running;
                 }
             }
+            other => panic!("{other}"),
         }
     }
 

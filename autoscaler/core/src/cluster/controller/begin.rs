@@ -48,6 +48,11 @@ impl Controller {
         if self.cluster().is_none_or(|spec| spec.launcher.is_none()) {
             return Err(vec![Reason::NoLauncher]);
         }
+        if let Some(left_ms) = self.leaves.left_ms(context.now) {
+            let (why, left_s) = (&self.leaves.why, left_ms.div_ceil(1_000));
+            let why = format!("the last one that was to leave stayed ({why}); the next try is in {left_s} s");
+            return Err(vec![Reason::Gate { member: String::new(), why }]);
+        }
         let there = self.there();
         let mut ours: Vec<&Own> =
             self.own.values().filter(|own| own.runs && there.contains(&own.member) && who(own)).collect();
@@ -156,10 +161,9 @@ impl Controller {
         else {
             return Err(vec![Reason::NoLauncher]);
         };
-        if self.failures > 0 && context.now < self.retry_at {
-            let left_ms = self.retry_at.since(context.now);
-            let why = self.trouble.clone();
-            return Err(vec![Reason::StartBackoff { failures: self.failures, left_ms, why }]);
+        if let Some(left_ms) = self.joins.left_ms(context.now) {
+            let why = self.joins.why.clone();
+            return Err(vec![Reason::StartBackoff { failures: self.joins.failures, left_ms, why }]);
         }
         let price = self.join_gates(context)?;
         let there = self.there();
@@ -188,7 +192,7 @@ impl Controller {
     /// on the first, and the second moves nothing: no gate stands in the way.
     pub(super) fn amend(&self, context: &Context<'_>) -> Option<Plan> {
         let launcher = self.cluster()?.launcher.as_ref()?;
-        if self.kind() != WorkloadKind::Cassandra || (self.failures > 0 && context.now < self.retry_at) {
+        if self.kind() != WorkloadKind::Cassandra || self.joins.left_ms(context.now).is_some() {
             return None;
         }
         let price = price::join(&self.rates, 0);

@@ -254,12 +254,34 @@ impl Controller {
         }
     }
 
+    /// The process of the member that comes runs, whether or not the answer to its start comes: it is not started once more. One of a ring that ended
+    /// before it had joined must not be.
+    fn has_started(&mut self, task: &TaskName, now: Time) {
+        let comes = |underway: &&super::Underway| underway.change.task.as_ref() == Some(task);
+        let event = self.underway.as_ref().filter(comes).and_then(|underway| match underway.change.machine {
+            Machine::Yarn(yarn::State::Starting { .. }) => {
+                Some(Event::Yarn(yarn::Event::Done(yarn::Step::Start)))
+            }
+            Machine::Hdfs(hdfs::State::Starting { .. }) => {
+                Some(Event::Hdfs(hdfs::Event::Done(hdfs::Step::Start)))
+            }
+            Machine::Cassandra(cassandra::State::Starting { .. }) => {
+                Some(Event::Cassandra(cassandra::Event::Done(cassandra::Step::Start)))
+            }
+            _ => None,
+        });
+        if let Some(event) = event {
+            self.tell(event, now);
+        }
+    }
+
     /// A process of ours runs; one that is not known is an earlier store's.
     fn runs(&mut self, node: &NodeId, task: &TaskName, now: Time) {
         if let Some(own) = self.own.get_mut(task) {
             if !std::mem::replace(&mut own.runs, true) {
                 own.since = now;
             }
+            self.has_started(task, now);
             return;
         }
         let number = number_of(task, &self.workload.name);

@@ -9,7 +9,7 @@ use model::workload::WorkloadKind;
 use serde::Serialize;
 
 use super::begin::{How, Plan};
-use super::{Controller, PAST_KEPT, Past};
+use super::{Controller, PAST_KEPT, Past, Retry};
 use crate::assess::Assessment;
 use crate::cluster::change::Machine;
 use crate::cluster::{cassandra, hdfs, need, space, yarn};
@@ -32,7 +32,7 @@ struct Inputs<'a> {
     wanted: u32,
     own: Vec<&'a super::Own>,
     change: Option<Machine>,
-    failures: u32,
+    failures: (u32, u32),
 }
 
 impl Controller {
@@ -94,7 +94,8 @@ impl Controller {
         let took_ms = underway.joined.unwrap_or(now).since(change.began);
         let ended = change.machine.name();
         match (underway.direction, ended) {
-            (Direction::Grow, "done") => (self.failures, self.trouble) = (0, String::new()),
+            (Direction::Grow, "done") => self.joins = Retry::default(),
+            (Direction::Shrink, "done") => self.leaves = Retry::default(),
             (Direction::Grow, "failed") => {
                 self.failed_on.extend(change.node.clone());
                 let why = format!(
@@ -103,10 +104,16 @@ impl Controller {
                     change.trouble.as_ref().map_or(String::new(), |t| format!(" ({t})"))
                 );
                 self.news_told.push((change.member.clone(), why.clone()));
-                self.join_failed(why, now);
+                self.joins.failed(why, now);
             }
             (Direction::Shrink, "failed") => {
-                self.news_told.push((change.member.clone(), failure(change.machine)));
+                let why = failure(change.machine);
+                self.news_told.push((change.member.clone(), why.clone()));
+                self.leaves.failed(why, now);
+            }
+            (Direction::Shrink, _) => {
+                let why = change.trouble.clone().unwrap_or_else(|| "it was taken back".to_owned());
+                self.leaves.failed(why, now);
             }
             _ => {}
         }
@@ -143,7 +150,7 @@ impl Controller {
         }
         let changing = self.underway.as_ref().and_then(|underway| underway.change.task.clone());
         let taken = self.seen.taken();
-        let again = self.kind() == WorkloadKind::Hdfs && self.failures < AGAIN;
+        let again = self.kind() == WorkloadKind::Hdfs && self.joins.failures < AGAIN;
         let known = self.seen.is_known();
         self.own.retain(|task, own| {
             own.runs || changing.as_ref() == Some(task) || again || !known || taken.contains(&own.member)
@@ -390,7 +397,7 @@ impl Controller {
             wanted: before,
             own: self.own.values().collect(),
             change: self.underway.as_ref().map(|underway| underway.change.machine),
-            failures: self.failures,
+            failures: (self.joins.failures, self.leaves.failures),
         };
         let moves = decided.act && decided.to != before;
         let after_ms = self.underway.as_ref().map_or(0, |underway| underway.price.seconds * 1_000);
