@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Mounts a disk of so many MiB, of which only what is written takes memory. What is there already stays. False where nothing may be mounted.
 ///
@@ -19,12 +19,12 @@ pub(super) fn own(directory: &Path, mib: u32) -> Result<bool> {
     Ok(mount(Some("trimtab-lab"), directory, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).is_ok())
 }
 
-/// Gives it back, with what is on it.
+/// Gives it back, with what is on it: at once for everybody who looks for it, and for who still has something open there when that is closed.
 ///
 /// # Errors
-/// When somebody still uses it.
+/// When the kernel does not take it.
 pub(super) fn give_back(directory: &Path) -> Result<()> {
-    match umount(directory) {
+    match umount2(directory, MntFlags::MNT_DETACH) {
         // It never was one.
         Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("unmounting {}", directory.display())),
