@@ -46,6 +46,12 @@ impl HdfsReport {
             |node: &DataNode| (node.used_bytes as f64 / node.capacity_bytes as f64 - used / capacity).abs();
         known.then(|| serving().map(off).fold(0.0, f64::max))
     }
+
+    /// Nothing need be moved to any node: all are about as full ([`EVEN`]), as far as all have said what they have.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.unevenness().is_some_and(|off| off <= EVEN)
+    }
 }
 
 /// A DataNode as its NameNode sees it.

@@ -11,7 +11,7 @@ use agent_core::hosts::Hosts;
 use agent_core::name_node::{self, Answers, PATHS};
 use model::action::OutcomeKind;
 use model::adapter::AdapterReport;
-use model::hdfs::{AdminState, DataNode, EVEN, HdfsReport, HdfsStep};
+use model::hdfs::{AdminState, DataNode, HdfsReport, HdfsStep};
 use tokio::sync::Mutex;
 
 use super::in_force::{List, Look, shown};
@@ -23,6 +23,9 @@ use crate::settings::HdfsFragment;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest run of the balancer: a day; it goes on from where it is when it is run again.
 const BALANCE: Duration = Duration::from_secs(86_400);
+
+/// What a step came to, and what was read back.
+type Taken = Result<(OutcomeKind, BTreeMap<String, String>), Failure>;
 
 /// A NameNode on this host.
 #[derive(Debug, Clone)]
@@ -87,22 +90,19 @@ impl Hdfs {
 
     /// Takes a step, and reads back what became of it.
     pub async fn step(&self, step: &HdfsStep) -> Effect {
-        if let HdfsStep::Balance { .. } = step {
-            return match self.balance().await {
-                Ok((kind, left)) => {
-                    (kind, String::new(), BTreeMap::from([("off the mean".to_owned(), left)]))
-                }
-                Err(failure) => failure.into(),
-            };
-        }
-        match self.list(step).await {
-            Ok((kind, node)) => (kind, String::new(), node.as_ref().map(read_back).unwrap_or_default()),
+        let took = match step {
+            HdfsStep::Decommission { node } => self.list(node, true).await,
+            HdfsStep::Recommission { node } => self.list(node, false).await,
+            HdfsStep::Balance { .. } => self.balance().await,
+        };
+        match took {
+            Ok((kind, read_back)) => (kind, String::new(), read_back),
             Err(failure) => failure.into(),
         }
     }
 
-    /// Changes the list. A node that the NameNode does not know can be taken off it: it is to start there.
-    async fn list(&self, step: &HdfsStep) -> Result<(OutcomeKind, Option<DataNode>), Failure> {
+    /// Puts a node on the list, or takes it off. One that the NameNode does not know can be taken off: it is to start there.
+    async fn list(&self, name: &str, out: bool) -> Taken {
         let Some(list) = &self.hosts else {
             let why = "no list of hosts is configured for it: set hosts and refresh of [[hdfs]]";
             return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
@@ -113,10 +113,9 @@ impl Hdfs {
         let hosts =
             Hosts::read(&text).map_err(|why| Failure::Refused(format!("{at}: {why}: mend it first")))?;
         let before = self.report().await.map_err(Failure::Failed)?;
-        let node = before.nodes.iter().find(|node| node.name == step.node());
-        let out = matches!(step, HdfsStep::Decommission { .. });
+        let node = before.nodes.iter().find(|node| node.name == name);
         match node {
-            None if out => return Err(Failure::Refused(unknown(step))),
+            None if out => return Err(Failure::Refused(unknown(name))),
             Some(node) if out => {
                 if let Some(why) = too_few(&before, node) {
                     return Err(Failure::Refused(why));
@@ -124,20 +123,20 @@ impl Hdfs {
             }
             _ => {}
         }
-        let address = node.map_or(step.node(), |node| &node.address);
-        let after = hosts.clone().with(step.node(), address, out);
+        let address = node.map_or(name, |node| &node.address);
+        let after = hosts.clone().with(name, address, out);
         let after = after.map_err(|why| Failure::Refused(format!("{at}: {why}")))?;
-        if after == hosts && node.is_none_or(|node| is_so(node, step)) {
-            return Ok((OutcomeKind::Already, node.cloned()));
+        if after == hosts && node.is_none_or(|node| is_so(node, out)) {
+            return Ok((OutcomeKind::Already, read_back(node)));
         }
-        let (written, shown) = (after.write(), self.shown(step, &before));
+        let (written, shown) = (after.write(), self.shown(name, out, &before));
         let then = ", and is in force after the next refresh";
         let node = list.put_in_force((&text, &written), BTreeMap::new(), shown, then).await?;
-        Ok((OutcomeKind::Applied, node))
+        Ok((OutcomeKind::Applied, read_back(node.as_ref())))
     }
 
     /// Moves blocks until all nodes are about as full. Asked again meanwhile, it waits for the one that runs.
-    async fn balance(&self) -> Result<(OutcomeKind, String), Failure> {
+    async fn balance(&self) -> Taken {
         let Some(launcher) = &self.balance else {
             let why = "no balancer is configured for it: set balance of [[hdfs]]";
             return Err(Failure::Refused(format!("{}: {why}", self.cluster)));
@@ -147,7 +146,7 @@ impl Hdfs {
         if !before.safe_mode.is_empty() {
             return Err(Failure::Failed(format!("the NameNode is in safe mode: {}", before.safe_mode)));
         }
-        if is_even(&before) {
+        if before.is_even() {
             return Ok((OutcomeKind::Already, off(&before)));
         }
         let ran = self.jobs.run(launcher, BTreeMap::new(), BALANCE).await;
@@ -157,47 +156,43 @@ impl Hdfs {
     }
 
     /// Waits until the NameNode shows what a step asked for, and that nothing else changed.
-    async fn shown(&self, step: &HdfsStep, before: &HdfsReport) -> Result<Option<DataNode>, Failure> {
-        let known = before.nodes.iter().any(|node| node.name == step.node());
+    async fn shown(&self, name: &str, out: bool, before: &HdfsReport) -> Result<Option<DataNode>, Failure> {
+        let known = before.nodes.iter().any(|node| node.name == name);
         shown(|| async {
             let report = match self.report().await {
                 Ok(report) => report,
                 Err(why) => return Look::NotYet(why),
             };
-            if let Some(why) = others_changed(before, &report, step) {
+            if let Some(why) = others_changed(before, &report, name) {
                 return Look::Wrong(why);
             }
-            match report.nodes.into_iter().find(|node| node.name == step.node()) {
-                Some(node) if is_so(&node, step) => Look::Shown(Some(node)),
+            match report.nodes.into_iter().find(|node| node.name == name) {
+                Some(node) if is_so(&node, out) => Look::Shown(Some(node)),
                 Some(node) => Look::NotYet(format!("{} is {}", node.name, node.state)),
                 None if !known => Look::Shown(None),
-                None => Look::NotYet(unknown(step)),
+                None => Look::NotYet(unknown(name)),
             }
         })
         .await
     }
 }
 
-fn unknown(step: &HdfsStep) -> String {
-    format!("the NameNode knows no node {}", step.node())
+fn unknown(name: &str) -> String {
+    format!("the NameNode knows no node {name}")
 }
 
-fn is_so(node: &DataNode, step: &HdfsStep) -> bool {
-    match step {
-        HdfsStep::Decommission { .. } => {
-            matches!(node.state, AdminState::Decommissioning | AdminState::Decommissioned)
-        }
-        HdfsStep::Recommission { .. } | HdfsStep::Balance { .. } => node.state == AdminState::Normal,
+fn is_so(node: &DataNode, out: bool) -> bool {
+    match node.state {
+        AdminState::Decommissioning | AdminState::Decommissioned => out,
+        state => !out && state == AdminState::Normal,
     }
 }
 
-fn is_even(report: &HdfsReport) -> bool {
-    report.unevenness().is_some_and(|off| off <= EVEN)
-}
-
 /// How far the fullest or the emptiest node is from the mean, in words.
-fn off(report: &HdfsReport) -> String {
-    report.unevenness().map_or("not known".to_owned(), |off| format!("{:.0} % of a disk", off * 100.0))
+fn off(report: &HdfsReport) -> BTreeMap<String, String> {
+    let off =
+        report.unevenness().map_or("not known".to_owned(), |off| format!("{:.0} % of a disk", off * 100.0));
+    BTreeMap::from([("off the mean".to_owned(), off)])
 }
 
 /// Why a node cannot leave: without it there would be no place for all replicas, or some are missing already.
@@ -218,8 +213,8 @@ fn too_few(report: &HdfsReport, leaving: &DataNode) -> Option<String> {
 }
 
 /// What a refresh did to nodes that it was not about.
-fn others_changed(before: &HdfsReport, after: &HdfsReport, step: &HdfsStep) -> Option<String> {
-    let others = before.nodes.iter().filter(|node| node.name != step.node() && node.alive);
+fn others_changed(before: &HdfsReport, after: &HdfsReport, name: &str) -> Option<String> {
+    let others = before.nodes.iter().filter(|node| node.name != name && node.alive);
     let changed = others.filter_map(|was| {
         let is = after.nodes.iter().find(|node| node.name == was.name);
         match is {
@@ -241,9 +236,7 @@ fn settled(state: AdminState) -> AdminState {
     }
 }
 
-fn read_back(node: &DataNode) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        ("state".to_owned(), node.state.to_string()),
-        ("blocks".to_owned(), node.blocks.to_string()),
-    ])
+fn read_back(node: Option<&DataNode>) -> BTreeMap<String, String> {
+    let said = |node: &DataNode| [("state", node.state.to_string()), ("blocks", node.blocks.to_string())];
+    node.into_iter().flat_map(said).map(|(key, value)| (key.to_owned(), value)).collect()
 }

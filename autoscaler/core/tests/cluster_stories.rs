@@ -4,10 +4,10 @@
 //! world is that of the simulation ([`cluster_world`]), without faults but those that are told.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-#![allow(clippy::disallowed_methods, reason = "a test reads and writes its golden files")]
 
 mod cluster_world;
 mod dice;
+mod golden;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -116,18 +116,5 @@ fn story(text: &str) -> String {
 
 #[test]
 fn stories_end_as_they_did() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster_stories");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 10, "{files:?}");
-    for file in files {
-        println!("{}", file.display());
-        let text = std::fs::read_to_string(&file).unwrap();
-        let played = story(&text);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&file, played).unwrap();
-        } else {
-            assert!(text == played, "{} differs; UPDATE=1 accepts:\n{played}", file.display());
-        }
-    }
+    golden::replay("cluster_stories", 10, story);
 }

@@ -5,7 +5,8 @@
 //! last step made it; only the numbers of `load` and the faults come from the script.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-#![allow(clippy::disallowed_methods, reason = "a test reads and writes its golden files")]
+
+mod golden;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -353,17 +354,5 @@ fn play(text: &str) -> String {
 
 #[test]
 fn scripts_give_what_is_written_in_them() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 6, "{files:?}");
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let played = play(&text);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&file, played).unwrap();
-        } else {
-            assert!(text == played, "{} differs; UPDATE=1 accepts:\n{played}", file.display());
-        }
-    }
+    golden::replay("transcripts", 6, play);
 }

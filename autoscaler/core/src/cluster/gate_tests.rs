@@ -1,7 +1,8 @@
-use model::cassandra::{CassandraMode, RequestTimes, RingView};
+use model::cassandra::CassandraMode;
 use model::yarn::{Excluded, YarnNode};
 
 use super::*;
+use crate::cluster::testing::{self, data_node, file_system};
 
 const GIB: u64 = 1 << 30;
 
@@ -70,34 +71,9 @@ fn everything_that_stands_in_a_node_managers_way_is_said() {
     assert_eq!(words(&yarn_leave(&yarn(), "x", 0, Resources::default())), "x is no member");
 }
 
-fn data_node(name: &str, rack: &str) -> DataNode {
-    DataNode {
-        name: name.to_owned(),
-        address: name.to_owned(),
-        alive: true,
-        state: AdminState::Normal,
-        capacity_bytes: 100 * GIB,
-        used_bytes: 10 * GIB,
-        remaining_bytes: 80 * GIB,
-        blocks: 9,
-        to_copy: None,
-        rack: rack.to_owned(),
-    }
-}
-
 fn hdfs() -> HdfsReport {
-    HdfsReport {
-        cluster: "store".into(),
-        started_ms: 1,
-        safe_mode: String::new(),
-        missing_blocks: 0,
-        corrupt_blocks: 0,
-        under_replicated_blocks: 0,
-        blocks: 9,
-        replication: Some(2),
-        transfers: None,
-        nodes: vec![data_node("a:1", "/r"), data_node("b:1", "/r"), data_node("c:1", "/r")],
-    }
+    let node = |name| DataNode { remaining_bytes: 80 * GIB, ..data_node(name, 10 * GIB, 100 * GIB) };
+    file_system(["a:1", "b:1", "c:1"].map(node).to_vec())
 }
 
 #[test]
@@ -122,34 +98,14 @@ fn a_data_node_leaves_where_all_replicas_have_a_place() {
 
 /// Four members, three replicas.
 fn ring() -> Ring {
-    let members: Vec<String> = (1..=4).map(|n| format!("10.0.0.{n}")).collect();
-    let view = |address: &String| CassandraReport {
-        cluster: "ring".into(),
-        address: address.clone(),
-        dc: "dc1".into(),
-        rack: "r1".into(),
-        started_ms: 1,
-        mode: CassandraMode::Normal,
-        ring: RingView {
-            members: members.clone(),
-            live: members.clone(),
-            unreachable: vec!["10.0.0.9".into()],
-            seeds: vec!["10.0.0.1".into(), "10.0.0.2".into()],
-            schema: "s".into(),
-            ..RingView::default()
-        },
-        replication: BTreeMap::from([("system_distributed".to_owned(), 3), ("system_auth".to_owned(), 1)]),
-        pending_compactions: 0,
-        streams: 0,
-        hints: 0,
-        reads: RequestTimes::default(),
-        writes: RequestTimes::default(),
-        dropped: 0,
-        load_bytes: 5 * GIB,
-        disk_bytes: Some(100 * GIB),
-        disk_free_bytes: Some(80 * GIB),
-    };
-    members.iter().map(|address| (address.clone(), view(address))).collect()
+    let mut ring = testing::ring(4, 20 * GIB, 100 * GIB);
+    for view in ring.values_mut() {
+        view.load_bytes = 5 * GIB;
+        view.ring.unreachable = vec!["10.0.0.9".into()];
+        view.ring.seeds.truncate(2);
+        view.replication = [("system_distributed".to_owned(), 3), ("system_auth".to_owned(), 1)].into();
+    }
+    ring
 }
 
 fn all(change: impl Fn(&mut CassandraReport)) -> Ring {

@@ -121,13 +121,13 @@ mod tests {
     fn the_fullest_disk_and_the_slowest_coordinator_decide() {
         let mut cluster = testing::ring(4, 300, 1_000);
         assert_eq!(ring(&cluster, &target(0.6), 4).need, 3, "three replicas");
-        cluster.get_mut("127.0.0.2").unwrap().disk_free_bytes = Some(100);
+        cluster.get_mut("10.0.0.2").unwrap().disk_free_bytes = Some(100);
         assert_eq!(ring(&cluster, &target(0.6), 4).need, 6);
         let slow = Target { latency_p99: Some(Millis(10)), ..target(0.95) };
-        cluster.get_mut("127.0.0.3").unwrap().reads.p99_us = Some(12_000);
+        cluster.get_mut("10.0.0.3").unwrap().reads.p99_us = Some(12_000);
         let said = ring(&cluster, &slow, 4);
         assert_eq!((said.need, said.signal), (5, Signal::Latency));
-        cluster.get_mut("127.0.0.3").unwrap().disk_bytes = None;
+        cluster.get_mut("10.0.0.3").unwrap().disk_bytes = None;
         assert!(!ring(&cluster, &slow, 4).frozen.is_empty(), "nothing is known of its disk");
     }
 }

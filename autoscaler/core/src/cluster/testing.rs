@@ -10,8 +10,17 @@ use super::gate::Ring;
 /// A file system of so many DataNodes, each with `used` of `capacity` bytes, and two replicas.
 pub(crate) fn hdfs(nodes: u32, used: u64, capacity: u64) -> HdfsReport {
     let node = |n: u32| DataNode {
-        name: format!("127.0.0.1{n}:990{n}"),
         address: format!("127.0.0.1:990{n}"),
+        ..data_node(&format!("127.0.0.1{n}:990{n}"), used, capacity)
+    };
+    file_system((1..=nodes).map(node).collect())
+}
+
+/// One in service with `used` of `capacity` bytes.
+pub(crate) fn data_node(name: &str, used: u64, capacity: u64) -> DataNode {
+    DataNode {
+        name: name.to_owned(),
+        address: name.to_owned(),
         alive: true,
         state: AdminState::Normal,
         capacity_bytes: capacity,
@@ -20,7 +29,11 @@ pub(crate) fn hdfs(nodes: u32, used: u64, capacity: u64) -> HdfsReport {
         blocks: used / 10,
         to_copy: None,
         rack: "/default-rack".into(),
-    };
+    }
+}
+
+/// Nothing is wrong with it, and what its nodes have are two replicas of each block.
+pub(crate) fn file_system(nodes: Vec<DataNode>) -> HdfsReport {
     HdfsReport {
         cluster: "store".into(),
         started_ms: 1,
@@ -28,16 +41,16 @@ pub(crate) fn hdfs(nodes: u32, used: u64, capacity: u64) -> HdfsReport {
         missing_blocks: 0,
         corrupt_blocks: 0,
         under_replicated_blocks: 0,
-        blocks: u64::from(nodes) * used / 20,
+        blocks: nodes.iter().map(|node| node.blocks).sum::<u64>() / 2,
         replication: Some(2),
         transfers: None,
-        nodes: (1..=nodes).map(node).collect(),
+        nodes,
     }
 }
 
 /// A ring of so many nodes at rest, each with `used` of `disk` bytes, and a keyspace of three replicas.
 pub(crate) fn ring(nodes: u32, used: u64, disk: u64) -> Ring {
-    let address = |n: u32| format!("127.0.0.{n}");
+    let address = |n: u32| format!("10.0.0.{n}");
     let members: Vec<String> = (1..=nodes).map(address).collect();
     let view = |n: u32| CassandraReport {
         cluster: "ring".into(),

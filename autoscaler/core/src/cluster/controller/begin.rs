@@ -15,6 +15,7 @@ use crate::cluster::gate::{self, Gate};
 use crate::cluster::price::{self, Price};
 use crate::cluster::{cassandra, hdfs, yarn};
 use crate::controller::Context;
+use crate::decide::Decided;
 use crate::place::{Node, choose};
 
 /// A change that could begin.
@@ -25,6 +26,19 @@ pub(super) struct Plan {
     pub(super) price: Price,
     /// Which part of a change it is.
     pub(super) how: How,
+}
+
+impl Plan {
+    /// What it costs, or that it costs nothing.
+    pub(super) fn reason(&self) -> Reason {
+        let (member, price) = (self.own.member.clone(), &self.price);
+        match self.how {
+            How::Sweeps => Reason::Told { member, what: "it has left, and its process is ended".to_owned() },
+            How::Whole | How::Mends => {
+                Reason::Price { member, seconds: price.seconds, bytes: price.bytes, risk: price.risk.clone() }
+            }
+        }
+    }
 }
 
 /// Where a change begins.
@@ -271,6 +285,47 @@ impl Controller {
                 Reason::NoNodeWithLauncher { launcher: launcher.to_owned() }
             }]
         })
+    }
+
+    /// Begins what was planned, when it may; else says what keeps it from that.
+    pub(super) fn try_next(
+        &mut self,
+        plan: Result<Plan, Vec<Reason>>,
+        decided: &mut Decided,
+        may: bool,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) {
+        match plan {
+            Ok(plan) => self.let_begin(plan, decided, may, tasks, context),
+            Err(closed) => {
+                decided.binding = closed.first().cloned();
+                decided.reasons.extend(closed);
+            }
+        }
+    }
+
+    /// Begins what was planned, when it may.
+    pub(super) fn let_begin(
+        &mut self,
+        plan: Plan,
+        decided: &mut Decided,
+        may: bool,
+        tasks: &mut Vec<TaskName>,
+        context: &Context<'_>,
+    ) {
+        tasks.push(plan.own.task.clone());
+        decided.reasons.push(plan.reason());
+        // What an operator approved is this change and no other; where nothing has to be approved, everything is.
+        let approves = self.approved.as_ref().is_none_or(|(task, _)| *task == plan.own.task);
+        if may && approves {
+            let approved = self.approved.is_some();
+            if approved {
+                decided.reasons.insert(0, Reason::Approved);
+            }
+            self.begin(plan, approved, context);
+            decided.act = true;
+        }
     }
 
     /// Begins a change. Nothing else may be on its way.

@@ -2,7 +2,6 @@
 
 use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::decision::{Decision, DecisionId, DecisionKind};
-use model::hdfs::EVEN;
 use model::id::{NodeId, TaskName};
 use model::reason::{Direction, Reason};
 use model::yarn::YarnState;
@@ -117,13 +116,16 @@ impl Controller {
         }
     }
 
+    /// Blocks are moved to the node that came.
+    pub(super) fn balances(&self) -> bool {
+        let moved = |machine| matches!(machine, Machine::Hdfs(hdfs::State::Balancing { .. }));
+        self.underway.as_ref().is_some_and(|underway| moved(underway.change.machine))
+    }
+
     /// Where all disks are about as full nothing need be moved to a node that came.
     fn all_even(&mut self, now: Time) {
-        let balances = self.underway.as_ref().is_some_and(|underway| {
-            matches!(underway.change.machine, Machine::Hdfs(hdfs::State::Balancing { .. }))
-        });
-        let unevenness = self.seen.hdfs.as_ref().and_then(|seen| seen.report.unevenness());
-        if balances && unevenness.is_some_and(|off| off <= EVEN) {
+        let even = self.seen.hdfs.as_ref().is_some_and(|seen| seen.report.is_even());
+        if even && self.balances() {
             self.tell(Event::Hdfs(hdfs::Event::Even), now);
         }
     }

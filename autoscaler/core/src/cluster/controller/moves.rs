@@ -9,7 +9,6 @@ use model::decision::DecisionKind;
 use model::id::{NodeId, TaskName};
 use model::reason::Reason;
 
-use super::begin::Plan;
 use super::{Controller, Own};
 use crate::controller::Context;
 use crate::decide::Decided;
@@ -43,13 +42,7 @@ impl Controller {
         } else {
             self.join(context)
         };
-        match plan {
-            Ok(plan) => self.next_part(plan, &mut decided, held.is_none(), tasks, context),
-            Err(closed) => {
-                decided.binding = closed.first().cloned();
-                decided.reasons.extend(closed);
-            }
-        }
+        self.try_next(plan, &mut decided, held.is_none(), tasks, context);
         decided
     }
 
@@ -58,27 +51,6 @@ impl Controller {
             let why = context.nodes.get(&own.node)?.drained.clone()?;
             Some(Reason::NodeDrained { node: own.node.clone(), why })
         })
-    }
-
-    /// Begins what was planned, when it may.
-    pub(super) fn next_part(
-        &mut self,
-        plan: Plan,
-        decided: &mut Decided,
-        may: bool,
-        tasks: &mut Vec<TaskName>,
-        context: &Context<'_>,
-    ) {
-        tasks.push(plan.own.task.clone());
-        decided.reasons.push(super::round::price(&plan));
-        if may && self.is_approved(&plan) {
-            let approved = self.approved.is_some();
-            if approved {
-                decided.reasons.insert(0, Reason::Approved);
-            }
-            self.begin(plan, approved, context);
-            decided.act = true;
-        }
     }
 
     /// Processes of ours that may still be on a node.

@@ -124,10 +124,7 @@ impl Controller {
 
     /// Blocks that are not moved yet are moved after the next node has come.
     fn leave_uneven(&mut self, now: Time) {
-        let balances = self.underway.as_ref().is_some_and(|underway| {
-            matches!(underway.change.machine, Machine::Hdfs(hdfs::State::Balancing { .. }))
-        });
-        if balances && self.is_urgent() {
+        if self.balances() && self.is_urgent() {
             self.take_back(now);
         }
     }

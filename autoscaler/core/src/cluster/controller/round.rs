@@ -8,7 +8,6 @@ use model::reason::{Direction, Reason};
 use model::workload::WorkloadKind;
 use serde::Serialize;
 
-use super::begin::{How, Plan};
 use super::{Controller, PAST_KEPT, Past, Retry};
 use crate::assess::Assessment;
 use crate::cluster::change::Machine;
@@ -238,13 +237,7 @@ impl Controller {
         } else if let Some(plan) = amends {
             (decided.kind, decided.act, decided.to) = (DecisionKind::Replace, true, wanted);
             decided.reasons = self.missing.drain(..).collect();
-            decided.reasons.push(match plan.how {
-                How::Sweeps => {
-                    let what = "it has left, and its process is ended".to_owned();
-                    Reason::Told { member: plan.own.member.clone(), what }
-                }
-                How::Whole | How::Mends => price(&plan),
-            });
+            decided.reasons.push(plan.reason());
             tasks.push(plan.own.task.clone());
             self.begin(plan, false, context);
         } else if decided.kind == DecisionKind::ScaleIn {
@@ -279,11 +272,6 @@ impl Controller {
         back
     }
 
-    /// What an operator approved is this change and no other; where nothing has to be approved, everything is.
-    pub(super) fn is_approved(&self, plan: &Plan) -> bool {
-        self.approved.as_ref().is_none_or(|(task, _)| *task == plan.own.task)
-    }
-
     /// Lets a member leave when every gate is open.
     fn scale_in(
         &mut self,
@@ -295,7 +283,7 @@ impl Controller {
         match self.leave(|_| true, context) {
             Ok(plan) => {
                 let may = may && std::mem::replace(&mut decided.act, false);
-                self.next_part(plan, decided, may, tasks, context);
+                self.let_begin(plan, decided, may, tasks, context);
                 if decided.act {
                     self.wanted = Some(decided.to);
                     self.stabiliser.changed(Direction::Shrink, context.now);
@@ -344,18 +332,10 @@ impl Controller {
         if !grows {
             self.repair(decided, there, held);
         }
-        match self.join(context) {
-            Ok(plan) => {
-                self.next_part(plan, decided, held.is_none(), tasks, context);
-                if decided.act && grows {
-                    self.wanted = Some(decided.to);
-                    self.stabiliser.changed(Direction::Grow, context.now);
-                }
-            }
-            Err(closed) => {
-                decided.binding = closed.first().cloned();
-                decided.reasons.extend(closed);
-            }
+        self.try_next(self.join(context), decided, held.is_none(), tasks, context);
+        if decided.act && grows {
+            self.wanted = Some(decided.to);
+            self.stabiliser.changed(Direction::Grow, context.now);
         }
     }
 
@@ -415,15 +395,6 @@ impl Controller {
     pub(super) fn found(&self) -> BTreeSet<String> {
         let ours: BTreeSet<&String> = self.own.values().map(|own| &own.member).collect();
         self.seen.there().into_iter().filter(|member| !ours.contains(member)).collect()
-    }
-}
-
-pub(super) fn price(plan: &Plan) -> Reason {
-    Reason::Price {
-        member: plan.own.member.clone(),
-        seconds: plan.price.seconds,
-        bytes: plan.price.bytes,
-        risk: plan.price.risk.clone(),
     }
 }
 
