@@ -23,6 +23,14 @@ struct Node {
     put_back: u64,
     /// It has its share of all blocks: one that has just come has none.
     filled: bool,
+    /// A NameNode that was started anew has not heard of it before.
+    back: u64,
+}
+
+impl Node {
+    fn is_back(&self, now: u64) -> bool {
+        now >= self.back
+    }
 }
 
 pub(crate) struct Hdfs {
@@ -35,6 +43,8 @@ pub(crate) struct Hdfs {
     /// Until then some blocks are corrupt.
     corrupt_until: u64,
     min: usize,
+    started: u64,
+    away_until: u64,
     /// When blocks were moved to one that came.
     pub(crate) balanced: Vec<u64>,
     wrong: Vec<String>,
@@ -49,6 +59,8 @@ impl Hdfs {
             under: 0,
             corrupt_until: 0,
             min,
+            started: 1,
+            away_until: 0,
             balanced: Vec::new(),
             wrong: Vec::new(),
         }
@@ -105,12 +117,20 @@ impl Cluster for Hdfs {
     }
 
     fn reports(&self, now: u64) -> Vec<(Option<String>, ClusterReport)> {
+        if now < self.away_until {
+            return Vec::new();
+        }
         let share = self.share();
         let node = |(name, node): (&String, &Node)| {
             let holds = node.alive && node.filled && node.state != AdminState::Decommissioned;
             let used = if holds { share.min(CAPACITY) } else { 0 };
             // In the first second nothing is counted yet.
             let counted = node.state == AdminState::Decommissioning && now > node.since + 1;
+            // Until it comes back to a NameNode that was started anew, its entry in the list is all that is known of it: it is dead, and out.
+            let node = &match node.is_back(now) {
+                true => node.clone(),
+                false => Node { alive: false, state: AdminState::Decommissioned, ..node.clone() },
+            };
             DataNode {
                 name: name.clone(),
                 address: name.clone(),
@@ -126,8 +146,12 @@ impl Cluster for Hdfs {
         };
         let report = HdfsReport {
             cluster: "store".into(),
-            started_ms: 1,
-            safe_mode: String::new(),
+            started_ms: self.started,
+            safe_mode: if self.nodes.values().all(|node| node.is_back(now) || !node.runs) {
+                String::new()
+            } else {
+                "blocks are not reported yet".into()
+            },
             missing_blocks: 0,
             corrupt_blocks: u64::from(now < self.corrupt_until),
             under_replicated_blocks: self.under,
@@ -135,13 +159,21 @@ impl Cluster for Hdfs {
             replication: Some(REPLICAS as u32),
             // Nights have few.
             transfers: Some(if now / 3_600 % 24 < 6 { 10 } else { 300 }),
-            nodes: self.nodes.iter().map(node).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.is_back(now) || n.state != AdminState::Normal)
+                .map(node)
+                .collect(),
         };
         vec![(None, ClusterReport::Hdfs(report))]
     }
 
     fn verb(&mut self, verb: &Verb, now: u64) -> (OutcomeKind, String) {
         let Verb::Hdfs { step, .. } = verb else { return (OutcomeKind::Refused, "not of HDFS".into()) };
+        if now < self.away_until {
+            return (OutcomeKind::Failed, "the NameNode does not answer".into());
+        }
         let name = step.node().to_owned();
         let serving = self.serving();
         let drains = self
@@ -169,6 +201,7 @@ impl Cluster for Hdfs {
                 AdminState::Decommissioning | AdminState::Decommissioned => {
                     (OutcomeKind::Already, String::new())
                 }
+                _ if !node.is_back(now) => (OutcomeKind::Refused, "the NameNode knows no such node".into()),
                 _ => {
                     let others = serving - usize::from(node.alive);
                     // The agent asks the NameNode once more.
@@ -205,9 +238,10 @@ impl Cluster for Hdfs {
             runs: true,
             put_back: 0,
             filled: false,
+            back: 0,
         };
         let known = self.nodes.entry(member.to_owned()).or_insert(node);
-        (known.runs, known.since) = (true, now);
+        (known.runs, known.since, known.back) = (true, now, 0);
     }
 
     fn ended(&mut self, member: &str, asked: bool, now: u64) {
@@ -223,10 +257,14 @@ impl Cluster for Hdfs {
         }
     }
 
-    const FAULTS: &'static [&'static str] =
-        &["a refresh puts everybody back into service", "blocks have too few replicas", "blocks are corrupt"];
+    const FAULTS: &'static [&'static str] = &[
+        "a refresh puts everybody back into service",
+        "blocks have too few replicas",
+        "blocks are corrupt",
+        "the NameNode is started anew",
+    ];
 
-    fn fault(&mut self, which: &str, now: u64, _: &mut Dice) {
+    fn fault(&mut self, which: &str, now: u64, dice: &mut Dice) {
         match which {
             // It was of a list that cannot be read.
             "a refresh puts everybody back into service" => {
@@ -235,6 +273,13 @@ impl Cluster for Hdfs {
                 }
             }
             "blocks have too few replicas" => self.under += 30,
+            // Who does not run then is not heard of again.
+            "the NameNode is started anew" => {
+                (self.started, self.away_until) = (now, now + dice.of(5, 30));
+                for node in self.nodes.values_mut() {
+                    node.back = if node.runs { self.away_until + dice.of(1, 40) } else { u64::MAX };
+                }
+            }
             "blocks are corrupt" => self.corrupt_until = now + 30,
             other => panic!("{other}"),
         }

@@ -23,6 +23,14 @@ struct Node {
     exits: Option<u64>,
     /// What it advertises, in containers.
     slots: u32,
+    /// A ResourceManager that was started anew knows nothing of it before.
+    listed_from: u64,
+}
+
+impl Node {
+    fn is_listed(&self, now: u64) -> bool {
+        self.state != YarnState::New && now >= self.listed_from
+    }
 }
 
 pub(crate) struct Yarn {
@@ -89,6 +97,7 @@ impl Cluster for Yarn {
                 }
                 YarnState::Running
                     if self.pending > 0
+                        && now >= node.listed_from
                         && (node.containers.len() as u32) < node.slots
                         && now >= self.away_until =>
                 {
@@ -141,7 +150,7 @@ impl Cluster for Yarn {
                     .map(|host| Excluded { host: host.clone(), timeout_s: Some(1) })
                     .collect(),
             ),
-            nodes: self.nodes.iter().filter(|(_, n)| n.state != YarnState::New).map(node).collect(),
+            nodes: self.nodes.iter().filter(|(_, n)| n.is_listed(now)).map(node).collect(),
         };
         vec![(None, ClusterReport::Yarn(report))]
     }
@@ -157,8 +166,8 @@ impl Cluster for Yarn {
                     - usize::from(self.nodes.get(host).is_some_and(|n| n.state == YarnState::Running));
                 let drains =
                     self.nodes.iter().any(|(name, n)| n.state == YarnState::Decommissioning && name != host);
-                let Some(node) = self.nodes.get_mut(host) else {
-                    return (OutcomeKind::Refused, "no such node".into());
+                let Some(node) = self.nodes.get_mut(host).filter(|node| node.is_listed(now)) else {
+                    return (OutcomeKind::Refused, "the ResourceManager knows no such node".into());
                 };
                 if node.containers.iter().any(|(_, master)| *master) {
                     return (OutcomeKind::Refused, "an ApplicationMaster runs on it".into());
@@ -189,7 +198,7 @@ impl Cluster for Yarn {
                 (OutcomeKind::Applied, String::new())
             }
             YarnStep::Advertise { host, resources } => match self.nodes.get_mut(host) {
-                Some(node) if node.state == YarnState::Running => {
+                Some(node) if node.state == YarnState::Running && node.is_listed(now) => {
                     // What runs there runs on.
                     node.slots = resources.vcores.min((resources.memory_mib / 256) as u32);
                     (OutcomeKind::Applied, String::new())
@@ -211,6 +220,7 @@ impl Cluster for Yarn {
             runs: true,
             exits: None,
             slots: SLOTS,
+            listed_from: 0,
         };
         self.nodes.insert(member.to_owned(), node);
     }
@@ -243,11 +253,14 @@ impl Cluster for Yarn {
             "the ResourceManager is started anew" => {
                 self.force(now);
                 (self.started, self.away_until) = (now, now + dice.of(5, 30));
-                // It learns of its nodes anew; those that are gone are gone.
-                for node in
-                    self.nodes.values_mut().filter(|node| node.state == YarnState::Running && !node.runs)
-                {
-                    node.state = YarnState::Lost;
+                // It has those on the list, and learns of the others anew; who is gone is not heard of again.
+                for (host, node) in &mut self.nodes {
+                    node.listed_from = match node.state {
+                        YarnState::New => 0,
+                        _ if self.excluded.contains(host) => 0,
+                        YarnState::Running if node.runs => self.away_until + dice.of(1, 60),
+                        _ => u64::MAX,
+                    };
                 }
             }
             "somebody clears the list" => {

@@ -1,9 +1,12 @@
 //! What an event means for the change that is on its way, and for the processes of ours.
 
+use std::collections::BTreeSet;
+
 use model::action::{Outcome, TaskEvent, TaskEventKind};
 use model::decision::{Decision, DecisionId, DecisionKind};
 use model::id::{NodeId, TaskName};
 use model::reason::{Direction, Reason};
+use model::workload::WorkloadKind;
 use model::yarn::YarnState;
 
 use super::{APPROVED_MS, Controller, Own, TOLD_KEPT};
@@ -23,20 +26,26 @@ impl Controller {
     /// An agent's report of the cluster.
     pub(crate) fn report(&mut self, digest: ClusterDigest, now: Time) {
         let ClusterDigest { node, at, report, .. } = digest;
+        let before = self.seen.there();
         self.seen.take(node, at, report);
+        let anew = self.seen.restarts(at);
+        let changes = self.underway.as_ref().map(|underway| underway.change.member.clone());
+        let mut runs: BTreeSet<String> = BTreeSet::new();
+        let mut others: BTreeSet<String> = changes.into_iter().collect();
+        for own in self.own.values() {
+            let stays = own.runs && !others.contains(&own.member);
+            if stays { &mut runs } else { &mut others }.insert(own.member.clone());
+        }
+        self.seen.miss(before, &runs, &others, at);
         self.news = true;
+        if anew && self.kind() == WorkloadKind::Yarn {
+            self.tell(Event::Yarn(yarn::Event::Restarted), now);
+        }
         self.show_change(now);
     }
 
     /// Shows the change what the newest reports say of its member.
     fn show_change(&mut self, now: Time) {
-        let started = self.seen.yarn.as_ref().map(|seen| seen.report.started_ms);
-        if let Some(started) = started {
-            let before = self.seen.manager_started_ms.replace(started);
-            if before.is_some_and(|before| before != started) {
-                self.tell(Event::Yarn(yarn::Event::Restarted), now);
-            }
-        }
         if let Some(event) = self.shown(now) {
             self.tell(event, now);
         }
@@ -79,6 +88,9 @@ impl Controller {
                     return Some(Event::Hdfs(hdfs::Event::Endangered));
                 }
                 let node = seen.report.nodes.iter().find(|node| node.name == change.member);
+                if node.is_none_or(|node| !node.alive) && self.seen.has_just_restarted(now) {
+                    return None;
+                }
                 Some(Event::Hdfs(node.map_or(hdfs::Event::Missing, |node| hdfs::Event::Seen {
                     alive: node.alive,
                     state: node.state,

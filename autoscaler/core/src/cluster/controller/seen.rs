@@ -19,6 +19,10 @@ pub(in crate::cluster) const STALE_MS: u64 = 15_000;
 /// A member of a ring that was not heard of for this long is no member by what it said then, ms.
 const FORGET_MS: u64 = 3_600_000;
 
+/// A member whose process runs is listed again so soon after its master was started anew, ms: NodeManagers try to reach a ResourceManager every
+/// 30 s (`yarn.resourcemanager.connect.retry-interval.ms`), three times.
+const BACK_MS: u64 = 90_000;
+
 /// The newest reports.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -27,8 +31,12 @@ pub(super) struct Seen {
     pub(super) ring: BTreeMap<String, Reported<CassandraReport>>,
     pub(super) means: Means,
     pub(super) valley: Valley,
-    /// Start of the ResourceManager, ms: another one means that it forgot the timeouts of drains.
+    /// Start of the ResourceManager or NameNode, ms: another one means that it knows only what was on disk.
     pub(super) manager_started_ms: Option<u64>,
+    /// When it was first seen to have been started anew.
+    restarted: Option<Time>,
+    /// Members that are not listed at all, though nobody saw them go, and since when.
+    missed: BTreeMap<String, Time>,
 }
 
 impl Seen {
@@ -57,6 +65,53 @@ impl Seen {
     pub(super) fn forget(&mut self) {
         (self.yarn, self.hdfs) = (None, None);
         self.ring.clear();
+        self.missed.clear();
+    }
+
+    /// Whether the newest report is of a ResourceManager or NameNode that was started anew since the one before.
+    pub(super) fn restarts(&mut self, at: Time) -> bool {
+        let yarn = self.yarn.as_ref().map(|seen| seen.report.started_ms);
+        let Some(started) = yarn.or(self.hdfs.as_ref().map(|seen| seen.report.started_ms)) else {
+            return false;
+        };
+        let before = self.manager_started_ms.replace(started);
+        let anew = before.is_some_and(|before| before != started);
+        if anew {
+            self.restarted = Some(at);
+        }
+        anew
+    }
+
+    /// What it does not know is no proof yet.
+    pub(super) fn has_just_restarted(&self, now: Time) -> bool {
+        self.restarted.is_some_and(|at| now.since(at) < BACK_MS)
+    }
+
+    /// Who should be in the newest report of a ResourceManager or NameNode and is not: members `before` it, and those whose processes are known to
+    /// run, but for those that are known to go or to come. One that was started anew knows nobody until they come back.
+    pub(super) fn miss(
+        &mut self,
+        before: BTreeSet<String>,
+        runs: &BTreeSet<String>,
+        others: &BTreeSet<String>,
+        at: Time,
+    ) {
+        let fresh = self.has_just_restarted(at);
+        let listed: BTreeSet<&String> = match (&self.yarn, &self.hdfs) {
+            (Some(seen), _) => seen.report.nodes.iter().map(|node| &node.host).collect(),
+            // To a NameNode that has just been started all that are on its list are dead until they come back.
+            (None, Some(seen)) => {
+                let heard = seen.report.nodes.iter().filter(|node| node.alive || !fresh);
+                heard.map(|node| &node.name).collect()
+            }
+            (None, None) => return,
+        };
+        let known = std::mem::take(&mut self.missed);
+        let all = before.into_iter().chain(runs.iter().cloned()).chain(known.keys().cloned());
+        let awaited = all.filter(|member| !listed.contains(member) && !others.contains(member));
+        let since = awaited.map(|member| (known.get(&member).copied().unwrap_or(at), member));
+        let still = since.filter(|(since, member)| runs.contains(member) || at.since(*since) < BACK_MS);
+        self.missed = still.map(|(since, member)| (member, since)).collect();
     }
 
     /// The ring by fresh reports.
@@ -127,6 +182,11 @@ impl Seen {
         };
         let Some(at) = at else { return Some(Reason::Missing { signal }) };
         let age_ms = now.since(at);
-        (age_ms > STALE_MS).then_some(Reason::Stale { signal, age_ms, limit_ms: STALE_MS })
+        if age_ms > STALE_MS {
+            return Some(Reason::Stale { signal, age_ms, limit_ms: STALE_MS });
+        }
+        let (member, _) = self.missed.iter().find(|(_, since)| now.since(**since) < BACK_MS)?;
+        let what = "its process runs, and the cluster does not list it: its master may have been started a moment ago, and it is waited for";
+        Some(Reason::Told { member: member.clone(), what: what.to_owned() })
     }
 }
