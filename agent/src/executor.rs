@@ -208,6 +208,7 @@ impl Executor {
             strain: Strain::default(),
             health: launch.health,
             puma: launch.puma,
+            leaves: launch.leaves,
         };
         self.runner.prepare(&self.cgroups, &mut file)?;
         if class != Class::Standard && matches!(self.runner, Runner::Shim) {
@@ -347,10 +348,12 @@ impl Executor {
                     // First: why it ended, when that was its limits.
                     let what = What::Strained(strain.read());
                     let _ = sender.send(Happened { task: task.clone(), what }).await;
-                    let cpu_total_us = match cgroup::when_empty(&directory).await {
+                    let total = match cgroup::when_empty(&directory).await {
                         Some(total) => Some(total),
                         None => runner.cpu_total_us(&file).await,
                     };
+                    // With leaves it is not the task's own: each has a total, and the rounds have what is left for the task.
+                    let cpu_total_us = total.filter(|_| !file.leaves);
                     let what = What::Life(Event::Emptied { cpu_total_us });
                     let _ = sender.send(Happened { task, what }).await;
                 });
@@ -446,6 +449,11 @@ impl Executor {
             |t: &&Task| matches!(t.state, State::Starting | State::Running { .. } | State::Stopping { .. });
         let healthy = |t: &Task| matches!(t.state, State::Running { healthy: Some(true), .. });
         self.tasks.values().filter(live).map(move |t| (&t.file, t.pid, healthy(t)))
+    }
+
+    /// Paths of the cgroups, below the top of the hierarchies, in which YARN containers are to have leaves.
+    pub fn with_leaves(&self) -> impl Iterator<Item = String> + '_ {
+        self.running().filter(|(file, ..)| file.leaves).map(|(file, ..)| self.cgroups.below_top(&file.path))
     }
 
     /// How many tasks have not ended.

@@ -64,9 +64,12 @@ struct Told {
     ready: AsyncFd<OwnedFd>,
 }
 
-/// The listed units.
+/// The units whose containers have leaves: those that the owner lists, and Trimtab's own tasks whose launchers say so.
 pub struct Leaves {
-    units: Vec<Unit>,
+    units: BTreeMap<String, Unit>,
+    /// Paths of the units below the top of the unified hierarchy.
+    wanted: watch::Receiver<BTreeSet<String>>,
+    root: PathBuf,
     /// Whether to load the kernel program.
     ebpf: bool,
     /// The owner's switch.
@@ -75,17 +78,24 @@ pub struct Leaves {
     reports: mpsc::Sender<Report>,
     executions: Option<Told>,
     /// Watched cgroups, and the unit of each.
-    watched: BTreeMap<u64, usize>,
+    watched: BTreeMap<u64, String>,
     lost: u64,
-    hindered: BTreeMap<usize, String>,
+    hindered: BTreeMap<String, String>,
 }
 
 impl Leaves {
-    /// Of these settings; `acts` says whether the agent may act, now and later.
+    /// Of these settings; `acts` says whether the agent may act, `wanted` which units there are, now and later.
     #[must_use]
-    pub fn new(settings: &Settings, acts: watch::Receiver<bool>, reports: mpsc::Sender<Report>) -> Self {
+    pub fn new(
+        settings: &Settings,
+        acts: watch::Receiver<bool>,
+        wanted: watch::Receiver<BTreeSet<String>>,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
         Self {
-            units: settings.leaves.iter().map(|path| Unit::new(&settings.cgroup, path)).collect(),
+            units: BTreeMap::new(),
+            wanted,
+            root: settings.cgroup.clone(),
             ebpf: settings.ebpf,
             frozen: settings.state.join("FROZEN"),
             acts,
@@ -102,6 +112,7 @@ impl Leaves {
         if self.ebpf {
             self.load().await;
         }
+        self.take_units().await;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.reports.is_closed() {
@@ -109,12 +120,19 @@ impl Leaves {
                 due = executed(&mut self.executions, &self.watched) => due,
                 _ = looks.tick() => self.look(),
                 changed = self.acts.changed() => match changed {
-                    Ok(()) => (0..self.units.len()).collect(),
+                    Ok(()) => self.units.keys().cloned().collect(),
+                    Err(_) => return,
+                },
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) => {
+                        self.take_units().await;
+                        self.look()
+                    }
                     Err(_) => return,
                 },
             };
             for unit in due {
-                self.settle(unit).await;
+                self.settle(&unit).await;
             }
         }
     }
@@ -136,13 +154,28 @@ impl Leaves {
         let _ = self.reports.send(Report::Untold { why }).await;
     }
 
+    async fn take_units(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.units = wanted.into_iter().map(|path| (path.clone(), Unit::new(&self.root, &path))).collect();
+        let over: Vec<String> =
+            self.hindered.keys().filter(|path| !self.units.contains_key(*path)).cloned().collect();
+        for unit in over {
+            self.hindered.remove(&unit);
+            let _ = self.reports.send(Report::Hindered { unit, why: None }).await;
+        }
+    }
+
     /// Watches the cgroups that the units have now. Returns the units to look into.
-    fn look(&mut self) -> BTreeSet<usize> {
-        let all = self.units.iter().enumerate();
-        let now: BTreeMap<u64, usize> =
-            all.flat_map(|(at, unit)| unit.cgroups().into_iter().map(move |(id, _)| (id, at))).collect();
-        let mut due: BTreeSet<usize> =
-            now.iter().filter(|(id, _)| !self.watched.contains_key(id)).map(|(_, unit)| *unit).collect();
+    fn look(&mut self) -> BTreeSet<String> {
+        let all = self.units.iter();
+        let now: BTreeMap<u64, String> = all
+            .flat_map(|(path, unit)| unit.cgroups().into_iter().map(move |(id, _)| (id, path.clone())))
+            .collect();
+        let mut due: BTreeSet<String> = now
+            .iter()
+            .filter(|(id, _)| !self.watched.contains_key(id))
+            .map(|(_, unit)| unit.clone())
+            .collect();
         match &mut self.executions {
             Some(Told { executions, .. }) => {
                 for id in self.watched.keys().filter(|id| !now.contains_key(id)) {
@@ -150,26 +183,25 @@ impl Leaves {
                 }
                 for (id, unit) in &now {
                     if let Err(error) = executions.watch(*id) {
-                        tracing::warn!(unit = %self.units[*unit].path(), %error, "not watched: looked into every 2 s");
-                        due.insert(*unit);
+                        tracing::warn!(%unit, %error, "not watched: looked into every 2 s");
+                        due.insert(unit.clone());
                     }
                 }
                 if std::mem::replace(&mut self.lost, executions.lost()) != self.lost {
-                    due.extend(now.values());
+                    due.extend(now.values().cloned());
                 }
             }
-            None => due.extend(now.values()),
+            None => due.extend(now.values().cloned()),
         }
         // What kept a unit from it may be over.
-        due.extend(self.hindered.keys());
+        due.extend(self.hindered.keys().cloned());
         self.watched = now;
         due
     }
 
     /// Moves what is to be moved in a unit, and says what came of it.
-    async fn settle(&mut self, at: usize) {
-        let unit = self.units[at].clone();
-        let path = unit.path().to_owned();
+    async fn settle(&mut self, path: &str) {
+        let Some(unit) = self.units.get(path).cloned() else { return };
         let may = match (*self.acts.borrow(), self.frozen.exists()) {
             (false, _) => Err("act = false: this agent only observes"),
             (true, true) => Err("FROZEN is there: remove it from the state directory"),
@@ -179,7 +211,7 @@ impl Leaves {
             Ok(()) => match tokio::task::spawn_blocking(move || unit.settle()).await {
                 Ok(settled) => {
                     for (container, processes) in settled.moved {
-                        let unit = path.clone();
+                        let unit = path.to_owned();
                         let _ = self.reports.send(Report::Moved { unit, container, processes }).await;
                     }
                     settled.hindered
@@ -189,11 +221,11 @@ impl Leaves {
             Err(why) => Some(why.to_owned()),
         };
         let before = match &why {
-            Some(why) => self.hindered.insert(at, why.clone()),
-            None => self.hindered.remove(&at),
+            Some(why) => self.hindered.insert(path.to_owned(), why.clone()),
+            None => self.hindered.remove(path),
         };
         if before != why {
-            let _ = self.reports.send(Report::Hindered { unit: path, why }).await;
+            let _ = self.reports.send(Report::Hindered { unit: path.to_owned(), why }).await;
         }
     }
 }
@@ -207,7 +239,7 @@ fn watch_ring(ring: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Waits until a process of a container executes a program in a watched cgroup. Returns the units where that was.
-async fn executed(told: &mut Option<Told>, watched: &BTreeMap<u64, usize>) -> BTreeSet<usize> {
+async fn executed(told: &mut Option<Told>, watched: &BTreeMap<u64, String>) -> BTreeSet<String> {
     let Some(Told { executions, ready }) = told else { return std::future::pending().await };
     let mut units = BTreeSet::new();
     while units.is_empty() {
@@ -218,7 +250,7 @@ async fn executed(told: &mut Option<Told>, watched: &BTreeMap<u64, usize>) -> BT
             if let Some(unit) = watched.get(&cgroup)
                 && unit::names_container(pid)
             {
-                units.insert(*unit);
+                units.insert(unit.clone());
             }
         });
     }

@@ -197,7 +197,9 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         }
         executor.settle_found(settings.qos.enabled);
     }
-    let rules = Rules::new(settings.rules.clone(), &settings.slice).with_leaves_of(&settings.leaves);
+    let own_leaves = settings.launchers.values().any(|launcher| launcher.leaves);
+    let rules =
+        Rules::new(settings.rules.clone(), &settings.slice).with_leaves_of(&settings.leaves, own_leaves);
     let (leaves, mut moved) = leaves::Leaves::start(&settings);
     let processes = ProcessReader {
         root: settings.cgroup.clone(),

@@ -186,6 +186,26 @@ fn applications() -> (u64, u64) {
     (failed as u64, killed as u64)
 }
 
+/// Containers of NodeManagers that Trimtab started are measured by themselves, each as what it is and with whose it is.
+fn counted_one_by_one(yarn: &mut Yarn) {
+    let (master, tasks) = yarn.stage.until("a master and tasks with their use", |stage| {
+        let rows = stage.get("/tasks?node=n1&limit=1000")["items"].as_array()?.clone();
+        let uses = |id: &Value| {
+            let row = rows.iter().find(|row| row["name"] == *id && row["workload"] == "batch")?;
+            let by = row["task"].as_str().is_some_and(|task| task.starts_with("batch-"));
+            row["cpuCores"].as_f64().filter(|_| by)
+        };
+        let containers = stage.get("/containers")["items"].as_array()?.clone();
+        let of = |role: &str| -> Vec<f64> {
+            let these = containers.iter().filter(|c| c["labels"]["yarn.role"] == role);
+            these.filter_map(|c| uses(&c["id"])).collect()
+        };
+        let (masters, tasks) = (of("master"), of("task"));
+        Some((*masters.first()?, tasks)).filter(|(_, tasks)| tasks.len() > 1)
+    });
+    println!("the master uses {master:.3} cores, {} tasks {:.3}", tasks.len(), tasks.iter().sum::<f64>());
+}
+
 #[test]
 fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
     let Some(lab) = lab::directory() else { return };
@@ -199,6 +219,7 @@ fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
     let mut wave = Job::sleep(&lab, 24, 15);
     yarn.stage.until("a third node", |s| (s.status("batch")["up"] == 3).then_some(()));
     println!("third node after {:.0} s", began.elapsed().as_secs_f64());
+    counted_one_by_one(&mut yarn);
     yarn.finished(&mut wave, 24);
 
     // A job that runs on while the third one goes; the autoscaler and the agent die meanwhile.

@@ -53,13 +53,7 @@ impl NodeManager {
     }
 
     fn start(&self, stage: &mut Stage, delegate: bool) {
-        let script = self.folder.join("nodemanager.sh");
-        let text = format!(
-            "cd {}\nwhile :; do\n  for go in */go; do\n    [ -e \"$go\" ] || continue\n    \
-             rm \"$go\"; /bin/bash \"$PWD/${{go%/go}}/default_container_executor.sh\" &\n  done\n  sleep 0.05\ndone\n",
-            self.folder.display()
-        );
-        fs::write(&script, text).unwrap();
+        let script = stand_in(&self.folder);
         let mut command = match &self.unit {
             Some(unit) => {
                 let mut command = Command::new("systemd-run");
@@ -82,30 +76,7 @@ impl NodeManager {
 
     /// Launches a container as DefaultContainerExecutor does; `more` is what its environment has besides.
     fn launch(&self, id: &str, more: &str, command: &str) -> PathBuf {
-        // The folder has the container's name, when that is one.
-        let name = if id.starts_with("container_") { id.to_owned() } else { format!("id-of-{}", id.len()) };
-        let work = self.folder.join(name);
-        fs::create_dir(&work).unwrap();
-        let (w, launch) = (work.display(), work.join("launch_container.sh"));
-        let outer = format!(
-            "#!/bin/bash\n/bin/bash \"{w}/default_container_executor_session.sh\"\nrc=$?\n\
-             echo $rc > \"{w}/exitcode.tmp\"\n/bin/mv -f \"{w}/exitcode.tmp\" \"{w}/exitcode\"\nexit $rc\n"
-        );
-        let session = format!(
-            "#!/bin/bash\necho $$ > \"{w}/pid.tmp\"\n/bin/mv -f \"{w}/pid.tmp\" \"{w}/pid\"\n\
-             exec setsid /bin/bash \"{}\"\n",
-            launch.display()
-        );
-        let container = format!(
-            "#!/bin/bash\nset -o pipefail -e\ncd \"{w}\"\nexport CONTAINER_ID='{id}'\nexport NM_PORT=\"8041\"\n{more}\n\
-             mkdir -p tmp\nln -sf /etc/hostname link\n\
-             exec /bin/bash -c \"{command} 1>stdout 2>stderr\"\n"
-        );
-        fs::write(work.join("default_container_executor.sh"), outer).unwrap();
-        fs::write(work.join("default_container_executor_session.sh"), session).unwrap();
-        fs::write(launch, container).unwrap();
-        fs::write(work.join("go"), "").unwrap();
-        work
+        launch(&self.folder, id, more, command)
     }
 
     fn leaves(&self) -> Vec<String> {
@@ -123,9 +94,54 @@ impl Drop for NodeManager {
     }
 }
 
+/// The program that starts containers.
+fn stand_in(folder: &Path) -> PathBuf {
+    let script = folder.join("nodemanager.sh");
+    let text = format!(
+        "cd {}\nwhile :; do\n  for go in */go; do\n    [ -e \"$go\" ] || continue\n    \
+         rm \"$go\"; /bin/bash \"$PWD/${{go%/go}}/default_container_executor.sh\" &\n  done\n  sleep 0.05\ndone\n",
+        folder.display()
+    );
+    fs::write(&script, text).unwrap();
+    script
+}
+
+/// Launches a container as DefaultContainerExecutor does; `more` is what its environment has besides.
+fn launch(folder: &Path, id: &str, more: &str, command: &str) -> PathBuf {
+    // The folder has the container's name, when that is one.
+    let name = if id.starts_with("container_") { id.to_owned() } else { format!("id-of-{}", id.len()) };
+    let work = folder.join(name);
+    fs::create_dir(&work).unwrap();
+    let (w, launch) = (work.display(), work.join("launch_container.sh"));
+    let outer = format!(
+        "#!/bin/bash\n/bin/bash \"{w}/default_container_executor_session.sh\"\nrc=$?\n\
+         echo $rc > \"{w}/exitcode.tmp\"\n/bin/mv -f \"{w}/exitcode.tmp\" \"{w}/exitcode\"\nexit $rc\n"
+    );
+    let session = format!(
+        "#!/bin/bash\necho $$ > \"{w}/pid.tmp\"\n/bin/mv -f \"{w}/pid.tmp\" \"{w}/pid\"\n\
+         exec setsid /bin/bash \"{}\"\n",
+        launch.display()
+    );
+    let container = format!(
+        "#!/bin/bash\nset -o pipefail -e\ncd \"{w}\"\nexport CONTAINER_ID='{id}'\nexport NM_PORT=\"8041\"\n{more}\n\
+         mkdir -p tmp\nln -sf /etc/hostname link\n\
+         exec /bin/bash -c \"{command} 1>stdout 2>stderr\"\n"
+    );
+    fs::write(work.join("default_container_executor.sh"), outer).unwrap();
+    fs::write(work.join("default_container_executor_session.sh"), session).unwrap();
+    fs::write(launch, container).unwrap();
+    fs::write(work.join("go"), "").unwrap();
+    work
+}
+
 /// The number of a cgroup.
 fn number(cgroup: &Path) -> u64 {
     fs::metadata(cgroup).unwrap().ino()
+}
+
+/// The number of a cgroup that may not be there.
+fn number_of(cgroup: &Path) -> Option<u64> {
+    Some(fs::metadata(cgroup).ok()?.ino())
 }
 
 fn pids(cgroup: &Path) -> Vec<u32> {
@@ -316,4 +332,58 @@ fn what_hinders_is_said_and_everything_is_as_before() {
     assert!(pids(&nm.cgroup).into_iter().any(|pid| names(pid, LONG)));
     assert_eq!(stage.agent_metric("leaf_hindered_units"), Some(1.0));
     fs::write(work.join("end"), "").unwrap();
+}
+
+/// Containers of a NodeManager that Trimtab starts are counted one by one, and are part of its task for those who decide.
+#[test]
+fn containers_of_trimtabs_own_nodemanager_are_counted_one_by_one() {
+    let Some(mut stage) = Stage::prepare("") else { return };
+    let folder = stage.path("containers");
+    fs::create_dir(&folder).unwrap();
+    let launcher =
+        format!("command = [\"/bin/bash\", {:?}]\nallow_root = true\nleaves = true\n", stand_in(&folder));
+    fs::write(stage.path("launch.d/nm.toml"), launcher).unwrap();
+    stage.start_autoscaler();
+    stage.start_agent();
+    stage.service("nm", 1);
+    stage.wait_for("jobs", 1);
+    let cgroup = stage.until("the task's cgroup", |s| {
+        let below = kernel::directories(&s.slice).into_iter().flat_map(|path| kernel::directories(&path));
+        below.into_iter().find(|path| path.display().to_string().contains("jobs-1"))
+    });
+    let main = pids(&cgroup)[0];
+    let work = launch(&folder, LONG, "", &format!("while [ ! -e end ]; do {}; done", spin(50)));
+    let leaf = cgroup.join(LONG);
+    let row = stage.until("the container's row", |s| {
+        let id = number_of(&leaf)?;
+        let tasks = s.get("/tasks?node=n1");
+        let row = tasks["items"].as_array()?.iter().find(|task| task["cgroup"] == id)?.clone();
+        (role(s, LONG).as_deref() == Some("task")).then_some(row)
+    });
+    assert_eq!((&row["workload"], &row["task"]), (&"jobs".into(), &"jobs-1".into()), "{row}");
+    // It computes all the time, the stand-in hardly ever.
+    stage.until("the task's use with its container's", |s| {
+        (s.status("jobs")["load"]["cpuCores"].as_f64()? > 0.5).then_some(())
+    });
+    // Its process ends, the container goes on: nothing of it is taken for somebody else's, and all is counted at the end.
+    support::signal(main, rustix::process::Signal::KILL);
+    stage.until("the end of the process", |_| {
+        (!Path::new(&format!("/proc/{main}/cwd")).exists()).then_some(())
+    });
+    let ids = [number(&leaf), number(&cgroup)];
+    fs::write(work.join("end"), "").unwrap();
+    stage.until("no cgroup", |_| (!cgroup.exists()).then_some(()));
+    let whole = stage.until("the kernel's total", |s| s.ledger.finals().get(&ids[1]).copied());
+    let rows = stage.until("both totals in the store", |s| {
+        let ended = s.get("/tasks?node=n1&state=ended&limit=1000");
+        let all = ended["items"].as_array()?;
+        let total = |id: u64| {
+            let row = all.iter().find(|row| row["cgroup"] == id)?;
+            row["totals"]["cpu_time_us"].as_u64().or_else(|| row["cpuTotalUs"].as_u64())
+        };
+        Some([total(ids[0])?, total(ids[1])?])
+    });
+    println!("{whole} µs by the kernel: {} + {}", rows[0], rows[1]);
+    // Each is cut to whole microseconds.
+    assert!(whole.abs_diff(rows[0] + rows[1]) <= 2, "{rows:?} of {whole}");
 }

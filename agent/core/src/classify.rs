@@ -80,6 +80,8 @@ pub struct Rules {
     own: String,
     /// Paths of the units whose containers have leaves.
     units: Vec<String>,
+    /// Trimtab's own tasks may have leaves, too.
+    own_leaves: bool,
 }
 
 /// What a cgroup is that no rule knows.
@@ -94,25 +96,34 @@ impl Rules {
     /// Rules in force; `own` is the path of Trimtab's own tasks, without slashes at its ends.
     #[must_use]
     pub fn new(rules: Vec<Rule>, own: &str) -> Self {
-        Self { rules, own: own.to_owned(), units: Vec::new() }
+        Self { rules, own: own.to_owned(), units: Vec::new(), own_leaves: false }
     }
 
-    /// The same, where containers of the units at these paths have leaves.
+    /// The same, where containers of the units at these paths have leaves, and of Trimtab's own tasks if `own` says so.
     #[must_use]
-    pub fn with_leaves_of(self, units: &[String]) -> Self {
-        Self { units: units.to_vec(), ..self }
+    pub fn with_leaves_of(self, units: &[String], own: bool) -> Self {
+        Self { units: units.to_vec(), own_leaves: own, ..self }
     }
 
     /// The container whose leaf the cgroup at `path` is.
     #[must_use]
     pub fn leaf(&self, path: &str) -> Option<ContainerId> {
-        leaf::of_path(&self.units, path)
+        leaf::of_path(&self.units, path).or_else(|| Some(self.own_leaf(path)?.1))
+    }
+
+    /// The task of Trimtab's in whose cgroup the leaf at `path` is, and its container.
+    fn own_leaf(&self, path: &str) -> Option<(TaskClass, ContainerId)> {
+        let (above, name) = path.rsplit_once('/').filter(|_| self.own_leaves)?;
+        let id = name.parse().ok()?;
+        Some((self.own_task(above)?, id))
     }
 
     /// Environment keys that some rule names, or that leaves are named by.
     #[must_use]
     pub fn env_keys(&self) -> Vec<&str> {
-        let leaves = [yarn::CONTAINER_ID, yarn::SUBMIT_TIME].into_iter().filter(|_| !self.units.is_empty());
+        let leaves = [yarn::CONTAINER_ID, yarn::SUBMIT_TIME]
+            .into_iter()
+            .filter(|_| self.own_leaves || !self.units.is_empty());
         self.rules.iter().filter_map(|r| r.env.as_deref()).chain(leaves).collect()
     }
 
@@ -128,7 +139,11 @@ impl Rules {
         if let Some(class) = self.own_task(path) {
             return class;
         }
-        if let Some(id) = self.leaf(path) {
+        if let Some((task, id)) = self.own_leaf(path) {
+            let TaskClass { workload, task, .. } = task;
+            return TaskClass { workload, task, ..self.leaf_class(path, &id, process().as_ref()) };
+        }
+        if let Some(id) = leaf::of_path(&self.units, path) {
             return self.leaf_class(path, &id, process().as_ref());
         }
         let mut class = self.by_rule(path, container, process);
@@ -363,7 +378,7 @@ mod tests {
              [[rule]]\nkind = \"yarn-container\"\nenv = \"CONTAINER_ID\"\n",
         )
         .unwrap();
-        let rules = Rules::new(file.rules, "trimtab.slice").with_leaves_of(&["nm.service".to_owned()]);
+        let rules = Rules::new(file.rules, "trimtab.slice").with_leaves_of(&["nm.service".to_owned()], false);
         assert!(rules.env_keys().contains(&yarn::SUBMIT_TIME));
         let says = |id: &str| Process { env: vec![("CONTAINER_ID".into(), id.into())], ..Process::default() };
         let class = |path: &str, p: Option<Process>| rules.classify(path, None, || p.clone());
@@ -382,6 +397,24 @@ mod tests {
         let owned = class("nm.service/container_1_0002_01_000002", None);
         assert_eq!((owned.kind.as_str(), owned.workload.unwrap().as_str()), ("batch", "nightly"));
         assert_eq!(class("other.service/container_1_0001_01_000002", None).container, None);
+        let own = "trimtab.slice/batch/batch-3/container_1_0001_01_000002";
+        assert_eq!((class(own, None).container, rules.leaf(own)), (None, None), "no launcher says so");
+    }
+
+    #[test]
+    fn a_leaf_of_trimtabs_own_nodemanager_is_part_of_its_task() {
+        let rules = Rules::new(Vec::new(), "trimtab.slice").with_leaves_of(&[], true);
+        for above in ["batch/batch-3", "trimtab-batch.slice/trimtab-task-batch-3.service"] {
+            let path = format!("trimtab.slice/{above}/container_1_0001_01_000002");
+            let class = rules.classify(&path, None, || None);
+            assert_eq!((class.kind.as_str(), class.name.as_str()), (LEAF, "container_1_0001_01_000002"));
+            assert_eq!(class.workload.unwrap().as_str(), "batch");
+            assert_eq!(class.task.unwrap().as_str(), "batch-3");
+            assert!(rules.leaf(&path).is_some() && class.container.is_some());
+        }
+        for no_leaf in ["batch/batch-3/main", "batch/batch-3", "container_1_0001_01_000002"] {
+            assert_eq!(rules.leaf(&format!("trimtab.slice/{no_leaf}")), None, "{no_leaf}");
+        }
     }
 
     #[test]

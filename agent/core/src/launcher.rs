@@ -40,6 +40,9 @@ pub struct Launcher {
     /// Puma's control server, when the task is a Puma cluster.
     #[serde(default)]
     pub puma: Option<PumaControl>,
+    /// The task is a NodeManager: each of its YARN containers is moved into a cgroup of its own, below the task's.
+    #[serde(default)]
+    pub leaves: bool,
 }
 
 /// What values a parameter may take.
@@ -159,6 +162,8 @@ pub struct Launch {
     pub health: Option<Health>,
     /// Puma's control server.
     pub puma: Option<PumaControl>,
+    /// Its YARN containers have cgroups of their own.
+    pub leaves: bool,
 }
 
 /// Why a launcher cannot be used.
@@ -317,6 +322,7 @@ impl Launcher {
                 token: p.token.clone(),
                 listener: p.listener.as_ref().map(fill),
             }),
+            leaves: self.leaves,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_core::parse;
+use agent_core::yarn::ContainerId;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::hierarchies::V1;
 use cgroups_rs::fs::memory::MemController;
@@ -112,13 +113,13 @@ impl Cgroups {
 
     /// Where a task's CPU quota is on the v1 hierarchy; `None` where it is on the unified one.
     pub(super) fn quota_directory(&self, path: &str) -> Option<PathBuf> {
-        Some(self.v1_cpu.as_ref()?.join(self.below_v1(path)))
+        Some(self.v1_cpu.as_ref()?.join(self.below_top(path)))
     }
 
     /// Where the v1 hierarchy of a controller has the cgroup at `path`, which need not exist; `None` on hosts without it.
     pub(super) fn v1_directory(&self, path: &str, controller: Controllers) -> Option<PathBuf> {
         let (mount, _) = V1::new().get_mount_point(controller)?;
-        Some(mount.join(self.below_v1(path)))
+        Some(mount.join(self.below_top(path)))
     }
 
     /// The cgroup at `path`, when there is one.
@@ -158,13 +159,17 @@ impl Cgroups {
         self.controllers.iter().any(|c| c == controller)
     }
 
-    pub(super) fn below_v1(&self, path: &str) -> String {
+    pub(super) fn below_top(&self, path: &str) -> String {
         format!("{}/{path}", self.slice)
     }
 
     fn v1_cgroup(&self, path: &str) -> Option<Cgroup> {
         let load = || {
-            Cgroup::load_with_specified_controllers(Box::new(V1::new()), self.below_v1(path), self.v1.clone())
+            Cgroup::load_with_specified_controllers(
+                Box::new(V1::new()),
+                self.below_top(path),
+                self.v1.clone(),
+            )
         };
         (!self.v1.is_empty()).then(load)
     }
@@ -176,7 +181,7 @@ impl Cgroups {
         self.delegate(path);
         let mut join = vec![directory.join("cgroup.procs")];
         if !self.v1.is_empty() {
-            let below = self.below_v1(path);
+            let below = self.below_top(path);
             let v1 =
                 Cgroup::new_with_specified_controllers(Box::new(V1::new()), &below, Some(self.v1.clone()))
                     .map_err(|e| CgroupError::V1 { path: below.clone(), why: e.to_string() })?;
@@ -208,7 +213,7 @@ impl Cgroups {
     /// A host that cannot limit processes runs the task all the same, and says so.
     fn limit_processes(&self, path: &str, most: u32) -> Result<(), CgroupError> {
         let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
-            path: self.below_v1(path),
+            path: self.below_top(path),
             why: e.to_string(),
         };
         let set = match self.v1_cgroup(path).as_ref().and_then(|c| c.controller_of::<PidController>()) {
@@ -229,7 +234,7 @@ impl Cgroups {
         let mut back = BTreeMap::new();
         let v1 = self.v1_cgroup(path);
         let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
-            path: self.below_v1(path),
+            path: self.below_top(path),
             why: e.to_string(),
         };
         if let Some(weight) = size.cpu_weight {
@@ -279,7 +284,7 @@ impl Cgroups {
         match self.v1_cgroup(path).as_ref().and_then(|c| c.controller_of::<CpuController>()) {
             Some(cpu) => {
                 let failed = |e: cgroups_rs::fs::error::Error| CgroupError::V1 {
-                    path: self.below_v1(path),
+                    path: self.below_top(path),
                     why: e.to_string(),
                 };
                 let quota = quota.map_or(-1, u64::cast_signed);
@@ -356,6 +361,10 @@ impl Cgroups {
     /// Removes a task's cgroups; what is still busy stays and is said.
     pub(super) fn remove(&self, path: &str) {
         let directory = self.unified(path);
+        let below = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
+        for leaf in below.filter(|entry| entry.file_name().to_str().is_some_and(is_leaf)) {
+            let _ = fs::remove_dir(leaf.path());
+        }
         match fs::remove_dir(&directory) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -374,6 +383,11 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// A cgroup of that name is a YARN container's.
+fn is_leaf(name: &str) -> bool {
+    name.parse::<ContainerId>().is_ok()
 }
 
 /// Waits until no process is in the cgroup at `directory`, then reads its CPU total, µs; `None` when the cgroup is gone.

@@ -55,6 +55,9 @@ pub struct TaskFile {
     pub health: Option<Health>,
     /// Puma's control server.
     pub puma: Option<PumaControl>,
+    /// Its YARN containers have cgroups of their own below its own.
+    #[serde(default)]
+    pub leaves: bool,
 }
 
 impl TaskFile {

@@ -169,6 +169,10 @@ impl Systemd {
             ("MemoryAccounting", Value::from(true)),
             ("IOAccounting", Value::from(true)),
         ];
+        // Its manager is told that the cgroup has cgroups below it that systemd did not make.
+        if file.leaves {
+            properties.push(("Delegate", Value::from(true)));
+        }
         if let Some(user) = &file.user {
             properties.push(("User", Value::from(user.clone())));
         }

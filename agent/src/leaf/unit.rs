@@ -52,10 +52,6 @@ impl Unit {
         Self { root: root.to_owned(), path: path.to_owned(), directory: root.join(path) }
     }
 
-    pub(super) fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Its cgroups that are no leaves, by number: itself and, where it has been divided (`DelegateSubgroup=`), those directly below. None
     /// while it does not run.
     pub(super) fn cgroups(&self) -> Vec<(u64, PathBuf)> {

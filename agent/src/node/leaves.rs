@@ -1,6 +1,6 @@
 //! Leaves of YARN containers: named, removed when they are over, and what keeps them from being said with this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::classify::Rules;
 use agent_core::{leaf, parse, yarn};
@@ -20,6 +20,10 @@ const WAITING: usize = 64;
 pub(super) struct Leaves {
     known: leaf::Leaves,
     acts: watch::Sender<bool>,
+    /// Paths of units whose containers have leaves, below the top of the hierarchy.
+    units: watch::Sender<BTreeSet<String>>,
+    /// For the mover's start, which is when there is a unit.
+    reports: Option<mpsc::Sender<Report>>,
     /// Processes that were moved since the start.
     moved: u64,
     /// Units whose containers stay where they are, and why.
@@ -29,19 +33,42 @@ pub(super) struct Leaves {
 impl Leaves {
     /// Starts to move what may be moved; nothing runs where no unit is listed.
     pub(super) fn start(settings: &Settings) -> (Self, mpsc::Receiver<Report>) {
-        let (acts, may_act) = watch::channel(settings.act);
         let (sender, reports) = mpsc::channel(WAITING);
-        if !settings.leaves.is_empty() {
-            tokio::spawn(Mover::new(settings, may_act, sender).run());
+        let mut leaves = Self {
+            known: leaf::Leaves::default(),
+            acts: watch::Sender::new(settings.act),
+            units: watch::Sender::default(),
+            reports: Some(sender),
+            moved: 0,
+            hindered: BTreeMap::new(),
+        };
+        leaves.watch(settings, BTreeSet::new());
+        (leaves, reports)
+    }
+
+    /// Which of Trimtab's own tasks have leaves now, by their paths, beside the units that the owner lists.
+    fn watch(&mut self, settings: &Settings, own: BTreeSet<String>) {
+        let units: BTreeSet<String> = settings.leaves.iter().cloned().chain(own).collect();
+        let some = !units.is_empty();
+        self.units.send_if_modified(|known| {
+            let changed = *known != units;
+            *known = units;
+            changed
+        });
+        if let Some(reports) = self.reports.take_if(|_| some) {
+            let (acts, units) = (self.acts.subscribe(), self.units.subscribe());
+            tokio::spawn(Mover::new(settings, acts, units, reports).run());
         }
-        let known = leaf::Leaves::default();
-        (Self { known, acts, moved: 0, hindered: BTreeMap::new() }, reports)
+    }
+
+    /// Whether there is, or was, a unit with leaves.
+    pub(super) fn are_watched(&self) -> bool {
+        self.reports.is_none()
     }
 
     /// The owner lets the agent act, or does not.
     pub(super) fn may_act(&self, acts: bool) {
-        // Nobody listens where no unit is listed.
-        let _ = self.acts.send(acts);
+        self.acts.send_replace(acts);
     }
 
     pub(super) fn appeared(&mut self, rules: &Rules, cgroup: CgroupId, path: &str, class: &TaskClass) {
@@ -103,6 +130,8 @@ impl Node {
 
     /// Names leaves whose process is known only now, and removes those that are over.
     pub(super) fn look_after_leaves(&mut self) {
+        let own = self.executor.with_leaves().collect();
+        self.leaves.watch(&self.settings, own);
         if self.leaves.known.is_empty() {
             return;
         }

@@ -86,7 +86,7 @@ impl Node {
             );
         }
         self.isolation_metrics(&mut add);
-        if !self.settings.leaves.is_empty() {
+        if self.leaves.are_watched() {
             let (leaves, moved, hindered) = self.leaves.counts();
             add("leaves", "gauge", "YARN containers with a cgroup of their own.", one(leaves as f64));
             let help = "Processes of YARN containers that were moved into a cgroup of their own.";

@@ -33,8 +33,9 @@ impl Node {
             (settings.autoscaler.clone(), settings.act, launchers)
         };
         let tell = said(&new) != said(&self.settings);
-        let leaves = &self.settings.leaves;
-        self.rules = Rules::new(new.rules.clone(), &self.settings.slice).with_leaves_of(leaves);
+        let own_leaves = new.launchers.values().any(|launcher| launcher.leaves);
+        self.rules = Rules::new(new.rules.clone(), &self.settings.slice)
+            .with_leaves_of(&self.settings.leaves, own_leaves);
         self.processes.env_keys = self.rules.env_keys().into_iter().map(str::to_owned).collect();
         self.settings.take(new);
         self.isolation_reloaded();

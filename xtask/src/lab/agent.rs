@@ -48,6 +48,8 @@ pub(super) struct Member<'a> {
     pub(super) java: &'a Path,
     pub(super) arguments: &'a [String],
     pub(super) environment: &'a [(&'a str, String)],
+    /// Containers that it starts have cgroups of their own.
+    pub(super) leaves: bool,
 }
 
 impl Member<'_> {
@@ -56,7 +58,8 @@ impl Member<'_> {
         let mut command = vec![self.java.display().to_string()];
         command.extend(self.arguments.iter().cloned());
         let mut text = format!(
-            "# A member of a cluster of the lab.\ncommand = {command:?}\nallow_root = true\n\n[environment]\n"
+            "# A member of a cluster of the lab.\ncommand = {command:?}\nallow_root = true\nleaves = {}\n\n[environment]\n",
+            self.leaves
         );
         for (name, value) in self.environment {
             let _ = writeln!(text, "{name} = {value:?}");

@@ -242,7 +242,8 @@ impl super::Cluster for Cassandra {
         let environment = [("MALLOC_ARENA_MAX", "2".to_owned())];
         let java = super::hadoop::java_home()?.join("bin/java");
         let launcher =
-            Member { java: &java, arguments: &arguments, environment: &environment }.launcher(KNOWN);
+            Member { java: &java, arguments: &arguments, environment: &environment, leaves: false }
+                .launcher(KNOWN);
         Ok(Part { sections, launchers: vec![("cassandra".to_owned(), launcher)] })
     }
 }

@@ -250,7 +250,13 @@ impl super::Cluster for Hadoop {
                 // NodeManagers hand it to their containers.
                 ("JAVA_HOME", java.parent().and_then(Path::parent).unwrap_or(&java).display().to_string()),
             ];
-            Member { java: &java, arguments: &arguments, environment: &environment }.launcher(MOST)
+            Member {
+                java: &java,
+                arguments: &arguments,
+                environment: &environment,
+                leaves: part.prefix == NODE_MANAGER.prefix,
+            }
+            .launcher(MOST)
         };
         let launchers = vec![
             ("yarn-refresh".to_owned(), tool(&yarn, true)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::id::WorkloadName;
+use model::id::{TaskName, WorkloadName};
 use model::metric::Metric;
 use model::workload::Workload;
 
@@ -31,11 +31,18 @@ impl Fleet {
             })
             .collect();
         for (node, table) in &mut self.nodes {
+            // What containers in leaves of their own use is their task's use, too.
+            let mut parts: Vec<(WorkloadName, TaskName, f64)> = Vec::new();
             for round in table.rounds(now) {
                 let (Some(task), Some(workload)) = (&round.info.class.task, &round.info.class.workload)
                 else {
                     continue;
                 };
+                if round.info.class.container.is_some() {
+                    let cores = round.usage.and_then(|usage| usage.cpu_cores);
+                    parts.extend(cores.map(|cores| (workload.clone(), task.clone(), cores)));
+                    continue;
+                }
                 let Some(digest) = digests.get_mut(workload) else { continue };
                 digest.replicas.push(ReplicaDigest {
                     task: task.clone(),
@@ -48,6 +55,11 @@ impl Fleet {
                     oom_kills: round.values.and_then(|v| v.get(Metric::OomKills)),
                     puma: self.pumas.get(task).map(|(at, report)| (report.clone(), now.since(*at))),
                 });
+            }
+            for (workload, task, cores) in parts {
+                let replicas = digests.get_mut(&workload).into_iter().flat_map(|digest| &mut digest.replicas);
+                let whole = replicas.filter(|replica| replica.task == task && replica.node == *node);
+                whole.filter_map(|replica| replica.cpu_cores.as_mut()).for_each(|whole| *whole += cores);
             }
         }
         digests

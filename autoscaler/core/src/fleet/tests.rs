@@ -1,6 +1,6 @@
 use model::id::{AgentEpoch, CgroupId};
 use model::metric::Metric;
-use model::node::{TaskClass, TaskInfo, Tier};
+use model::node::{Container, TaskClass, TaskInfo, Tier};
 use model::sample::Values;
 use model::workload::Workload;
 
@@ -61,6 +61,36 @@ fn usage_of_a_round_spans_all_its_samples() {
     // A round without a new sample repeats the usage, and its age says so.
     let digest = &fleet.digests([&service()], Time(9_000))[0];
     assert_eq!((digest.replicas[0].cpu_cores, digest.replicas[0].age_ms), (Some(0.25), Some(5_000)));
+}
+
+#[test]
+fn what_containers_of_a_task_use_is_the_tasks_use() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, 1);
+    let leaf = |cgroup| {
+        let mut info = info(cgroup, Some("web-1"));
+        let container = Container {
+            id: format!("container_1_0001_01_{cgroup:06}"),
+            name: String::new(),
+            image: String::new(),
+            labels: BTreeMap::new(),
+        };
+        info.class.container = Some(Box::new(container));
+        info
+    };
+    let table = fleet.node(&node()).unwrap();
+    for (slot, info) in [(1, leaf(7)), (3, info(9, Some("web-1"))), (4, leaf(8))] {
+        assert!(table.task_appeared(slot, info, Time(0)));
+    }
+    for second in 0..=1u64 {
+        table.sample(1, second * SECOND, &values(second * 250_000, 5), Time(second * 1_000));
+        table.sample(3, second * SECOND, &values(second * 125_000, 5), Time(second * 1_000));
+    }
+    // One that has just begun has no use that is known, and does not hide that of the others.
+    table.sample(4, SECOND, &values(9_000, 5), Time(1_000));
+    let digest = &fleet.digests([&service()], Time(1_500))[0];
+    let replicas: Vec<_> = digest.replicas.iter().map(|r| (r.task.as_str(), r.cpu_cores)).collect();
+    assert_eq!(replicas, [("web-1", Some(0.375))]);
 }
 
 #[test]
