@@ -256,7 +256,8 @@ fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
 /// The ResourceManager dies while a node drains: it forgets the grace, and may kill what runs there; that is said, and the change comes to its
 /// end all the same.
 fn manager_dies(lab: &Path, yarn: &mut Yarn) {
-    let _wave = Job::sleep(lab, 12, 60);
+    // A new ResourceManager knows nothing of containers of a node that it never let in: their ApplicationMaster has to miss them by itself.
+    let _wave = Job::sleep_with(lab, &["mapreduce.task.timeout=60000"], 12, 60);
     yarn.stage.until("a third node", |s| (s.status("batch")["up"] == 3).then_some(()));
     yarn.stage.put("batch", &batch(2));
     yarn.stage.until("a node that drains", |s| {

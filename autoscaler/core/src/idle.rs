@@ -69,12 +69,13 @@ pub struct Amount {
 
 impl Amount {
     fn of(cpu_millis: u64, memory_kib: u64, ms: u64) -> Self {
-        Self { cpu_millicore_ms: cpu_millis * ms, memory_kib_ms: memory_kib * ms }
+        // An agent may say any number: what is more than all there is counts as all there is.
+        Self { cpu_millicore_ms: cpu_millis.saturating_mul(ms), memory_kib_ms: memory_kib.saturating_mul(ms) }
     }
 
     fn add(&mut self, other: Self) {
-        self.cpu_millicore_ms += other.cpu_millicore_ms;
-        self.memory_kib_ms += other.memory_kib_ms;
+        self.cpu_millicore_ms = self.cpu_millicore_ms.saturating_add(other.cpu_millicore_ms);
+        self.memory_kib_ms = self.memory_kib_ms.saturating_add(other.memory_kib_ms);
     }
 
     fn take(&mut self, wanted: Self) -> Self {
@@ -158,7 +159,7 @@ impl Claim {
             cpu_millis: less(cpu_millis, cores.map(|cores| (cores.max(0.0) * 1e3) as u64)),
             memory_kib: less(memory_kib, bytes.map(|bytes| bytes / 1_024)),
         };
-        (claim.cpu_millis + claim.memory_kib > 0).then_some(claim)
+        (claim.cpu_millis > 0 || claim.memory_kib > 0).then_some(claim)
     }
 }
 

@@ -126,10 +126,17 @@ pub(crate) struct Job {
 impl Job {
     /// So many maps that hold a container for so many seconds.
     pub(crate) fn sleep(lab: &Path, maps: u32, seconds: u32) -> Self {
+        Self::sleep_with(lab, &[], maps, seconds)
+    }
+
+    /// The same, with properties of its own.
+    pub(crate) fn sleep_with(lab: &Path, properties: &[&str], maps: u32, seconds: u32) -> Self {
         static JOBS: AtomicU32 = AtomicU32::new(0);
         let (maps, ms) = (maps.to_string(), (seconds * 1_000).to_string());
         let class = "org.apache.hadoop.mapreduce.SleepJob";
-        let arguments = [class, "-m", &maps, "-r", "0", "-mt", &ms, "-rt", "1"];
+        let mut arguments = vec![class];
+        arguments.extend(properties.iter().flat_map(|property| ["-D", property]));
+        arguments.extend(["-m", &maps, "-r", "0", "-mt", &ms, "-rt", "1"]);
         let mut command = hadoop(lab, &arguments);
         let file = lab.join(format!("hadoop/logs/sleep{}.log", JOBS.fetch_add(1, Ordering::Relaxed)));
         let log = fs::File::create(&file).unwrap();

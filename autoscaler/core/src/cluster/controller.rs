@@ -311,7 +311,8 @@ impl Controller {
     }
 
     fn limits(&self) -> Limits {
-        let price_ms = self.underway.as_ref().map_or(0, |underway| underway.price.seconds * 1_000);
+        let price_ms =
+            self.underway.as_ref().map_or(0, |underway| underway.price.seconds.saturating_mul(1_000));
         Limits {
             yarn: yarn::Limits {
                 drain_ms: self.cluster().map_or(ClusterSpec::DRAIN.0, ClusterSpec::drain_ms),

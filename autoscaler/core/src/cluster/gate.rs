@@ -246,7 +246,7 @@ pub fn hdfs_leave(report: &HdfsReport, name: &str, least: usize) -> Vec<Gate> {
     if serving.len() < least {
         gates.push(Gate::TooFew { left: serving.len(), least, of: "the file system".to_owned() });
     }
-    let free: u64 = serving.iter().map(|other| other.remaining_bytes).sum();
+    let free = serving.iter().map(|other| other.remaining_bytes).fold(0, u64::saturating_add);
     if (free as f64) < node.used_bytes as f64 * SPACE {
         gates.push(Gate::NoSpace { used: node.used_bytes, free });
     }
@@ -265,7 +265,7 @@ fn hdfs_well(report: &HdfsReport) -> Vec<Gate> {
     }
     let (missing, corrupt) = (report.missing_blocks, report.corrupt_blocks);
     let under_replicated = report.under_replicated_blocks;
-    if missing + corrupt + under_replicated > 0 {
+    if [missing, corrupt, under_replicated].iter().any(|blocks| *blocks > 0) {
         gates.push(Gate::Blocks { missing, corrupt, under_replicated });
     }
     gates
@@ -389,9 +389,11 @@ pub fn ring_leave(ring: &Ring, member: &str, least: usize, disk_after: f64) -> V
 /// Its data must fit onto the others, wherever it goes.
 fn receivers(node: &CassandraReport, others: &[&CassandraReport], disk_after: f64) -> Vec<Gate> {
     let mut gates = Vec::new();
-    let free: Option<u64> = others.iter().map(|view| view.disk_free_bytes).sum();
-    let all: Option<u64> = others.iter().map(|view| view.disk_bytes).sum();
-    let (Some(free), Some(all)) = (free, all) else {
+    // What one did not say is not known of all.
+    let sum = |of: fn(&CassandraReport) -> Option<u64>| {
+        others.iter().try_fold(0_u64, |sum, view| Some(sum.saturating_add(of(view)?)))
+    };
+    let (Some(free), Some(all)) = (sum(|view| view.disk_free_bytes), sum(|view| view.disk_bytes)) else {
         return vec![Gate::NoSpace { used: node.load_bytes, free: 0 }];
     };
     if (free as f64) < node.load_bytes as f64 * SPACE {

@@ -107,7 +107,8 @@ pub fn ring_leave(rates: &Rates, ring: &Ring, member: &str) -> Price {
 /// Of a Cassandra node that joins: an equal share of all data.
 #[must_use]
 pub fn ring_join(rates: &Rates, ring: &Ring) -> Price {
-    let all: u64 = ring.values().map(|node: &CassandraReport| node.load_bytes).sum();
+    let loads = ring.values().map(|node: &CassandraReport| node.load_bytes);
+    let all = loads.fold(0, u64::saturating_add);
     join(rates, all / (ring.len() as u64 + 1))
 }
 

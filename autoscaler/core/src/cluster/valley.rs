@@ -63,7 +63,7 @@ impl Valley {
             if slot.day != day + 1 {
                 *slot = Slot { day: day + 1, ..Slot::default() };
             }
-            slot.requests += new;
+            slot.requests = slot.requests.saturating_add(new);
             slot.counted_ms += at.since(since);
         }
     }

@@ -65,7 +65,7 @@ impl Controller {
         });
         let per_core = self.cluster().and_then(|spec| spec.advertise).map_or(1, |a| a.vcores_per_core.max(1));
         let cpu = advertised.map(|total| u64::from(total.vcores) * 1_000 / u64::from(per_core));
-        let memory = advertised.map(|total| total.memory_mib * 1_024);
+        let memory = advertised.map(|total| total.memory_mib.saturating_mul(1_024));
         (size.cpu.map(|cpu| u64::from(cpu.0)).or(cpu), size.memory.map(|memory| memory.0 / 1_024).or(memory))
     }
 }

@@ -83,7 +83,7 @@ impl Controller {
             }
             Machine::Hdfs(_) => {
                 let seen = self.seen.hdfs.as_ref().filter(|seen| settled(seen.at))?;
-                let danger = seen.report.missing_blocks + seen.report.corrupt_blocks > 0;
+                let danger = seen.report.missing_blocks > 0 || seen.report.corrupt_blocks > 0;
                 if danger && self.leaves() {
                     return Some(Event::Hdfs(hdfs::Event::Endangered));
                 }

@@ -380,7 +380,8 @@ impl Controller {
             failures: (self.joins.failures, self.leaves.failures),
         };
         let moves = decided.act && decided.to != before;
-        let after_ms = self.underway.as_ref().map_or(0, |underway| underway.price.seconds * 1_000);
+        let after_ms =
+            self.underway.as_ref().map_or(0, |underway| underway.price.seconds.saturating_mul(1_000));
         let said = self.said.as_ref();
         let predicted = said.filter(|_| moves).map(|said| Prediction {
             after_ms,
