@@ -98,13 +98,13 @@ impl Unit {
         settled
     }
 
-    /// Whether systemd has left this cgroup to its unit; where no systemd runs, the owner's word is enough.
+    /// Whether systemd has left this cgroup to its unit; where no systemd runs, or it is in none of its units, the owner's word is enough.
     fn check(&self) -> Result<(), String> {
-        if !Systemd::is_here() || !self.directory.exists() {
+        let Some(unit) = unit_of(&self.path).filter(|_| Systemd::is_here() && self.directory.exists()) else {
             return Ok(());
-        }
+        };
         let mut value = [0; 8];
-        let delegated = rustix::fs::getxattr(&self.directory, DELEGATED, &mut value);
+        let delegated = rustix::fs::getxattr(self.root.join(unit), DELEGATED, &mut value);
         if delegated.is_ok_and(|n| value[..n] == *b"1") {
             return Ok(());
         }
@@ -209,6 +209,12 @@ impl Unit {
     }
 }
 
+/// Path of the systemd unit with processes that the cgroup at `path` is, or is below.
+fn unit_of(path: &str) -> Option<&Path> {
+    let is_unit = |path: &&Path| path.extension().is_some_and(|kind| kind == "service" || kind == "scope");
+    Path::new(path).ancestors().find(is_unit)
+}
+
 /// What is known of a process; `None` when it is gone.
 fn member(pid: u32) -> Result<Option<Member>, String> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
@@ -268,4 +274,18 @@ fn hindrance(path: &Path, error: &io::Error) -> String {
         _ => "",
     };
     format!("{}: {error}{advice}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_delegate_is_the_unit_that_the_cgroup_is_in() {
+        let unit = |path| unit_of(path).map(|unit| unit.display().to_string());
+        assert_eq!(unit("system.slice/nm.service").as_deref(), Some("system.slice/nm.service"));
+        assert_eq!(unit("a.slice/nm.service/main").as_deref(), Some("a.slice/nm.service"));
+        assert_eq!(unit("trimtab.slice/jobs/jobs-1"), None, "made by the agent itself");
+        assert_eq!(unit("hadoop-lab/nm1"), None);
+    }
 }
