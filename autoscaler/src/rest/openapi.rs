@@ -41,7 +41,12 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
         probes::readyz,
         probes::metrics,
     ),
-    components(schemas(crate::api::EndedTasks, crate::api::Decision, crate::api::Workload))
+    components(schemas(
+        crate::api::EndedTasks,
+        crate::api::Decision,
+        crate::api::Workload,
+        crate::history::Series
+    ))
 )]
 struct Api;
 
@@ -71,5 +76,15 @@ mod tests {
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == document(), "openapi.json is out of date: run the test with UPDATE_OPENAPI=1");
         assert!(committed.contains("\"openapi\": \"3.1"));
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let text = document.to_string();
+        for part in text.split("\"#/").skip(1) {
+            let path = format!("/{}", part.split('"').next().unwrap());
+            assert!(document.pointer(&path).is_some(), "{path} is not there");
+        }
     }
 }
