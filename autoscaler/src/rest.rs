@@ -1,4 +1,4 @@
-//! The REST interface: reading for everybody, a few changes for operators, live events.
+//! The REST interface: reading for everybody, a few changes for operators, live events; and the dashboards.
 //!
 //! It asks the control loop and the store, and decides nothing. It listens on loopback or a unix socket and has no
 //! log-in yet, so it refuses what a browser page of another site would send ([`guard`]).
@@ -15,6 +15,7 @@ mod past;
 mod probes;
 mod problem;
 mod repeat;
+mod web;
 mod workloads;
 
 pub use openapi::document;
@@ -174,6 +175,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
+        .merge(web::routes())
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -336,3 +336,29 @@ fn live_events_flow_and_the_description_is_served() {
         assert!(described["paths"][path].is_object(), "{path}");
     }
 }
+
+#[test]
+fn pages_are_served_to_this_host_only_and_hide_no_fault() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    for path in ["/", "/workloads/web", "/nodes"] {
+        let page = service.request("GET", path, &[], "");
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
+        assert!(page.header("content-security-policy").is_some_and(|p| p.contains("default-src 'self'")));
+    }
+    for (method, path, status) in [
+        ("GET", "/assets/absent.js", 404),
+        ("GET", "/workloads/a/b", 404),
+        ("GET", "/api/v1/absent", 404),
+        ("POST", "/", 405),
+    ] {
+        let answer = service.request(method, path, &[], "");
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {path}");
+    }
+    assert_eq!(service.request("GET", "/", &[("host", "example.com")], "").status, 403);
+}
