@@ -14,6 +14,7 @@ mod test;
 mod tidy;
 mod up;
 mod vm;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Command {
     Vm(vm::Args),
     /// Make Debian packages of the agent, the autoscaler and the command.
     Dist(dist::Args),
+    /// Check, test and build the dashboards; the autoscaler that is built next has them in it.
+    Web(web::Args),
     /// Build the kernel programs and put them where the agent embeds them.
     Ebpf(ebpf::Args),
 }
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),
         Command::Vm(args) => vm::run(&args, &root()),
+        Command::Web(args) => web::run(&args, &root()),
         Command::Dist(args) => dist::run(&args, &root()),
         Command::Ebpf(args) => ebpf::run(&args, &root()),
     };

@@ -50,6 +50,10 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     steps.push(("lints", Box::new(move || cargo(root, if args.ci { &lint } else { &quick_lint }))));
     steps.push(("tidy", Box::new(|| crate::tidy::run(&crate::tidy::Args {}, root))));
     steps.push(("kernel programs", Box::new(|| xtask(root, &["ebpf", "--check"]))));
+    if !args.quick {
+        // Before the programs, which have them in them.
+        steps.push(("dashboards", Box::new(|| xtask(root, &["web", "--check"]))));
+    }
     if args.ci {
         steps.push(("generated code", Box::new(|| xtask(root, &["codegen", "--check"]))));
         steps.push(("licences", Box::new(|| cargo(root, &["deny", "check", "licenses", "bans", "sources"]))));

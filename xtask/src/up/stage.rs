@@ -273,7 +273,7 @@ spec:
         let status = Command::new("ruby").arg(self.directory.join("app/seed.rb")).arg(&database).status();
         ensure!(status.context("running ruby")?.success(), "the database could not be made");
         println!(
-            "==> starting the autoscaler (http://{}), the agent and HAProxy (http://{})",
+            "==> starting the autoscaler (dashboards: http://{}/), the agent and HAProxy (http://{})",
             self.api, self.front
         );
         let state = self.directory.join("autoscaler");

@@ -1,0 +1,22 @@
+// Names for what the interface says. The types themselves are generated from its description.
+
+import type { components } from './generated';
+
+type Schemas = components['schemas'];
+
+export type Cluster = Schemas['Cluster'];
+export type Decision = Schemas['Decision'];
+export type Decisions = Schemas['Decisions'];
+export type Explanation = Schemas['Explanation'];
+export type History = Schemas['History'];
+export type Idle = Schemas['Idle'];
+export type IdlePage = Schemas['IdlePage'];
+export type Member = Schemas['Member'];
+export type Members = Schemas['Members'];
+export type Node = Schemas['Node'];
+export type Nodes = Schemas['Nodes'];
+export type Status = Schemas['Status'];
+export type Tasks = Schemas['Tasks'];
+export type Workload = Schemas['Workload'];
+export type WorkloadDetail = Schemas['WorkloadDetail'];
+export type Workloads = Schemas['Workloads'];

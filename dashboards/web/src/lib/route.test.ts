@@ -1,0 +1,23 @@
+import { expect, it } from 'vitest';
+import { link, route } from './route';
+
+it('knows the pages', () => {
+  expect(route('/')).toEqual({ page: 'fleet' });
+  expect(route('/workloads/')).toEqual({ page: 'workloads' });
+  expect(route('/nodes', '?find=a%20b')).toEqual({ page: 'nodes', find: 'a b' });
+  expect(route('/nodes/x').page).toBe('missing');
+  expect(route('/workloads/a/b').page).toBe('missing');
+});
+
+it('leads back from each link, whatever the name is', () => {
+  for (const name of ['web', '../..', '<img src=x>', 'a/b?c#d', 'ä %', 'x'.repeat(300)]) {
+    const to = new URL(link.workload(name), 'http://localhost');
+    expect(route(to.pathname)).toEqual({ page: 'workload', name });
+    const nodes = new URL(link.nodes(name), 'http://localhost');
+    expect(route(nodes.pathname, nodes.search)).toEqual({ page: 'nodes', find: name });
+  }
+});
+
+it('does not fall over an address that is none', () => {
+  expect(route('/workloads/%E0%A4%A').page).toBe('missing');
+});

@@ -1,0 +1,9 @@
+import { mount } from 'svelte';
+import './app.css';
+import App from './App.svelte';
+import { live } from './api/live.svelte';
+import { router } from './lib/router.svelte';
+
+router.start();
+live.start();
+mount(App, { target: document.getElementById('app') ?? document.body });
