@@ -1,4 +1,4 @@
-//! `cargo xtask web`: checks, tests and builds the dashboards, and weighs what a browser will load.
+//! `cargo xtask web`: checks, tests and builds the dashboards, weighs what a browser will load, and shows them to one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,12 @@ pub(crate) struct Args {
     /// Fail when the committed types differ from autoscaler/openapi.json, instead of writing them anew.
     #[arg(long)]
     check: bool,
+    /// Then build the daemons and open each page in a real browser, against them. Needs root, as the agent does.
+    #[arg(long)]
+    browser: bool,
+    /// Keep the browser's pictures of the pages there.
+    #[arg(long, value_name = "DIR", requires = "browser")]
+    shots: Option<PathBuf>,
 }
 
 /// Vite's and Svelte's floor.
@@ -36,7 +42,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     web.script("check")?;
     web.script("test")?;
     web.build()?;
-    web.weigh()
+    web.weigh()?;
+    if args.browser { web.browser(args.shots.as_deref()) } else { Ok(()) }
 }
 
 /// Builds the dashboards when they are not as the sources say, so that what cargo builds next has them. Where that cannot
@@ -153,6 +160,26 @@ impl Web {
         }
         self.npm(&["run", "--silent", "build", "--", "--logLevel", "warn"])?;
         fs::write(self.stamp(), self.sources()?)?;
+        Ok(())
+    }
+
+    /// The real daemons, without optimisation, and Debian's browser.
+    fn browser(&self, shots: Option<&Path>) -> Result<()> {
+        const BROWSERS: [&str; 2] = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"];
+        let found = || BROWSERS.into_iter().find(|path| Path::new(path).exists());
+        if found().is_none() {
+            install::apt(&["chromium"])?;
+        }
+        let browser = found().context("the package chromium brought no browser")?;
+        let programs = install::build(&self.root, true)?;
+        let mut command = Command::new("npm");
+        command.current_dir(&self.path).args(["run", "--silent", "browser"]);
+        command.env("TRIMTAB_PROGRAMS", std::path::absolute(programs)?).env("CHROMIUM", browser);
+        if let Some(shots) = shots {
+            command.env("SHOTS", std::path::absolute(shots)?);
+        }
+        let status = command.status().context("starting npm")?;
+        ensure!(status.success(), "the dashboards do not hold in a browser: {status}");
         Ok(())
     }
 

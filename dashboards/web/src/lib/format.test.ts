@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { ago, bytes, cores, delay, number, percent, shares, span, UNKNOWN } from './format';
+import { ago, bytes, cores, date, delay, number, percent, shares, span, time, UNKNOWN } from './format';
 
 describe('numbers', () => {
   it('says that it does not know, and never 0', () => {
-    for (const format of [number, cores, percent, bytes, span, delay, ago]) {
+    for (const format of [number, cores, percent, bytes, span, delay, ago, time, date]) {
       for (const nothing of [null, undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
         expect(format(nothing)).toBe(UNKNOWN);
       }

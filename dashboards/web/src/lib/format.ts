@@ -70,6 +70,7 @@ export function ago(ms: Maybe): string {
 }
 
 const TIME = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
 const DATE = new Intl.DateTimeFormat('en-GB', {
   year: 'numeric',
   month: 'short',
@@ -80,12 +81,17 @@ const DATE = new Intl.DateTimeFormat('en-GB', {
   timeZoneName: 'short',
 });
 
-export function time(ms: number): string {
-  return TIME.format(ms);
+export function time(ms: Maybe): string {
+  return known(ms) ? TIME.format(ms) : UNKNOWN;
 }
 
-export function date(ms: number): string {
-  return DATE.format(ms);
+/** The time, or the day of what is older than most of a day. */
+export function when(ms: Maybe, now: number): string {
+  return known(ms) && now - ms > 20 * 3_600_000 ? DAY.format(ms) : time(ms);
+}
+
+export function date(ms: Maybe): string {
+  return known(ms) ? DATE.format(ms) : UNKNOWN;
 }
 
 /** `scale_out` → `scale out`. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Workload } from '../api/types';
-import { millis, ratio, signals } from './target';
+import { millis, ratio, signals, verdicts } from './target';
 
 it('reads units as specifications write them', () => {
   expect(['20ms', '30s', '1m30s', '1d', '0.5s'].map(millis)).toEqual([20, 30_000, 90_000, 86_400_000, 500]);
@@ -16,6 +16,12 @@ it('compares signals with targets', () => {
   const [delay, cpu] = signals(spec({ queueDelayP95: '20ms', cpu: '65%' }), workload({}));
   expect([delay?.verdict, delay?.now, delay?.reached]).toEqual(['missed', '31 ms', 1.55]);
   expect([cpu?.verdict, cpu?.now]).toEqual(['met', '50 %']);
+});
+
+it('counts the targets of all', () => {
+  const all = [workload({ name: 'a' }), workload({ name: 'b' }), workload({ name: 'c', load: {} })];
+  const documents: Record<string, unknown> = { a: spec({ queueDelayP95: '20ms', cpu: '65%' }), c: spec({ cpu: '65%' }) };
+  expect(verdicts(all, (name) => documents[name])).toEqual({ met: 1, missed: 1, unknown: 1 });
 });
 
 it('calls nothing met that is not known', () => {

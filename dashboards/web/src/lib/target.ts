@@ -59,6 +59,13 @@ export function signals(document: unknown, workload: Workload | undefined): Sign
   });
 }
 
+/** How many targets of all workloads are met, missed, unknown. */
+export function verdicts(workloads: readonly Workload[], document: (name: string) => unknown): Record<Signal['verdict'], number> {
+  const sum = { met: 0, missed: 0, unknown: 0 };
+  for (const one of workloads) for (const signal of signals(document(one.name), one)) sum[signal.verdict] += 1;
+  return sum;
+}
+
 function silence(workload: Workload | undefined): string {
   if (workload === undefined) return 'nothing is known of this workload yet';
   return workload.up === 0 ? 'no replica is up' : 'nothing was measured lately: without requests there is nothing to measure';

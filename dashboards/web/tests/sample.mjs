@@ -1,0 +1,184 @@
+// Answers of an interface with a large and partly sick fleet, and with names that mean harm. For tests of what pages
+// make of them; types.test-d.ts of the generated types would not see them, so keep them as `generated.ts` says.
+
+export const HOSTILE = '<img src=x onerror="globalThis.harmed=1">';
+export const RTL = '\u202Egnp.exe\u202C عربى';
+export const LONG = 'n'.repeat(10_000);
+
+export function nodes(count, now) {
+  const names = [HOSTILE, RTL, LONG];
+  return Array.from({ length: count }, (_, i) => {
+    const connected = i % 97 !== 5;
+    const known = connected && i % 61 !== 7;
+    const share = Math.min(1, Math.abs(Math.sin(i * 12.9898)) ** 1.6 * 1.1);
+    return {
+      name: names[i] ?? `node-${String(i).padStart(5, '0')}`,
+      connected,
+      tier: 'ABC'[i % 3],
+      acts: i % 4 !== 0,
+      cpus: 16,
+      cpuCores: known ? share * 16 : null,
+      memoryTotalBytes: 64 * 2 ** 30,
+      memoryBytes: known ? (0.2 + 0.7 * Math.abs(Math.cos(i))) * 64 * 2 ** 30 : null,
+      tasks: 25,
+      ageMs: connected ? (i % 211 === 9 ? 42_000 : 300 + (i % 700)) : 360_000,
+      kernel: '6.1.0-32-amd64',
+      boot: '0'.repeat(32),
+      launchers: ['puma-web'],
+      features: ['run-queue delay'],
+      unavailable: i % 3 === 2 ? [{ what: 'io', why: HOSTILE }] : [],
+      samples: 1000,
+      refusedSamples: 0,
+      accountingErrorRatio: 0.00002,
+      drain: i === 12 ? { why: HOSTILE, left: 2 } : null,
+    };
+  });
+}
+
+const reason = (code, text) => ({ code, text, detail: {} });
+
+export function decision(id, workload, more = {}) {
+  return {
+    id: String(id),
+    atMs: Date.now() - id * 7_000,
+    workload,
+    act: true,
+    kind: 'scale_out',
+    before: 3,
+    after: 5,
+    tasks: ['web-4', 'web-5'],
+    summary: `${workload}: scale out 3 -> 5`,
+    reasons: [
+      reason('queue_delay_above', '95 % of requests wait up to 31 ms for a free thread, the target is 20 ms, and it has been above for 30 s'),
+      reason('forecast', 'the forecast asks for 5'),
+    ],
+    parts: [
+      { signal: 'queue_delay', wish: 5, detail: '410 requests/s, 96 per replica' },
+      { signal: 'cpu', wish: 4, detail: '' },
+    ],
+    binding: reason('step', 'at most 2 at a time'),
+    alternatives: [{ replicas: 6, why: reason('step', 'at most 2 at a time') }],
+    predicted: { afterMs: 12_000, utilisation: 0.61, load: 3.1 },
+    realised: id > 3 ? { afterMs: 12_000, utilisation: 0.58, load: 2.9, serving: 5 } : null,
+    inputsHash: '5a13e988b57e15bf',
+    policy: 'trimtab',
+    ...more,
+  };
+}
+
+export function workloads() {
+  const base = {
+    kind: 'rails',
+    mode: 'auto',
+    policy: 'trimtab',
+    min: 2,
+    max: 20,
+    wanted: 5,
+    up: 4,
+    starting: 1,
+    leaving: 0,
+    replicas: Array.from({ length: 5 }, (_, i) => ({
+      task: `web-${i + 1}`,
+      node: i === 0 ? HOSTILE : `node-0000${i + 3}`,
+      state: i === 4 ? 'booting' : 'up',
+      sinceMs: Date.now() - 3_600_000 * (i + 1),
+      port: 20_000 + i,
+      detail: i === 4 ? 'waits for its health check' : '',
+    })),
+    paused: null,
+    frozen: [],
+    load: {
+      requestsPerSecond: 412,
+      queueDelayP95Ms: 31.4,
+      queued: 3,
+      utilisation: 0.72,
+      cpuCores: 5.6,
+      memoryBytes: 2.4 * 2 ** 30,
+      load: 412,
+      forecast: 455,
+      capacity: 96,
+      readyAfterMs: 12_000,
+    },
+    size: { mode: 'recommend', cpuMillis: 2000, memoryBytes: 2 ** 30, phase: 'steady', toCpuMillis: null, toMemoryBytes: null, canary: null, held: null, heldUntilMs: null },
+    last: decision(1, 'web'),
+  };
+  const ring = {
+    ...base,
+    name: 'ring',
+    kind: 'cassandra',
+    mode: 'recommend',
+    wanted: 4,
+    up: 3,
+    starting: 1,
+    size: { ...base.size, cpuMillis: null, memoryBytes: null },
+    last: decision(2, 'ring', { act: false, kind: 'hold', reasons: [reason('missing', HOSTILE)] }),
+    cluster: {
+      cluster: 'ring',
+      found: ['10.0.0.11'],
+      recommends: null,
+      change: { member: '10.0.0.14', direction: 'out', state: 'joining', sinceMs: Date.now() - 90_000, beganMs: Date.now() - 200_000, elapsedMs: 200_000, estimateS: 600, bytes: 42 * 2 ** 30, risk: '', detail: 'the ring lists it as joining' },
+      past: [{ member: '10.0.0.13', direction: 'in', ended: 'failed', beganMs: Date.now() - 9_000_000, tookMs: 700_000, estimateS: 600, bytes: 40 * 2 ** 30 }],
+    },
+  };
+  return [
+    ring,
+    { ...base, name: 'web' },
+    { ...base, name: 'worker', kind: 'service', paused: HOSTILE, load: { ...base.load, queueDelayP95Ms: null, utilisation: 0.44 } },
+    { ...base, name: HOSTILE, last: decision(3, HOSTILE, { summary: LONG }) },
+    { ...base, name: LONG, mode: 'observe', last: null },
+  ];
+}
+
+export function idle(now) {
+  const minute = 60 * 2000 * 16;
+  const line = (cause, share, workload = null) => ({
+    cause, workload, rule: null, cpuCoreSeconds: minute * share, memoryGibSeconds: minute * 4 * share, cpuRatio: share, memoryRatio: share,
+  });
+  const lines = [line('no_data', 0.01), line('cooling_down', 0.03, 'web'), line('kept_for_failure', 0.02, HOSTILE), line('blocked', 0.04, 'worker'),
+    line('over_sized', 0.17, 'web'), line('over_sized', 0.06, LONG), line('fragmented', 0.05), line('unmanaged', 0.08), line('no_demand', 0.14)];
+  const used = 1 - lines.reduce((sum, one) => sum + one.cpuRatio, 0);
+  return [{
+    fromMs: now - 70_000, toMs: now - 10_000,
+    capacity: { cpuCoreSeconds: minute, memoryGibSeconds: minute * 4 },
+    used: { cpuCoreSeconds: minute * used, memoryGibSeconds: minute * 4 * used },
+    idle: lines,
+  }];
+}
+
+/** Answers instead of the interface. */
+export async function serve(page, count) {
+  const json = (make) => (route) => route.fulfill({ json: make(new URL(route.request().url())) });
+  const of = (url) => decodeURIComponent(url.pathname.split('/')[4] ?? '');
+  const find = (url) => workloads().find((one) => one.name === of(url)) ?? workloads()[1];
+  const document = (one) => ({
+    spec: { type: one.kind, target: one.kind === 'rails' ? { queueDelayP95: '20ms' } : one.kind === 'service' ? { cpu: '65%' } : { disk: '60%', latencyP99: '20ms' } },
+  });
+  const api = '**/api/v1';
+  await page.route(`${api}/stream`, (route) => route.fulfill({ status: 503, json: {} }));
+  await page.route(`${api}/status`, json(() => ({
+    apiVersion: 'trimtab/v1', version: '0.1.0', state: 'acting', frozen: null, epoch: 1, agents: count, nowMs: Date.now(),
+    pauses: [{ workload: 'worker', reason: HOSTILE, sinceMs: 0, untilMs: null }],
+  })));
+  await page.route(`${api}/nodes`, json(() => ({ items: nodes(count, Date.now()) })));
+  await page.route(`${api}/workloads`, json(() => ({ items: workloads() })));
+  await page.route(`${api}/workloads/*`, json((url) => ({ revision: 3, appliedMs: Date.now(), document: document(find(url)), status: find(url) })));
+  await page.route(`${api}/workloads/*/explain`, json((url) => ({
+    frozen: null, workload: find(url), blocks: [reason('missing', HOSTILE)], wouldAct: [LONG],
+    decisions: Array.from({ length: 6 }, (_, i) => decision(i, 'web')), anomalies: [`${Date.now()} web-1: ${HOSTILE}`],
+  })));
+  await page.route(`${api}/members`, json(() => ({
+    items: [11, 12, 13, 14].map((i) => ({
+      kind: 'cassandra', cluster: 'ring', member: `10.0.0.${i}`, state: i === 14 ? 'joining' : 'normal', inService: i !== 14,
+      sizeBytes: i === 12 ? null : 500 * 2 ** 30, usedBytes: i === 12 ? null : i * 21 * 2 ** 30, detail: i === 13 ? HOSTILE : 'dc1/rack1, 41.0 MiB of data', node: 'node-00003', ageMs: 900,
+    })),
+  })));
+  await page.route(`${api}/decisions*`, json(() => ({
+    items: [...Array.from({ length: 8 }, (_, i) => decision(i, i % 3 === 2 ? HOSTILE : 'web')), decision(9, LONG, { act: false, kind: 'scale_in', reasons: [reason('recommend_only', 'x'), reason('below', LONG)] })],
+  })));
+  await page.route(`${api}/idle*`, json(() => ({ items: idle(Date.now()) })));
+  await page.route(`${api}/tasks*`, json(() => ({ items: [1, 2, 3].map((i) => ({ node: `node-0000${i}`, cgroup: i, name: `web-${i}`, task: i === 2 ? HOSTILE : `web-${i}` })) })));
+  await page.route(`${api}/history*`, json((url) => ({
+    unit: 'cores', stepMs: 60_000, fromMs: Date.now() - 3_600_000,
+    values: Array.from({ length: 60 }, (_, i) => (i > 20 && i < 25 ? null : 1 + Math.sin(i / 6 + Number(url.searchParams.get('cgroup'))))),
+  })));
+}
