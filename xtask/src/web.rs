@@ -48,18 +48,15 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
 
 /// Builds the dashboards when they are not as the sources say, so that what cargo builds next has them. Where that cannot
 /// be done the programs are built without them, and it is said why.
-pub(crate) fn ready(root: &Path) -> Result<()> {
+pub(crate) fn ready(root: &Path) {
     if let Err(error) = node() {
         println!("==> no dashboards in this build: {error:#}");
-        return Ok(());
+        return;
     }
     let web = Web::new(root);
-    if fs::read_to_string(web.stamp()).ok() == Some(web.sources()?) {
-        return Ok(());
+    if let Err(error) = web.packages().and_then(|()| web.build()) {
+        println!("==> no dashboards in this build: {error:#}");
     }
-    println!("==> building the dashboards");
-    web.packages()?;
-    web.build()
 }
 
 /// Installs Node where there is none.
@@ -149,7 +146,14 @@ impl Web {
         Ok(digest(&parts))
     }
 
+    /// Builds, unless it is there as the sources say: a folder that is written anew makes cargo compile anew.
     fn build(&self) -> Result<()> {
+        let sources = self.sources()?;
+        let built = fs::read_to_string(self.stamp()).is_ok_and(|stamp| stamp == sources);
+        if built && self.dist().join("index.html").exists() {
+            return Ok(());
+        }
+        println!("==> building the dashboards");
         for entry in fs::read_dir(self.dist())? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
@@ -159,7 +163,7 @@ impl Web {
             }
         }
         self.npm(&["run", "--silent", "build", "--", "--logLevel", "warn"])?;
-        fs::write(self.stamp(), self.sources()?)?;
+        fs::write(self.stamp(), sources)?;
         Ok(())
     }
 

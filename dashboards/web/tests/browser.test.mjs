@@ -213,6 +213,7 @@ test('after a restart of the autoscaler the page goes on by itself', async () =>
   await ended(at.child);
   await page.getByRole('alert').waitFor({ timeout: PATIENCE });
   assert.match(await page.getByRole('alert').textContent(), /does not answer/);
+  await page.getByRole('region', { name: 'State' }).getByText('Unknown', { exact: true }).waitFor();
   at = await autoscaler(at.api, at.agents);
   await page.getByRole('alert').waitFor({ state: 'detached', timeout: PATIENCE });
   await page.getByText(/^live/).waitFor({ timeout: PATIENCE });

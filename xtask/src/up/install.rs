@@ -60,7 +60,7 @@ pub(crate) fn apt(packages: &[&str]) -> Result<()> {
 
 /// Builds the daemons, with the dashboards where that can be done, and the command; returns the directory of their programs.
 pub(crate) fn build(root: &Path, debug: bool) -> Result<PathBuf> {
-    crate::web::ready(root)?;
+    crate::web::ready(root);
     println!("==> building trimtab-agent, trimtab-autoscaler and trimtab (a first build takes some minutes)");
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo.current_dir(root).args([

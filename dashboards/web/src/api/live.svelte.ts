@@ -14,6 +14,8 @@ const ROUND = 1_000;
 const AGAIN = 5_000;
 /** A question that is not answered within this has failed, ms. */
 const PATIENCE = 8_000;
+/** Without anything for this time, what is shown is called old, ms. */
+const LOST = 5_000;
 /** Decisions kept. */
 const KEPT = 100;
 
@@ -77,6 +79,11 @@ class Live {
     return this.heard === undefined ? undefined : Math.max(0, this.clock - this.heard);
   }
 
+  /** Nothing arrives any more, though it is asked for. */
+  get lost(): boolean {
+    return !this.paused && this.fault !== undefined && (this.silence === undefined || this.silence > LOST);
+  }
+
   start(): void {
     this.#open();
     setInterval(() => this.#turn(), ROUND);
@@ -123,6 +130,7 @@ class Live {
   }
 
   async #due<T>(path: string, period: number, take: (answer: T) => void): Promise<void> {
+    if (this.paused) return;
     const began = Date.now();
     // A little early, so that a period of two rounds is not three.
     if (began - (this.#asked.get(path) ?? 0) < period - ROUND / 2) return;
@@ -151,7 +159,11 @@ class Live {
       const workload = JSON.parse((event as MessageEvent<string>).data) as Workload;
       this.#waiting.set(workload.name, workload);
     });
-    source.addEventListener('decision', (event) => this.#fresh.push(JSON.parse((event as MessageEvent<string>).data) as Decision));
+    source.addEventListener('decision', (event) => {
+      const decision = JSON.parse((event as MessageEvent<string>).data) as Decision;
+      // They wait while the tab is hidden.
+      this.#fresh = [...this.#fresh, decision].slice(-KEPT);
+    });
     source.addEventListener('missed', () => this.#asked.clear());
   }
 
