@@ -12,7 +12,7 @@ function packed(): Plugin {
     closeBundle() {
       for (const entry of readdirSync('dist', { recursive: true, withFileTypes: true })) {
         const path = join(entry.parentPath, entry.name);
-        if (entry.isFile() && /\.(html|js|css|svg)$/.test(entry.name)) {
+        if (entry.isFile() && /\.(html|js|css|svg|txt)$/.test(entry.name)) {
           writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }));
         }
       }
@@ -31,6 +31,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     // A data: address would need a hole in the policy that the server sends.
     assetsInlineLimit: 0,
+    // Of what is in the files that are sent.
+    license: { fileName: 'licenses.txt' },
   },
   server: { proxy: { '/api': process.env['TRIMTAB_URL'] ?? 'http://127.0.0.1:7780' } },
   test: { include: ['src/**/*.test.ts'] },

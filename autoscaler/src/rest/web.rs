@@ -13,6 +13,9 @@ use axum::routing::get;
 
 use super::problem;
 
+/// Files beside the page; all others have a hash of their content in their names, below `/assets`.
+const BESIDE: &[&str] = &["/favicon.svg", "/licenses.txt"];
+
 /// Paths at which the one page answers; the page itself knows which of them it shows.
 const PAGES: &[&str] = &["/", "/workloads", "/workloads/{name}", "/nodes"];
 
@@ -61,14 +64,15 @@ fn routes_of<S: Clone + Send + Sync + 'static>(find: Find) -> Router<S> {
             None => problem::no_such_path(uri).await.into_response(),
         }
     };
-    let icon = move |headers: HeaderMap, uri: Uri| async move {
-        match serve(find, "favicon.svg", &headers) {
+    let beside = move |headers: HeaderMap, uri: Uri| async move {
+        match serve(find, uri.path().trim_start_matches('/'), &headers) {
             Some(found) => found,
             None => problem::no_such_path(uri).await.into_response(),
         }
     };
     let pages = PAGES.iter().fold(Router::new(), |router, path| router.route(path, get(page)));
-    pages.route("/assets/{*path}", get(asset)).route("/favicon.svg", get(icon))
+    let files = BESIDE.iter().fold(pages, |router, path| router.route(path, get(beside)));
+    files.route("/assets/{*path}", get(asset))
 }
 
 /// The file, or that the client has it; none when there is no such file that may be served.
@@ -78,6 +82,7 @@ fn serve(find: Find, path: &str, headers: &HeaderMap) -> Option<Response> {
         "js" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",
+        "txt" => "text/plain; charset=utf-8",
         _ => return None,
     };
     let plain = find(path)?;
@@ -145,6 +150,7 @@ mod tests {
             "index.html" => (b"<!doctype html>", "page"),
             "index.html.gz" => (b"packed page", "page-gz"),
             "assets/app-1a.js" => (b"run()", "code"),
+            "licenses.txt" => (b"MIT", "text"),
             "secret.toml" | "assets/app-1a.js.map" | ".gitignore" => (b"no", "no"),
             _ => return None,
         };
@@ -215,6 +221,9 @@ mod tests {
             ("", "\"code\""),
             "not packed: plain"
         );
+        let text = ask(some, "/licenses.txt", &[]).await;
+        assert_eq!(header(&text, "content-type"), "text/plain; charset=utf-8");
+        assert_eq!(header(&text, "cache-control"), "no-cache", "its name holds no hash");
         assert_eq!(header(&code, "cache-control"), "public, max-age=31536000, immutable");
     }
 

@@ -137,6 +137,15 @@ test('each page works in both themes and three widths', async () => {
   }
 });
 
+test('links beside the pages lead somewhere', async () => {
+  const { page, close } = await open();
+  await page.goto(`http://${at.api}/`);
+  const links = await page.locator('footer a').evaluateAll((all) => all.map((one) => one.href));
+  assert.equal(links.length, 3);
+  for (const link of links) assert.equal((await fetch(link)).status, 200, link);
+  await close();
+});
+
 test('nothing is asked of anybody else', async () => {
   const { page, close } = await open();
   const elsewhere = [];
