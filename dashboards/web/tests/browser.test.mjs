@@ -18,7 +18,7 @@ const shots = process.env.SHOTS;
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const state = mkdtempSync(join(tmpdir(), 'trimtab-web-'));
 const PATIENCE = 30_000;
-const PAGES = { fleet: '/', workloads: '/workloads', workload: '/workloads/worker', nodes: '/nodes' };
+const PAGES = { fleet: '/', workloads: '/workloads', workload: '/workloads/worker', nodes: '/nodes', node: '/nodes/n1' };
 
 const started = [];
 let browser;
@@ -88,7 +88,8 @@ before(async () => {
     return join(state, name);
   };
   const config = join(state, 'agent.toml');
-  writeFileSync(config, `autoscaler = "http://${at.agents}"
+  writeFileSync(config, `node = "n1"
+autoscaler = "http://${at.agents}"
 state = "${directory('agent')}"
 launchers = "${directory('launch.d')}"
 rules = "${directory('tasks.d')}"
@@ -127,7 +128,7 @@ test('each page works in both themes and three widths', async () => {
       const { page, faults, close } = await open({ colorScheme, viewport: { width, height: 900 } });
       for (const [name, path] of Object.entries(PAGES)) {
         await page.goto(`http://${at.api}${path}`);
-        await page.getByText(name === 'fleet' ? 'Last decisions' : name === 'nodes' ? '1 node' : 'worker').first().waitFor();
+        await page.getByText(name === 'fleet' ? 'Last decisions' : name === 'nodes' ? '1 node' : name === 'node' ? 'Last tasks that ended' : 'worker').first().waitFor();
         await page.getByText(/^live/).waitFor();
         await healthy(page, `${name}-${width}-${colorScheme}`);
       }
@@ -201,7 +202,7 @@ test('names that mean harm are text, and a large fleet is shown', async () => {
   for (const colorScheme of ['light', 'dark']) {
     const { page, close } = await open({ colorScheme, viewport: { width: 768, height: 900 } });
     await serve(page, 2000);
-    const hostile = { ...PAGES, cluster: '/workloads/ring', harm: `/workloads/${encodeURIComponent(HOSTILE)}`, long: `/workloads/${LONG}` };
+    const hostile = { ...PAGES, cluster: '/workloads/ring', node: '/nodes/node-00003', harm: `/workloads/${encodeURIComponent(HOSTILE)}`, long: `/workloads/${LONG}` };
     for (const [name, path] of Object.entries(hostile)) {
       await page.goto(`http://${at.api}${path}`);
       await page.getByText('<img').first().waitFor();

@@ -5,6 +5,32 @@ export const HOSTILE = '<img src=x onerror="globalThis.harmed=1">';
 export const RTL = '\u202Egnp.exe\u202C عربى';
 export const LONG = 'n'.repeat(10_000);
 
+/** Tasks of a node, or the replicas of a workload on three of them. */
+function tasks(node) {
+  const one = (i) => ({
+    node: node ?? `node-0000${i}`,
+    cgroup: i,
+    kind: i % 3 === 0 ? 'service' : 'task',
+    name: i === 2 ? HOSTILE : `web-${i}`,
+    task: i % 3 === 0 ? null : i === 2 ? HOSTILE : `web-${i}`,
+    workload: i % 3 === 0 ? null : i % 5 === 0 ? LONG : 'web',
+    cpuCores: i % 7 === 0 ? null : 8 / (i + 3),
+    memoryBytes: i % 4 === 0 ? null : 2 ** 30 / i,
+    runDelayMeanSeconds: i % 2 === 0 ? null : i / 1e5,
+    ageMs: 300,
+    totals: { cpu_time_us: i * 123_456_789 },
+  });
+  return Array.from({ length: node ? 400 : 3 }, (_, i) => one(i + 1));
+}
+
+function ended(now) {
+  const one = (i) => ({
+    node: 'node-00001', boot: 'b', cgroup: 9_000 + i, kind: 'task', name: i === 1 ? HOSTILE : i === 2 ? LONG : `web-${i}`, workload: i % 2 ? 'web' : null,
+    task: null, endedMs: now - i * 70_000, cpuTotalUs: i === 3 ? null : i * 5e6, totals: {}, status: i === 0 ? 0 : null, signal: i === 1 ? 9 : null, asked: i === 1,
+  });
+  return [0, 1, 2, 3].map(one);
+}
+
 export function nodes(count, now) {
   const names = [HOSTILE, RTL, LONG];
   return Array.from({ length: count }, (_, i) => {
@@ -176,7 +202,7 @@ export async function serve(page, count) {
     items: [...Array.from({ length: 8 }, (_, i) => decision(i, i % 3 === 2 ? HOSTILE : 'web')), decision(9, LONG, { act: false, kind: 'scale_in', reasons: [reason('recommend_only', 'x'), reason('below', LONG)] })],
   })));
   await page.route(`${api}/idle*`, json(() => ({ items: idle(Date.now()) })));
-  await page.route(`${api}/tasks*`, json(() => ({ items: [1, 2, 3].map((i) => ({ node: `node-0000${i}`, cgroup: i, name: `web-${i}`, task: i === 2 ? HOSTILE : `web-${i}` })) })));
+  await page.route(`${api}/tasks*`, json((url) => ({ items: url.searchParams.get('state') === 'ended' ? ended(Date.now()) : tasks(url.searchParams.get('node')) })));
   await page.route(`${api}/history*`, json((url) => ({
     unit: 'cores', stepMs: 60_000, fromMs: Date.now() - 3_600_000,
     values: Array.from({ length: 60 }, (_, i) => (i > 20 && i < 25 ? null : 1 + Math.sin(i / 6 + Number(url.searchParams.get('cgroup'))))),

@@ -5,7 +5,7 @@ it('knows the pages', () => {
   expect(route('/')).toEqual({ page: 'fleet' });
   expect(route('/workloads/')).toEqual({ page: 'workloads' });
   expect(route('/nodes', '?find=a%20b')).toEqual({ page: 'nodes', find: 'a b' });
-  expect(route('/nodes/x').page).toBe('missing');
+  expect(route('/nodes/x/y').page).toBe('missing');
   expect(route('/workloads/a/b').page).toBe('missing');
 });
 
@@ -13,6 +13,7 @@ it('leads back from each link, whatever the name is', () => {
   for (const name of ['web', '../..', '<img src=x>', 'a/b?c#d', 'ä %', 'x'.repeat(300)]) {
     const to = new URL(link.workload(name), 'http://localhost');
     expect(route(to.pathname)).toEqual({ page: 'workload', name });
+    expect(route(new URL(link.node(name), 'http://localhost').pathname)).toEqual({ page: 'node', name });
     const nodes = new URL(link.nodes(name), 'http://localhost');
     expect(route(nodes.pathname, nodes.search)).toEqual({ page: 'nodes', find: name });
   }
