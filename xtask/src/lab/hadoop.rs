@@ -169,6 +169,20 @@ impl Hadoop {
         format!("{}:{}/*", conf.display(), self.jars.display())
     }
 
+    /// Arguments of the JVM that is this part of the cluster.
+    fn arguments(&self, part: Part, conf: &Path) -> [String; 8] {
+        [
+            format!("-Xmx{}m", part.heap_mb),
+            format!("-Djava.io.tmpdir={}", self.temporary().display()),
+            "-XX:+UseSerialGC".to_owned(),
+            "-XX:TieredStopAtLevel=1".to_owned(),
+            "-XX:CICompilerCount=1".to_owned(),
+            "-cp".to_owned(),
+            self.class_path(conf),
+            part.class.to_owned(),
+        ]
+    }
+
     fn start(&self, part: Part, role: Role) -> Result<(Record, PathBuf)> {
         let name = match role {
             Role::Master => part.prefix.to_owned(),
@@ -176,10 +190,7 @@ impl Hadoop {
         };
         let conf = self.places().conf(role);
         let mut java = Command::new("java");
-        java.args([&format!("-Dproc_{name}"), &format!("-Xmx{}m", part.heap_mb)]);
-        java.arg(format!("-Djava.io.tmpdir={}", self.temporary().display()));
-        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1", "-cp"]);
-        java.arg(self.class_path(&conf)).arg(part.class);
+        java.arg(format!("-Dproc_{name}")).args(self.arguments(part, &conf));
         // NodeManagers hand it to their containers.
         java.env("HADOOP_CONF_DIR", &conf).env("JAVA_HOME", java_home()?);
         let log = self.log(&name);
@@ -235,16 +246,7 @@ impl super::Cluster for Hadoop {
         let balancer = ["org.apache.hadoop.hdfs.server.balancer.Balancer", "-threshold", "10"];
         let worker = |part: Part| {
             let conf = places.conf(Role::Master).with_file_name("worker{slot}");
-            let arguments = [
-                format!("-Xmx{}m", part.heap_mb),
-                format!("-Djava.io.tmpdir={}", self.temporary().display()),
-                "-XX:+UseSerialGC".to_owned(),
-                "-XX:TieredStopAtLevel=1".to_owned(),
-                "-XX:CICompilerCount=1".to_owned(),
-                "-cp".to_owned(),
-                self.class_path(&conf),
-                part.class.to_owned(),
-            ];
+            let arguments = self.arguments(part, &conf);
             let environment = [
                 ("HADOOP_CONF_DIR", conf.display().to_string()),
                 // NodeManagers hand it to their containers.
