@@ -14,26 +14,6 @@ use serde_json::{Value, json};
 use support::Stage;
 use support::lab;
 
-fn store(count: u32) -> String {
-    format!(
-        "apiVersion: trimtab/v1
-kind: Workload
-metadata: {{ name: store }}
-spec:
-  type: hdfs
-  replicas: {{ min: {count}, max: {count} }}
-  target: {{ disk: 85% }}
-  mode: auto
-  hdfs:
-    cluster: store
-    launcher: datanode
-    member: 127.0.0.1{{slot}}:990{{slot}}
-    slots: {{ from: 1, span: 9 }}
-  behavior: {{ growAfter: 1s, growCooldown: 1s, shrinkAfter: 10s, shrinkCooldown: 10s }}
-"
-    )
-}
-
 /// Most blocks that the NameNode ever called missing while it looked.
 struct Missing {
     most: Arc<AtomicU64>,
@@ -84,13 +64,13 @@ fn last(stage: &Stage) -> Value {
 fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     let Some(lab) = lab::directory() else { return };
     let Some(mut stage) = lab::whole(&lab) else { return };
-    stage.put("store", &store(3));
+    stage.put("store", &lab::store(3));
     stage.wait_for("store", 3);
     // A quarter of each of two disks, and a sixth of each of three.
     let files = lab::write_files(&lab, 16, 8 << 20);
     let missing = Missing::watch();
 
-    stage.put("store", &store(2));
+    stage.put("store", &lab::store(2));
     stage.until("blocks that are copied", |s| {
         (s.status("store")["cluster"]["change"]["state"] == "copying").then_some(())
     });
@@ -102,7 +82,7 @@ fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     assert_eq!((&went["direction"], &went["ended"]), (&json!("in"), &json!("done")), "{went}");
     lab::same_files(&lab, &files);
 
-    stage.put("store", &store(3));
+    stage.put("store", &lab::store(3));
     stage.wait_for("store", 3);
     let came = last(&stage);
     assert_eq!((&came["direction"], &came["ended"]), (&json!("out"), &json!("done")), "{came}");

@@ -15,22 +15,6 @@ use serde_json::{Value, json};
 use support::Stage;
 use support::lab::{self, Job};
 
-/// DataNodes for the jobs' files.
-const STORE: &str = "apiVersion: trimtab/v1
-kind: Workload
-metadata: { name: store }
-spec:
-  type: hdfs
-  replicas: { min: 2, max: 2 }
-  target: { disk: 80% }
-  mode: auto
-  hdfs:
-    cluster: store
-    launcher: datanode
-    member: 127.0.0.1{slot}:990{slot}
-    slots: { from: 1, span: 9 }
-";
-
 /// NodeManagers, at most `max`, in a hurry.
 fn batch(max: u32) -> String {
     format!(
@@ -120,7 +104,8 @@ impl Yarn {
 
 fn open(lab: &Path) -> Option<Yarn> {
     let mut stage = lab::whole(lab)?;
-    stage.put("store", STORE);
+    // DataNodes for the jobs' files.
+    stage.put("store", &lab::store(2));
     stage.put("batch", &batch(3));
     stage.wait_for("store", 2);
     stage.wait_for("batch", 2);

@@ -53,6 +53,27 @@ fn prepared(lab: &Path) -> Option<Stage> {
     Some(stage)
 }
 
+/// A specification of so many DataNodes of the lab, in a hurry.
+pub(crate) fn store(count: u32) -> String {
+    format!(
+        "apiVersion: trimtab/v1
+kind: Workload
+metadata: {{ name: store }}
+spec:
+  type: hdfs
+  replicas: {{ min: {count}, max: {count} }}
+  target: {{ disk: 85% }}
+  mode: auto
+  hdfs:
+    cluster: store
+    launcher: datanode
+    member: 127.0.0.1{{slot}}:990{{slot}}
+    slots: {{ from: 1, span: 9 }}
+  behavior: {{ growAfter: 1s, growCooldown: 1s, shrinkAfter: 10s, shrinkCooldown: 10s }}
+"
+    )
+}
+
 /// Writes what a test measured as JSON, where `TRIMTAB_REPORT` says.
 pub(crate) fn report(measured: &serde_json::Value) {
     println!("{measured}");
