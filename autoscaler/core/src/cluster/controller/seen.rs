@@ -186,7 +186,7 @@ impl Seen {
             return Some(Reason::Stale { signal, age_ms, limit_ms: STALE_MS });
         }
         let (member, _) = self.missed.iter().find(|(_, since)| now.since(**since) < BACK_MS)?;
-        let what = "its process runs, and the cluster does not list it: its master may have been started a moment ago, and it is waited for";
+        let what = "nobody saw it go, and the cluster does not list it: its master may have been started a moment ago, and it is waited for";
         Some(Reason::Told { member: member.clone(), what: what.to_owned() })
     }
 }
