@@ -38,6 +38,28 @@ total() { get tasks | jq -e --arg workload "$1" --arg metric "$2" '[.items[] | s
 reads() { test "$(total ledger io_read_bytes)" -gt 100000; }
 check "what it reads is measured" until_true reads
 
+# What a NodeManager starts has a cgroup of its own below its service, which systemd has left to it.
+id=container_e17_1795246453454_0002_01_000002
+cat > /etc/trimtab/launch.d/manager.toml << T
+command = ["/bin/sh", "-c", "setsid env CONTAINER_ID=$id sh -c 'while :; do sleep 0.2; done' & while :; do sleep 1; done"]
+allow_root = true
+leaves = true
+T
+systemctl reload trimtab-agent
+check "a workload whose launcher says leaves is applied" workload batch manager 1
+check "it runs as well" until_true up batch 1
+service() { systemctl list-units --no-legend --plain 'trimtab-task-batch-*.service' | cut -d' ' -f1; }
+delegated() { test "$(systemctl show -P Delegate "$(service)")" = yes; }
+check "its service is delegated" delegated
+in_leaf() { grep -q . "/sys/fs/cgroup$(systemctl show -P ControlGroup "$(service)")/$id/cgroup.procs"; }
+check "its container is in a leaf" until_true in_leaf
+counted() { get tasks | jq -e --arg id "$id" '.items[] | select(.name == $id) | .workload == "batch" and .totals.cpu_time_us > 0'; }
+check "and is counted by itself, as part of its workload" until_true counted
+withdrawn() { trimtab delete workload batch --yes; }
+check "the workload is withdrawn" withdrawn
+none_left() { systemctl stop "$(service)"; ! ls -d /sys/fs/cgroup/trimtab.slice/*/"trimtab-task-batch-1.service"; }
+check "its service ends with its leaf" until_true none_left
+
 # A second one writes without end.
 check "a workload that fills the disk's queue is applied" workload copies copy 1
 check "it runs, too" until_true up copies 1
