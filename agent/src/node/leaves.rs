@@ -20,8 +20,10 @@ const WAITING: usize = 64;
 pub(super) struct Leaves {
     known: leaf::Leaves,
     acts: watch::Sender<bool>,
-    /// Paths of units whose containers have leaves, below the top of the hierarchy.
+    /// Paths of units whose containers have leaves, below the top of the hierarchy: those that the owner lists, and …
     units: watch::Sender<BTreeSet<String>>,
+    /// … Trimtab's own tasks.
+    own: BTreeSet<String>,
     /// For the mover's start, which is when there is a unit.
     reports: Option<mpsc::Sender<Report>>,
     /// Processes that were moved since the start.
@@ -37,24 +39,29 @@ impl Leaves {
         let mut leaves = Self {
             known: leaf::Leaves::default(),
             acts: watch::Sender::new(settings.act),
-            units: watch::Sender::default(),
+            units: watch::Sender::new(settings.leaves.iter().cloned().collect()),
+            own: BTreeSet::new(),
             reports: Some(sender),
             moved: 0,
             hindered: BTreeMap::new(),
         };
-        leaves.watch(settings, BTreeSet::new());
+        leaves.move_if_any(settings);
         (leaves, reports)
     }
 
     /// Which of Trimtab's own tasks have leaves now, by their paths, beside the units that the owner lists.
-    fn watch(&mut self, settings: &Settings, own: BTreeSet<String>) {
-        let units: BTreeSet<String> = settings.leaves.iter().cloned().chain(own).collect();
-        let some = !units.is_empty();
-        self.units.send_if_modified(|known| {
-            let changed = *known != units;
-            *known = units;
-            changed
-        });
+    fn follow(&mut self, settings: &Settings, own: BTreeSet<String>) {
+        if own == self.own {
+            return;
+        }
+        self.units.send_replace(settings.leaves.iter().chain(&own).cloned().collect());
+        self.own = own;
+        self.move_if_any(settings);
+    }
+
+    /// Starts the mover once there is something for it.
+    fn move_if_any(&mut self, settings: &Settings) {
+        let some = !self.units.borrow().is_empty();
         if let Some(reports) = self.reports.take_if(|_| some) {
             let (acts, units) = (self.acts.subscribe(), self.units.subscribe());
             tokio::spawn(Mover::new(settings, acts, units, reports).run());
@@ -131,7 +138,7 @@ impl Node {
     /// Names leaves whose process is known only now, and removes those that are over.
     pub(super) fn look_after_leaves(&mut self) {
         let own = self.executor.with_leaves().collect();
-        self.leaves.watch(&self.settings, own);
+        self.leaves.follow(&self.settings, own);
         if self.leaves.known.is_empty() {
             return;
         }

@@ -57,8 +57,10 @@ impl Fleet {
                 });
             }
             for (workload, task, cores) in parts {
-                let replicas = digests.get_mut(&workload).into_iter().flat_map(|digest| &mut digest.replicas);
-                let whole = replicas.filter(|replica| replica.task == task && replica.node == *node);
+                let Some(digest) = digests.get_mut(&workload) else { continue };
+                // This node's are the last ones.
+                let here = digest.replicas.iter_mut().rev().take_while(|replica| replica.node == *node);
+                let whole = here.filter(|replica| replica.task == task);
                 whole.filter_map(|replica| replica.cpu_cores.as_mut()).for_each(|whole| *whole += cores);
             }
         }
