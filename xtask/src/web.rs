@@ -15,8 +15,8 @@ pub(crate) struct Args {
     /// Fail when the committed types differ from autoscaler/openapi.json, instead of writing them anew.
     #[arg(long)]
     check: bool,
-    /// Then build the daemons and open each page in a real browser, against them. Needs root, as the agent does.
-    #[arg(long)]
+    /// Instead, build what changed and the daemons, and open each page in a real browser, against them. Needs root, as the agent does.
+    #[arg(long, conflicts_with = "check")]
     browser: bool,
     /// Keep the browser's pictures of the pages there.
     #[arg(long, value_name = "DIR", requires = "browser")]
@@ -31,19 +31,22 @@ const FIRST_SCRIPTS: u64 = 80 * 1000;
 const STYLES: u64 = 12 * 1000;
 const ALL: u64 = 250 * 1000;
 
-/// Types, lints, unit tests, the build, and its weight.
+/// Types, lints, unit tests, the build, and its weight; or the pages in a browser.
 pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     tools()?;
     let web = Web::new(root);
     web.packages()?;
+    if args.browser {
+        web.build()?;
+        return web.browser(args.shots.as_deref());
+    }
     web.script(if args.check { "types:check" } else { "types" }).context(
         "src/api/generated.ts does not fit autoscaler/openapi.json: `cargo xtask web` writes it anew",
     )?;
     web.script("check")?;
     web.script("test")?;
     web.build()?;
-    web.weigh()?;
-    if args.browser { web.browser(args.shots.as_deref()) } else { Ok(()) }
+    web.weigh()
 }
 
 /// Builds the dashboards when they are not as the sources say, so that what cargo builds next has them. Where that cannot
