@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
@@ -65,6 +66,27 @@ fn through(stage: &mut Stage) -> (Vec<String>, Value) {
     (seen, stage.status("ring")["cluster"]["past"][0].clone())
 }
 
+/// The host of the one that Trimtab started is emptied: another one joins elsewhere first, then that one leaves. What was
+/// measured, and the other host.
+fn emptied(lab: &Path, stage: &mut Stage) -> (Value, Stage) {
+    let other = lab::beside(lab, stage, "n2").unwrap();
+    stage.until("both nodes", |s| {
+        Some(s.get("/nodes")["items"].as_array()?.len()).filter(|nodes| *nodes == 2)
+    });
+    stage.put("ring", &ring(4, 4, "auto"));
+    stage.wait_for("ring", 4);
+    let replicas = stage.status("ring")["replicas"].clone();
+    let node = replicas[0]["node"].as_str().unwrap().to_owned();
+    stage.says(&["drain", &node, "--reason", "a new kernel"]);
+    lab::emptied(stage, &node, &["ring"], |_, _| ());
+    stage.wait_for("ring", 4);
+    assert_eq!(lab::on(stage, "ring", &node), 0);
+    stage.says(&["uncordon", &node]);
+    let went = lab::went(stage, "ring");
+    assert_eq!(went["ended"], "done", "{went}");
+    (went, other)
+}
+
 #[test]
 fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
     let Some(lab) = lab::directory() else { return };
@@ -106,10 +128,7 @@ fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
     assert_eq!((&went["direction"], &went["ended"]), (&json!("in"), &json!("done")), "{went}");
     stage.wait_for("ring", 3);
 
-    if !lab::short() {
-        stage.put("ring", &ring(4, 4, "auto"));
-        stage.wait_for("ring", 4);
-    }
+    let drained = (!lab::short()).then(|| emptied(&lab, &mut stage));
     let tally = load.finish();
     let count = |number: &std::sync::atomic::AtomicU32| number.load(Ordering::Relaxed);
     let measured = json!({
@@ -122,6 +141,7 @@ fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
         "join_s": came["tookMs"].as_u64().unwrap() / 1_000,
         "leave_s": went["tookMs"].as_u64().unwrap() / 1_000,
         "leave_estimate_s": went["estimateS"],
+        "drain_leave_s": drained.as_ref().and_then(|(went, _)| Some(went["tookMs"].as_u64()? / 1_000)),
         "autoscaler_killed_in": joined.iter().chain(&left).collect::<Vec<_>>(),
     });
     lab::report(&measured);

@@ -15,34 +15,12 @@ use serde_json::{Value, json};
 use support::Stage;
 use support::lab::{self, Job};
 
-/// NodeManagers, at most `max`, in a hurry.
-fn batch(max: u32) -> String {
-    format!(
-        "apiVersion: trimtab/v1
-kind: Workload
-metadata: {{ name: batch }}
-spec:
-  type: yarn
-  replicas: {{ min: 2, max: {max} }}
-  target: {{ containerWait: 5s }}
-  mode: auto
-  yarn:
-    cluster: batch
-    launcher: nodemanager
-    member: 127.0.0.1{{slot}}
-    slots: {{ from: 1, span: 9 }}
-    drain: 10m
-  behavior: {{ growCooldown: 5s, shrinkAfter: 20s, shrinkCooldown: 25s }}
-"
-    )
-}
-
 /// Two that advertise what others on the node leave, of so much memory and so many virtual cores at least and at most.
 fn by_what_is_left(least: (&str, u32), most: (&str, u32)) -> String {
     let offer = |(memory, vcores): (&str, u32)| format!("{{ memory: {memory}, vcores: {vcores} }}");
     let advertise =
         format!("    advertise: {{ least: {}, most: {}, vcoresPerCore: 30 }}\n", offer(least), offer(most));
-    batch(2).replace("    drain: 10m\n", &format!("    drain: 10m\n{advertise}"))
+    lab::batch(2).replace("    drain: 10m\n", &format!("    drain: 10m\n{advertise}"))
 }
 
 /// How far something is.
@@ -106,7 +84,7 @@ fn open(lab: &Path) -> Option<Yarn> {
     let mut stage = lab::whole(lab)?;
     // DataNodes for the jobs' files.
     stage.put("store", &lab::store(2));
-    stage.put("batch", &batch(3));
+    stage.put("batch", &lab::batch(3));
     stage.wait_for("store", 2);
     stage.wait_for("batch", 2);
     Some(Yarn { stage, killed: 0, failed_jobs: 0 })
@@ -148,27 +126,9 @@ fn others_come_and_go(lab: &Path, yarn: &mut Yarn) -> Value {
     // As the lab's nodes are by themselves.
     yarn.stage.put("batch", &by_what_is_left(("1Gi", 4), ("1Gi", 4)));
     yarn.stage.until("what nodes had before", |_| (vcores().0 == 8).then_some(()));
-    yarn.stage.put("batch", &batch(3));
+    yarn.stage.put("batch", &lab::batch(3));
     json!({ "advertised": 12, "in_use": used, "advertised_while_others_work": left,
             "advertised_again": again, "containers_killed": yarn.killed })
-}
-
-/// All applications that the ResourceManager knows.
-fn apps() -> Vec<Value> {
-    let url = "http://127.0.0.10:8088/ws/v1/cluster/apps";
-    let said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
-    said["apps"]["app"].as_array().cloned().unwrap_or_default()
-}
-
-/// Applications by their ends, and ApplicationMasters that did not live as long as their applications.
-fn applications() -> (u64, u64) {
-    let apps = apps();
-    let failed = apps.iter().filter(|app| app["finalStatus"] != "SUCCEEDED").count();
-    let master =
-        |app: &Value| app["amContainerLogs"].as_str().is_some_and(|logs| logs.contains("_01_000001"));
-    let killed = apps.iter().filter(|app| !master(app)).count();
-    assert!(!apps.is_empty());
-    (failed as u64, killed as u64)
 }
 
 /// Containers of NodeManagers that Trimtab started are measured by themselves, each as what it is and with whose it is.
@@ -224,7 +184,7 @@ fn it_grows_with_what_waits_and_shrinks_without_killing_anything() {
     if !lab::short() {
         manager_dies(&lab, &mut yarn);
     }
-    let (failed, am_killed) = applications();
+    let (failed, am_killed) = lab::applications();
     let measured = json!({
         "jobs_failed": yarn.failed_jobs + failed,
         "containers_killed_by_us": yarn.killed,
@@ -244,7 +204,7 @@ fn manager_dies(lab: &Path, yarn: &mut Yarn) {
     // A new ResourceManager knows nothing of containers of a node that it never let in: their ApplicationMaster has to miss them by itself.
     let _wave = Job::sleep_with(lab, &["mapreduce.task.timeout=60000"], 12, 60);
     yarn.stage.until("a third node", |s| (s.status("batch")["up"] == 3).then_some(()));
-    yarn.stage.put("batch", &batch(2));
+    yarn.stage.put("batch", &lab::batch(2));
     yarn.stage.until("a node that drains", |s| {
         (s.status("batch")["cluster"]["change"]["state"] == "draining").then_some(())
     });
@@ -265,7 +225,7 @@ fn manager_dies(lab: &Path, yarn: &mut Yarn) {
     assert!(told.contains("started anew and forgot the drain"), "{told}");
     // Its client may have lost sight of it: the new ResourceManager knows.
     yarn.until_there("the end of the job, by the ResourceManager", |_| {
-        let running: Vec<String> = apps()
+        let running: Vec<String> = lab::apps()
             .iter()
             .filter(|app| app["finalStatus"] == "UNDEFINED")
             .map(|app| app["progress"].to_string())

@@ -32,6 +32,8 @@ enum What {
     Yarn,
     /// A file system of Trimtab's own DataNodes shrinks and grows with data on it; autoscaler and a DataNode die (about 3 minutes, 1 GB).
     Hdfs,
+    /// A node is emptied of its NodeManager and its DataNode while a job runs; autoscaler and agent die meanwhile (about 4 minutes, 2 GB).
+    Drain,
     /// A ring grows and shrinks under load; the autoscaler dies in every state of a change (about 10 minutes, 3 GB).
     Cassandra,
     /// A web application, YARN and Cassandra on this machine, divided by Trimtab beside halved: four days (about 30 minutes, 4 GB).
@@ -53,6 +55,7 @@ impl What {
             Self::Adapters => vec![(hadoop(3), "lab_hadoop"), (ring(4), "lab_cassandra")],
             Self::Yarn => vec![(hadoop(0), "cluster_yarn")],
             Self::Hdfs => vec![(hadoop(0), "cluster_hdfs")],
+            Self::Drain => vec![(hadoop(0), "cluster_drain")],
             Self::Cassandra => vec![(ring(3), "cluster_cassandra")],
             Self::Short => {
                 vec![(hadoop(0), "cluster_hdfs"), (hadoop(0), "cluster_yarn"), (ring(3), "cluster_cassandra")]

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::Stage;
 use super::controller::Controller;
@@ -41,16 +45,67 @@ pub(crate) fn whole(lab: &Path) -> Option<Stage> {
     Some(stage)
 }
 
+/// Another node beside it, with launchers of members only: the masters are the first one's.
+pub(crate) fn beside(lab: &Path, first: &Stage, node: &str) -> Option<Stage> {
+    let mut stage = launching(lab, "")?;
+    stage.joins(first, node);
+    stage.start_agent();
+    Some(stage)
+}
+
 /// An agent's configuration that knows the lab.
 fn prepared(lab: &Path) -> Option<Stage> {
     let configured = fs::read_to_string(lab.join("agent/agent.toml")).unwrap();
     let sections = configured.split_once("\n[[").map(|(_, sections)| format!("[[{sections}")).unwrap();
-    let stage = Stage::prepare(&sections)?;
+    launching(lab, &sections)
+}
+
+/// An agent that may start what the lab has.
+fn launching(lab: &Path, sections: &str) -> Option<Stage> {
+    let stage = Stage::prepare(sections)?;
     for launcher in fs::read_dir(lab.join("agent/launch.d")).unwrap() {
         let from = launcher.unwrap().path();
         fs::copy(&from, stage.path("launch.d").join(from.file_name().unwrap())).unwrap();
     }
     Some(stage)
+}
+
+/// Follows a drain until nothing is left on the node; patience begins anew with each step of a change. `look` sees each moment, with how
+/// many are left.
+pub(crate) fn emptied(
+    stage: &mut Stage,
+    node: &str,
+    workloads: &[&str],
+    mut look: impl FnMut(&mut Stage, u64),
+) {
+    let mut last = None;
+    loop {
+        let now = stage.until(&format!("the next step of a drain, after {last:?}"), |s| {
+            let left = s.try_get(&format!("/nodes/{node}"))?["drain"]["left"].as_u64()?;
+            look(s, left);
+            let step = |workload: &&str| s.status(workload)["cluster"]["change"]["state"].to_string();
+            let now = (left, workloads.iter().map(step).collect::<Vec<_>>());
+            (last.as_ref() != Some(&now)).then_some(now)
+        });
+        println!("drain of {node}: {} left, {}", now.0, now.1.join(" "));
+        if now.0 == 0 {
+            return;
+        }
+        last = Some(now);
+    }
+}
+
+/// Replicas of a workload on a node, by the autoscaler.
+pub(crate) fn on(stage: &Stage, workload: &str, node: &str) -> usize {
+    let replicas = stage.status(workload)["replicas"].as_array().cloned().unwrap_or_default();
+    replicas.iter().filter(|replica| replica["node"] == node).count()
+}
+
+/// The newest change that led a member of a workload out.
+pub(crate) fn went(stage: &Stage, workload: &str) -> Value {
+    let past = stage.status(workload)["cluster"]["past"].clone();
+    let out = past.as_array().unwrap().iter().find(|change| change["direction"] == "in").cloned();
+    out.unwrap_or_else(|| panic!("nobody left: {past}"))
 }
 
 /// A specification of so many DataNodes of the lab, in a hurry.
@@ -74,8 +129,30 @@ spec:
     )
 }
 
+/// NodeManagers, at most `max`, in a hurry.
+pub(crate) fn batch(max: u32) -> String {
+    format!(
+        "apiVersion: trimtab/v1
+kind: Workload
+metadata: {{ name: batch }}
+spec:
+  type: yarn
+  replicas: {{ min: 2, max: {max} }}
+  target: {{ containerWait: 5s }}
+  mode: auto
+  yarn:
+    cluster: batch
+    launcher: nodemanager
+    member: 127.0.0.1{{slot}}
+    slots: {{ from: 1, span: 9 }}
+    drain: 10m
+  behavior: {{ growCooldown: 5s, shrinkAfter: 20s, shrinkCooldown: 25s }}
+"
+    )
+}
+
 /// Writes what a test measured as JSON, where `TRIMTAB_REPORT` says.
-pub(crate) fn report(measured: &serde_json::Value) {
+pub(crate) fn report(measured: &Value) {
     println!("{measured}");
     if let Some(file) = std::env::var_os("TRIMTAB_REPORT") {
         fs::write(file, format!("{measured:#}\n")).unwrap();
@@ -86,17 +163,17 @@ pub(crate) fn report(measured: &serde_json::Value) {
 pub(crate) fn check(stage: &Stage) -> Vec<(String, String)> {
     let mut command = Command::new(super::bin("trimtab-agent"));
     let output = succeed(command.args(["check", "--json", "--config"]).arg(stage.path("agent.toml")));
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = said["clusters"].as_array().unwrap();
     assert!(!findings.is_empty(), "{said}");
-    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
     let bad = findings.iter().filter(|finding| finding["good"] == false);
     bad.map(|finding| (text(finding, "check"), text(finding, "found"))).collect()
 }
 
 /// A daemon's process by the lab's record, and how to start it again as it was.
 pub(crate) fn process(record: &Path) -> (u32, Command) {
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
     let pid = u32::try_from(record["pid"].as_u64().unwrap()).unwrap();
     let texts = |file: &str| -> Vec<String> {
         let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
@@ -223,4 +300,62 @@ pub(crate) fn same_files(lab: &Path, local: &tempfile::TempDir) {
         files += 1;
     }
     assert!(files > 0);
+}
+
+/// All applications that the ResourceManager knows.
+pub(crate) fn apps() -> Vec<Value> {
+    let url = "http://127.0.0.10:8088/ws/v1/cluster/apps";
+    let said: Value = ureq::get(url).call().unwrap().body_mut().read_json().unwrap();
+    said["apps"]["app"].as_array().cloned().unwrap_or_default()
+}
+
+/// Applications by their ends, and ApplicationMasters that did not live as long as their applications.
+pub(crate) fn applications() -> (u64, u64) {
+    let apps = apps();
+    let failed = apps.iter().filter(|app| app["finalStatus"] != "SUCCEEDED").count();
+    let master =
+        |app: &Value| app["amContainerLogs"].as_str().is_some_and(|logs| logs.contains("_01_000001"));
+    let killed = apps.iter().filter(|app| !master(app)).count();
+    assert!(!apps.is_empty());
+    (failed as u64, killed as u64)
+}
+
+/// Most blocks that the NameNode ever called missing while it looked.
+pub(crate) struct Missing {
+    most: Arc<AtomicU64>,
+    looks: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Missing {
+    pub(crate) fn watch() -> Self {
+        let watch = Self { most: Arc::default(), looks: Arc::default(), stop: Arc::default() };
+        let (most, looks, stop) =
+            (Arc::clone(&watch.most), Arc::clone(&watch.looks), Arc::clone(&watch.stop));
+        std::thread::spawn(move || {
+            let url = "http://127.0.0.10:9870/jmx?qry=Hadoop:service=NameNode,name=FSNamesystem";
+            while !stop.load(Ordering::Relaxed) {
+                let said =
+                    ureq::get(url).call().ok().and_then(|mut said| said.body_mut().read_json::<Value>().ok());
+                if let Some(missing) = said.and_then(|said| said["beans"][0]["MissingBlocks"].as_u64()) {
+                    most.fetch_max(missing, Ordering::Relaxed);
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        watch
+    }
+
+    /// The most, after it looked often enough.
+    pub(crate) fn most(&self) -> u64 {
+        assert!(self.looks.load(Ordering::Relaxed) > 20, "nobody looked");
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Missing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }

@@ -57,6 +57,10 @@ pub(crate) fn cgroups() -> Option<PathBuf> {
 /// Everything that one test started; ended and removed when dropped.
 pub(crate) struct Stage {
     pub(crate) dir: tempfile::TempDir,
+    /// The agent's name.
+    node: String,
+    /// The autoscaler's socket, where it is another stage's.
+    socket: Option<PathBuf>,
     pub(crate) slice: PathBuf,
     pub(crate) ledger: Ledger,
     agent: Option<Child>,
@@ -108,6 +112,8 @@ impl Stage {
         let ledger = Ledger::start(slice.clone());
         Some(Self {
             dir,
+            node: "n1".to_owned(),
+            socket: None,
             slice,
             ledger,
             agent: None,
@@ -119,6 +125,12 @@ impl Stage {
             agent_state: None,
             api: String::new(),
         })
+    }
+
+    /// Makes it another node of a stage's autoscaler.
+    pub(crate) fn joins(&mut self, first: &Self, node: &str) {
+        node.clone_into(&mut self.node);
+        self.socket = Some(first.path("agents.sock"));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -145,10 +157,23 @@ impl Stage {
         address
     }
 
+    /// Where the REST interface is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.api)
+    }
+
     /// Runs the operator's command.
     pub(crate) fn trimtab(&self, arguments: &[&str]) -> std::process::Output {
-        let url = format!("http://{}", self.api);
-        Command::new(bin("trimtab")).args(["--url", &url]).args(arguments).output().unwrap()
+        Command::new(bin("trimtab")).args(["--url", &self.url()]).args(arguments).output().unwrap()
+    }
+
+    /// Runs it, shows what it says, and takes nothing but success.
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let output = self.trimtab(arguments);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        println!("trimtab {}: {said}", arguments.join(" "));
+        assert!(output.status.success(), "trimtab {}: {said}", arguments.join(" "));
+        said
     }
 
     /// Makes a token with it.
@@ -174,10 +199,12 @@ impl Stage {
 
     fn write_agent_configuration(&self) {
         let (d, slice) = (self.dir.path().display(), self.slice.file_name().unwrap().to_string_lossy());
+        let (node, socket) = (&self.node, self.socket.clone().unwrap_or_else(|| self.path("agents.sock")));
         let text = format!(
-            "node = \"n1\"\nautoscaler = \"unix:{d}/agents.sock\"\nstate = \"{d}/agent\"\n\
+            "node = \"{node}\"\nautoscaler = \"unix:{}\"\nstate = \"{d}/agent\"\n\
              launchers = \"{d}/launch.d\"\nrules = \"{d}/tasks.d\"\nhttp = \"127.0.0.1:0\"\n\
              slice = \"{slice}\"\nexecutor = \"direct\"\nact = true\n{}",
+            socket.display(),
             self.agent_more
         );
         fs::write(self.path("agent.toml"), text).unwrap();
