@@ -12,7 +12,7 @@ pub use change::{ApproveRequest, CancelRequest, Change, Cluster, PastChange};
 pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
-pub use idle::{Amount, Idle, IdleCause, IdlePage};
+pub use idle::{Amount, Idle, IdleCause, IdlePage, IdleShare, ResourceUsage, Usage, UsagePoints};
 pub use node::{
     Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable,
 };

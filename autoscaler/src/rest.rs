@@ -166,6 +166,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/decisions", get(past::decisions))
         .route("/idle", get(past::idle))
         .route("/history", get(past::history))
+        .route("/usage", get(past::usage))
         .route("/pause", post(changes::pause))
         .route("/resume", post(changes::resume))
         .route("/stream", get(live::stream))

@@ -13,6 +13,7 @@ mod queries;
 mod retention;
 mod schema;
 mod tokens;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,8 @@ pub(crate) fn run(client: &Client, name: &str, output: Output) -> Result<(), Fai
     output::print(&text)
 }
 
-fn for_people(e: &Explanation) -> String {
+/// In words, over several lines.
+pub(crate) fn for_people(e: &Explanation) -> String {
     let w = &e.workload;
     let mut text = String::new();
     let mut line = |indent: usize, words: String| {

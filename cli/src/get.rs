@@ -154,7 +154,7 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
         rows.push(vec![
             node.name.clone(),
-            state(node),
+            node_state(node),
             node.tier.clone(),
             node.cpus.to_string(),
             number(node.cpu_cores),
@@ -172,12 +172,24 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
     rows
 }
 
-fn state(node: &Node) -> String {
+/// Whether its agent is there, and whether it is emptied.
+pub(crate) fn node_state(node: &Node) -> String {
     let link = if node.connected { "connected" } else { "away" };
     match &node.drain {
         None => link.to_owned(),
         Some(drain) if drain.left == 0 => format!("{link}, drained"),
         Some(drain) => format!("{link}, draining ({} left)", drain.left),
+    }
+}
+
+/// What it does now, or what it waits for.
+pub(crate) fn workload_state(w: &Workload) -> String {
+    match (&w.paused, w.frozen.first(), w.starting + w.leaving) {
+        (Some(_), _, _) => "paused".to_owned(),
+        (None, _, changing) if changing > 0 => "changing".to_owned(),
+        (None, Some(reason), _) => format!("holds: {}", reason.code),
+        (None, None, _) if w.up < w.wanted => "short of replicas".to_owned(),
+        (None, None, _) => "steady".to_owned(),
     }
 }
 
@@ -201,13 +213,6 @@ pub(crate) fn workload_rows(workloads: &[Workload]) -> Rows {
         ("last", false, true),
     ]);
     for w in workloads {
-        let state = match (&w.paused, w.frozen.first(), w.starting + w.leaving) {
-            (Some(_), _, _) => "paused".to_owned(),
-            (None, _, changing) if changing > 0 => "changing".to_owned(),
-            (None, Some(reason), _) => format!("holds: {}", reason.code),
-            (None, None, _) if w.up < w.wanted => "short of replicas".to_owned(),
-            (None, None, _) => "steady".to_owned(),
-        };
         rows.push(vec![
             w.name.clone(),
             w.kind.clone(),
@@ -218,7 +223,7 @@ pub(crate) fn workload_rows(workloads: &[Workload]) -> Rows {
             number(w.load.requests_per_second),
             w.load.queue_delay_p95_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms")),
             percent(w.load.utilisation),
-            state,
+            workload_state(w),
             w.starting.to_string(),
             w.leaving.to_string(),
             number(w.load.cpu_cores),

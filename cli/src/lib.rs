@@ -46,7 +46,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Explain { what: arguments::Explained::Workload { name }, output } => {
             explain::run(&client()?, &name, output).map(done)
         }
-        Command::Top(top) => top::run(&client()?, &top).map(done),
+        Command::Top(top) => top::run(client()?, &top).map(done),
         Command::Validate { files, output } => specs::validate(&files, output).map(done),
         Command::Plan(plan) => change::plan(&client()?, &plan),
         Command::Apply(apply) => change::apply(&client()?, &apply).map(done),

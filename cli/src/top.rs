@@ -1,55 +1,148 @@
-//! `trimtab top`: nodes, workloads and the busiest tasks, again and again; once when nobody watches.
+//! `trimtab top`: nodes, workloads, tasks and decisions on the whole screen; once, as text, when nobody watches.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`data`] | what is asked, and when? |
+//! | [`list`] | which lines does a page have, in which order? |
+//! | [`screen`] | what does a key change? |
+//! | [`draw`] | how does it look? |
+
+mod data;
+mod draw;
+mod list;
+mod screen;
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
-use autoscaler::api::{Nodes, Status, Tasks, Workloads};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::arguments::Top;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::get::{node_rows, workload_rows};
-use crate::output::{self, Rows, bytes, fresh_view, moment, number};
+use crate::output::{self, Rows, bytes, moment, number, percent};
+use data::{Data, Fleet};
+use screen::{Key, Screen};
 
-pub(crate) fn run(client: &Client, top: &Top) -> Result<(), Failure> {
+/// Longest time until something new is shown after it came.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(client: Client, top: &Top) -> Result<(), Failure> {
+    if !output::on_terminal() {
+        return output::print(&text(&data::ask(&client, None)?, top.tasks));
+    }
+    // A fault of the first question is said as for other commands, and the terminal stays as it is.
+    let first = data::ask(&client, None)?;
+    let mut screen = Screen::new(client.address());
+    screen.take(Ok(first));
+    let (questions, asked) = channel();
+    let (answers, answered) = channel();
+    let interval = Duration::from_secs(top.interval);
+    // It ends with the process: it may be waiting for an answer then.
+    std::thread::spawn(move || ask_again(&client, interval, &asked, &answers));
+    let mut terminal = ratatui::try_init()?;
+    let ended = watch(&mut terminal, &mut screen, &questions, &answered);
+    ratatui::try_restore()?;
+    ended
+}
+
+/// Asks at each interval, and at once when something else is wanted.
+fn ask_again(
+    client: &Client,
+    interval: Duration,
+    wanted: &Receiver<Option<String>>,
+    answers: &Sender<Result<Data, Failure>>,
+) {
+    use std::sync::mpsc::RecvTimeoutError;
+    let mut about = None;
     loop {
-        output::print(&format!("{}{}", fresh_view(), view(client, top)?))?;
-        if !output::on_terminal() {
-            return Ok(());
+        match wanted.recv_timeout(interval) {
+            Ok(workload) => about = workload,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        std::thread::sleep(Duration::from_secs(top.interval));
+        if answers.send(data::ask(client, about.as_deref())).is_err() {
+            return;
+        }
     }
 }
 
-fn view(client: &Client, top: &Top) -> Result<String, Failure> {
-    let status: Status = client.get("/api/v1/status")?;
-    let nodes: Nodes = client.get("/api/v1/nodes")?;
-    let workloads: Workloads = client.get("/api/v1/workloads")?;
-    let tasks: Tasks = client.get("/api/v1/tasks")?;
-    let cpus: u32 = nodes.items.iter().map(|node| node.cpus).sum();
-    // A node that was not measured is neither used nor idle.
-    let measured = nodes.items.iter().filter_map(|node| Some((node.cpu_cores?, node.cpus)));
-    let measured = measured.reduce(|(used, cpus), (more, of)| (used + more, cpus + of));
-    let used = number(measured.map(|(used, _)| used));
-    let idle = measured.filter(|(_, cpus)| *cpus > 0).map(|(used, cpus)| 1.0 - used / f64::from(cpus));
-    let idle = output::percent(idle);
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "{}  {}  {} nodes, {cpus} CPUs, {used} used, {idle} idle, {} tasks",
-        moment(status.now_ms),
-        status.state,
-        nodes.items.len(),
-        tasks.items.len()
+fn watch(
+    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut Screen,
+    questions: &Sender<Option<String>>,
+    answered: &Receiver<Result<Data, Failure>>,
+) -> Result<(), Failure> {
+    let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (mut last, mut about) = (Instant::now(), None);
+    loop {
+        for answer in answered.try_iter() {
+            if answer.is_ok() {
+                last = Instant::now();
+            }
+            screen.take(answer.map_err(|failure| failure.to_string()));
+        }
+        if screen.about() != about {
+            about = screen.about();
+            // The one who asks is gone only when the process ends.
+            let _ = questions.send(about.clone());
+        }
+        terminal.draw(|frame| draw::draw(frame, screen, last.elapsed(), coloured))?;
+        if event::poll(LOOK)?
+            && let Event::Key(pressed) = event::read()?
+            && let Some(key) = key(pressed)
+            && screen.press(key)
+        {
+            return Ok(());
+        }
+    }
+}
+
+fn key(pressed: KeyEvent) -> Option<Key> {
+    if pressed.kind == KeyEventKind::Release {
+        return None;
+    }
+    Some(match pressed.code {
+        KeyCode::Char('c' | 'd') if pressed.modifiers.contains(KeyModifiers::CONTROL) => Key::Quit,
+        KeyCode::Char(letter) => Key::Letter(letter),
+        KeyCode::Enter => Key::Enter,
+        KeyCode::Esc => Key::Back,
+        KeyCode::Backspace => Key::Erase,
+        KeyCode::Tab | KeyCode::Right => Key::Next,
+        KeyCode::BackTab | KeyCode::Left => Key::Previous,
+        KeyCode::Up => Key::Move(-1),
+        KeyCode::Down => Key::Move(1),
+        KeyCode::PageUp => Key::Move(-10),
+        KeyCode::PageDown => Key::Move(10),
+        KeyCode::Home => Key::Move(isize::MIN),
+        KeyCode::End => Key::Move(isize::MAX),
+        _ => return None,
+    })
+}
+
+/// For pipes and files: the fleet in a line, and tables.
+fn text(data: &Data, tasks: usize) -> String {
+    let Fleet { cpus, cpu_used, .. } = data.fleet();
+    let idle = cpu_used.filter(|(_, of)| *of > 0.0).map(|(used, of)| 1.0 - used / of);
+    let mut text = format!(
+        "{}  {}  {} nodes, {cpus} CPUs, {} used, {} idle, {} tasks\n",
+        moment(data.status.now_ms),
+        data.status.state,
+        data.nodes.len(),
+        number(cpu_used.map(|(used, _)| used)),
+        percent(idle),
+        data.tasks.len()
     );
-    if let Some(why) = &status.frozen {
+    if let Some(why) = &data.status.frozen {
         let _ = writeln!(text, "frozen: {}", output::safe(why));
     }
-    let _ = write!(text, "\n{}", node_rows(&nodes.items).table(false));
-    if !workloads.items.is_empty() {
-        let _ = write!(text, "\n{}", workload_rows(&workloads.items).table(false));
+    let _ = write!(text, "\n{}", node_rows(&data.nodes).table(false));
+    if !data.workloads.is_empty() {
+        let _ = write!(text, "\n{}", workload_rows(&data.workloads).table(false));
     }
-    let mut busiest = tasks.items;
+    let mut busiest: Vec<_> = data.tasks.iter().collect();
     busiest.sort_by(|a, b| b.cpu_cores.unwrap_or(0.0).total_cmp(&a.cpu_cores.unwrap_or(0.0)));
     let mut rows = Rows::new(&[
         ("cpu", true, false),
@@ -58,10 +151,16 @@ fn view(client: &Client, top: &Top) -> Result<String, Failure> {
         ("kind", false, false),
         ("task", false, false),
     ]);
-    for task in busiest.into_iter().take(top.tasks) {
-        let name = task.task.unwrap_or(task.name);
-        rows.push(vec![number(task.cpu_cores), bytes(task.memory_bytes), task.node, task.kind, name]);
+    for task in busiest.into_iter().take(tasks) {
+        let name = task.task.as_ref().unwrap_or(&task.name);
+        rows.push(vec![
+            number(task.cpu_cores),
+            bytes(task.memory_bytes),
+            task.node.clone(),
+            task.kind.clone(),
+            name.clone(),
+        ]);
     }
     let _ = write!(text, "\n{}", rows.table(false));
-    Ok(text)
+    text
 }

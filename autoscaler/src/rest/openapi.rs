@@ -36,6 +36,7 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
         past::decisions,
         past::idle,
         past::history,
+        past::usage,
         live::stream,
         probes::livez,
         probes::readyz,

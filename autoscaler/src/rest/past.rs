@@ -1,9 +1,11 @@
 //! What was: decisions, the idle ledger, history.
 
+use autoscaler_core::event::Time;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use model::id::NodeId;
+use model::units::Millis;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -11,8 +13,9 @@ use super::App;
 use super::fleet::{MOST, cursor};
 use super::problem::Failure;
 use super::workloads::named;
-use crate::api::{API_VERSION, Decision, Decisions, History, Idle, IdlePage, Problem};
+use crate::api::{API_VERSION, Decision, Decisions, History, Idle, IdlePage, Problem, Usage};
 use crate::history::{self, Series, Tier};
+use crate::store::usage::SLOT_MS;
 
 /// Which decisions.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,6 +70,39 @@ pub(super) async fn idle(
     let items = app.stored(move |reader| reader.idle(limit)).await?;
     let items = items.into_iter().map(IdlePage::from).collect();
     Ok(Json(Idle { api_version: API_VERSION.to_owned(), items }))
+}
+
+/// Which range.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UsageQuery {
+    /// How far back: `1h` (default), `24h`, `7d`, `30d` or any other time from 10 minutes to 400 days.
+    range: Option<String>,
+    /// About how many values over time, at most 1000; default 240.
+    points: Option<u64>,
+}
+
+/// Shortest and longest range, ms: a slot of the ledger, and more than is kept by default.
+const RANGES: std::ops::RangeInclusive<u64> = SLOT_MS..=400 * 86_400_000;
+
+/// What the fleet had, used and left idle, by cause, in a range of time.
+#[utoipa::path(get, path = "/api/v1/usage", tag = "decisions", params(UsageQuery),
+    responses((status = 200, body = Usage), (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn usage(
+    State(app): State<App>,
+    query: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Json<Usage>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let range = query.range.as_deref().unwrap_or("1h").parse::<Millis>();
+    let range = range.map_err(|error| Failure::bad_request(format!("range: {error}")))?.0;
+    if !RANGES.contains(&range) {
+        return Err(Failure::bad_request("range must be from 10m to 400d"));
+    }
+    let points = query.points.unwrap_or(240).clamp(1, 1_000);
+    let now = app.control.now();
+    let from = Time(now.0.saturating_sub(range));
+    Ok(Json(app.stored(move |reader| reader.usage(from, now, points)).await?.into()))
 }
 
 /// Which values.

@@ -10,8 +10,8 @@ use model::id::NodeId;
 use model::metric::Metric;
 use rusqlite::{Connection, params};
 
-use super::Round;
 use super::schema::integer;
+use super::{Round, usage};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -20,8 +20,7 @@ pub(super) fn apply(db: &Connection, round: &Round<'_>) -> Result<()> {
         ended(db, node, task, round.at)?;
     }
     for page in round.idle {
-        db.prepare_cached("INSERT INTO idle (at_ms, body) VALUES (?1, ?2)")?
-            .execute(params![integer(page.to.0), json(page)?])?;
+        usage::note(db, page)?;
     }
     for event in round.events {
         observe(db, event, round)?;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, Entry};
+use super::usage::{self, Usage};
 use super::{FILE, StoreError};
 
 /// A part of a list, and where the next part begins.
@@ -238,6 +239,14 @@ impl Reader {
         })?;
         pages.truncate(limit);
         Ok(pages)
+    }
+
+    /// What the fleet had, used and left idle from `from` on, moved back to the start of ten minutes, up to `to`; in about `points` steps.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn usage(&self, from: Time, to: Time, points: u64) -> Result<Usage, StoreError> {
+        self.ask(|db| usage::read(db, from, to, points))
     }
 
     /// The remembered answer to a request.

@@ -32,6 +32,7 @@ pub(super) fn retain(db: &Connection, settings: &JournalSettings, now: Time) -> 
     let old = [
         ("decisions", "row", "at_ms", before(settings.decisions_retain_ms)),
         ("idle", "row", "at_ms", before(settings.decisions_retain_ms)),
+        ("idle_causes", "rowid", "at_ms", before(settings.decisions_retain_ms)),
         ("tasks", "row", "ended_ms", before(settings.tasks_retain_ms)),
         ("replies", "key", "at_ms", before(REPLIES_MS)),
         ("join_tokens", "hash", "expires_ms", before(TOKENS_MS)),

@@ -1,0 +1,74 @@
+//! What the autoscaler says.
+
+use autoscaler::api::{
+    Decision, Decisions, Explanation, Node, Nodes, Status, Task, Tasks, Workload, Workloads,
+};
+
+use crate::client::{Client, escaped};
+use crate::explain;
+use crate::failure::Failure;
+
+/// Decisions that are asked for.
+const DECISIONS: u32 = 200;
+
+/// One round of answers.
+#[derive(Debug, Clone)]
+pub(super) struct Data {
+    pub(super) status: Status,
+    pub(super) nodes: Vec<Node>,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) decisions: Vec<Decision>,
+    /// Why one workload is as it is: its name, and the words.
+    pub(super) explained: Option<(String, String)>,
+}
+
+/// Asks everything; `about` is the workload that is to be explained.
+pub(super) fn ask(client: &Client, about: Option<&str>) -> Result<Data, Failure> {
+    let (nodes, workloads, tasks): (Nodes, Workloads, Tasks) =
+        (client.get("/api/v1/nodes")?, client.get("/api/v1/workloads")?, client.get("/api/v1/tasks")?);
+    let decisions: Decisions = client.get(&format!("/api/v1/decisions?limit={DECISIONS}"))?;
+    let explained = match about {
+        // It may be gone by now.
+        Some(name) if workloads.items.iter().any(|workload| workload.name == name) => {
+            let why: Explanation = client.get(&format!("/api/v1/workloads/{}/explain", escaped(name)))?;
+            Some((name.to_owned(), explain::for_people(&why)))
+        }
+        _ => None,
+    };
+    Ok(Data {
+        status: client.get("/api/v1/status")?,
+        nodes: nodes.items,
+        workloads: workloads.items,
+        tasks: tasks.items,
+        decisions: decisions.items,
+        explained,
+    })
+}
+
+/// All nodes as one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fleet {
+    /// Logical CPUs of all nodes.
+    pub(super) cpus: u32,
+    /// Cores in use, and of how many, on the nodes where that is known; a node that was not measured is neither used nor idle.
+    pub(super) cpu_used: Option<(f64, f64)>,
+    /// Memory in use, and of how much, likewise; bytes.
+    pub(super) memory_used: Option<(f64, f64)>,
+    /// Nodes whose agent is not connected.
+    pub(super) away: usize,
+}
+
+impl Data {
+    pub(super) fn fleet(&self) -> Fleet {
+        let sum = |of: fn(&Node) -> Option<(f64, f64)>| {
+            self.nodes.iter().filter_map(of).reduce(|(used, all), (more, of)| (used + more, all + of))
+        };
+        Fleet {
+            cpus: self.nodes.iter().map(|node| node.cpus).sum(),
+            cpu_used: sum(|node| Some((node.cpu_cores?, f64::from(node.cpus)))),
+            memory_used: sum(|node| Some((node.memory_bytes? as f64, node.memory_total_bytes as f64))),
+            away: self.nodes.iter().filter(|node| !node.connected).count(),
+        }
+    }
+}

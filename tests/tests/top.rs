@@ -1,0 +1,68 @@
+//! `trimtab top` on a terminal: pages, keys, and the terminal as it was afterwards.
+
+#![allow(clippy::unwrap_used, reason = "a fault of a test program is a failed test")]
+
+mod support;
+
+use std::fs::File;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use support::Stage;
+
+/// Into the other screen of a terminal, and back.
+const INTO: &str = "\x1b[?1049h";
+const BACK: &str = "\x1b[?1049l";
+
+#[test]
+fn it_fills_a_terminal_obeys_keys_and_leaves_it_as_it_was() {
+    let Some(mut stage) = Stage::start() else { return };
+    stage.service("burn", 1);
+    stage.wait_for("jobs", 1);
+    let seen = stage.path("terminal.txt");
+    let top = format!("{} --url {} top --interval 1", support::bin("trimtab").display(), stage.url());
+    // A terminal of util-linux.
+    let mut script = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--command",
+            &format!("stty cols 120 rows 30; exec {top}"),
+            "/dev/null",
+        ])
+        .env("TERM", "xterm-256color")
+        .stdin(Stdio::piped())
+        .stdout(File::create(&seen).unwrap())
+        .spawn()
+        .unwrap();
+    let mut keys = script.stdin.take().unwrap();
+    let mut shows = |stage: &mut Stage, key: &str, text: &str| {
+        keys.write_all(key.as_bytes()).unwrap();
+        stage.until(&format!("{text:?} after {key:?}"), |_| {
+            let all = String::from_utf8_lossy(&std::fs::read(&seen).unwrap()).into_owned();
+            all.contains(text).then_some(())
+        });
+    };
+    shows(&mut stage, "", INTO);
+    shows(&mut stage, "", "n1");
+    shows(&mut stage, "2", "jobs");
+    // Explained by the autoscaler, below the list.
+    shows(&mut stage, "\r", "What holds it now:");
+    shows(&mut stage, "\r3/burn\r", "only lines with: burn");
+    // It goes on without answers, and says so.
+    stage.kill_autoscaler();
+    shows(&mut stage, "", "no answer for");
+    shows(&mut stage, "q", BACK);
+    drop(shows);
+    drop(keys);
+    assert!(script.wait().unwrap().success());
+}
+
+#[test]
+fn without_a_terminal_it_is_text_once() {
+    let Some(stage) = Stage::start() else { return };
+    let output = stage.trimtab(&["top"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("n1"), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+}
