@@ -11,6 +11,7 @@ mod journal;
 mod project;
 mod queries;
 mod retention;
+mod revisions;
 mod schema;
 mod tokens;
 pub mod usage;
@@ -21,6 +22,7 @@ mod tests;
 pub use journal::{Base, BrainConfig, Entry, Record};
 pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, SpecRow, StoredReply};
 pub use retention::JournalSettings;
+pub use revisions::RevisionRow;
 pub use tokens::{Spent, TokenRow};
 
 use std::fs::File;
