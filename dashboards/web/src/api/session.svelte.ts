@@ -12,6 +12,7 @@ class Session {
   /** Undefined until the autoscaler has said it. */
   writes = $state<boolean>();
   #token: string | undefined;
+  #busy = false;
 
   start(): void {
     this.#take();
@@ -39,12 +40,18 @@ class Session {
 
   /** Asks whether the token is good; what cannot be asked stays as it was. */
   async check(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    const token = this.#token;
     try {
       const answer = await sent('/api/v1/session', { headers: this.headers });
       if (answer.ok) this.writes = ((await answer.json()) as { writes?: unknown }).writes === true;
       else if (answer.status < 500) this.lost(await refused(answer));
     } catch {
       // Asked again when the autoscaler answers.
+    } finally {
+      this.#busy = false;
+      if (this.#token !== undefined && this.#token !== token) void this.check();
     }
   }
 
