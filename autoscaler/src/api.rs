@@ -6,16 +6,18 @@ mod container;
 mod decision;
 mod idle;
 mod node;
+mod revision;
 mod workload;
 
-pub use change::{ApproveRequest, CancelRequest, Change, Cluster, PastChange};
+pub use change::{ApproveRequest, CancelRequest, Change, Cluster, PastChange, RejectRequest};
 pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
-pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText};
+pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText, Size};
 pub use idle::{Amount, Idle, IdleCause, IdlePage};
 pub use node::{
     Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable,
 };
+pub use revision::{Revision, Revisions, RollbackRequest};
 pub use workload::{Applied, Load, Pause, Replica, SizeStatus, Workload, WorkloadDetail, Workloads};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,16 @@ pub struct Status {
     pub agents: usize,
     /// Controller time.
     pub now_ms: u64,
+}
+
+/// What the caller may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// `trimtab/v1`.
+    pub api_version: String,
+    /// It may change something; `false` = a page without the session.
+    pub writes: bool,
 }
 
 /// Values of one series at even distances; `null` where nothing is known.

@@ -10,6 +10,7 @@
 //! | [`rest`], [`api`] | the REST interface, and the types it speaks |
 //! | [`store`], [`replay`] | what is durable, and how it becomes a brain again |
 //! | [`durable`] | small secret files |
+//! | [`session`] | the secret of pages that may write |
 //! | [`history`] | use over time |
 //! | [`config`], [`clock`], [`metrics`] | settings, controller time, what the service says of itself |
 
@@ -36,6 +37,7 @@ pub mod replay;
 pub mod rest;
 #[cfg(feature = "service")]
 pub mod service;
+pub mod session;
 pub mod store;
 #[cfg(feature = "service")]
 pub mod tls;

@@ -1,7 +1,8 @@
 //! The REST interface: reading for everybody, a few changes for operators, live events; and the dashboards.
 //!
 //! It asks the control loop and the store, and decides nothing. It listens on loopback or a unix socket and has no
-//! log-in yet, so it refuses what a browser page of another site would send ([`guard`]).
+//! log-in yet, so it refuses what a page of another address would send, and lets a page change something only with
+//! this service's session ([`guard`]).
 
 mod changes;
 mod drain;
@@ -15,6 +16,8 @@ mod past;
 mod probes;
 mod problem;
 mod repeat;
+mod revisions;
+mod session;
 mod web;
 mod workloads;
 
@@ -32,6 +35,7 @@ use crate::control;
 use crate::history;
 use crate::listen::Bound;
 use crate::metrics::Metrics;
+use crate::session::Token;
 use crate::store::{Reader, StoreError};
 use crate::tls::Enrolment;
 use problem::Failure;
@@ -46,6 +50,7 @@ struct App {
     streams: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
     joining: Option<Joining>,
+    session: Token,
 }
 
 impl App {
@@ -70,6 +75,7 @@ pub struct Rest {
     metrics: Metrics,
     limits: LimitSettings,
     joining: Option<Joining>,
+    session: Token,
 }
 
 /// Whom join tokens lead to: the first listener with TLS.
@@ -91,8 +97,9 @@ impl Rest {
         reader: Reader,
         metrics: Metrics,
         limits: LimitSettings,
+        session: Token,
     ) -> Self {
-        Self { bound, control, history, reader, metrics, limits, joining: None }
+        Self { bound, control, history, reader, metrics, limits, joining: None, session }
     }
 
     /// Nodes may join.
@@ -115,6 +122,7 @@ impl Rest {
             streams: Arc::new(Semaphore::new(self.limits.streams)),
             shutdown: shutdown.clone(),
             joining: self.joining,
+            session: self.session,
         };
         let router = router(app, self.limits.api_body);
         let mut serving = tokio::task::JoinSet::new();
@@ -151,6 +159,7 @@ impl Rest {
 fn router(app: App, body: usize) -> Router {
     let v1 = Router::new()
         .route("/status", get(probes::status))
+        .route("/session", get(session::session))
         .route("/nodes", get(fleet::nodes))
         .route("/nodes/{id}", get(fleet::node))
         .route("/nodes/{id}/join-token", post(join::token))
@@ -161,7 +170,10 @@ fn router(app: App, body: usize) -> Router {
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))
+        .route("/workloads/{name}/revisions", get(revisions::list))
+        .route("/workloads/{name}/rollback", post(revisions::rollback))
         .route("/workloads/{name}/approve", post(members::approve))
+        .route("/workloads/{name}/reject", post(members::reject))
         .route("/workloads/{name}/cancel", post(members::cancel))
         .route("/decisions", get(past::decisions))
         .route("/idle", get(past::idle))

@@ -14,6 +14,7 @@ use crate::history::History;
 use crate::listen::{Bound, Listen, bind};
 use crate::metrics::Metrics;
 use crate::rest::{Joining, Rest};
+use crate::session::Token;
 use crate::store::Store;
 use crate::tls::Tls;
 
@@ -46,6 +47,7 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
 
     let tls = settings.tls.clone().map(|tls| Tls::open(&settings.state, tls, metrics.clone())).transpose();
     let tls = tls.context("cannot start TLS for agents")?;
+    let session = Token::open(&settings.state).context("cannot open the session of the dashboards")?;
     let agents = all(&settings.listen)?;
     let api = all(&settings.api)?;
     let endpoints = announce(&settings.state, &agents, &api)?;
@@ -62,7 +64,7 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
         outer.spawn(tls.run(shutdown.clone()));
     }
     outer.spawn(
-        Rest::new(api, handle.clone(), history_handle, reader, metrics, settings.limits)
+        Rest::new(api, handle.clone(), history_handle, reader, metrics, settings.limits, session)
             .with_joining(joining)
             .run(shutdown.clone()),
     );

@@ -11,6 +11,7 @@ mod journal;
 mod project;
 mod queries;
 mod retention;
+mod revisions;
 mod schema;
 mod tokens;
 
@@ -20,6 +21,7 @@ mod tests;
 pub use journal::{Base, BrainConfig, Entry, Record};
 pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, SpecRow, StoredReply};
 pub use retention::JournalSettings;
+pub use revisions::RevisionRow;
 pub use tokens::{Spent, TokenRow};
 
 use std::fs::File;

@@ -45,7 +45,7 @@ fn a_specification_is_applied_compared_changed_and_withdrawn() {
     assert_eq!(service.request("DELETE", "/api/v1/workloads/jobs", &[], "").status, 204);
     assert_eq!(service.request("DELETE", "/api/v1/workloads/jobs", &[], "").status, 404);
     let again = service.put("jobs", &worker(2, 5), &[]);
-    assert_eq!(again.header("etag"), Some("\"3\""), "a name that comes back never repeats a revision");
+    assert_eq!(again.header("etag"), Some("\"4\""), "a name that comes back never repeats a revision");
 }
 
 #[test]
@@ -272,7 +272,9 @@ fn a_cluster_is_recommended_a_member_that_comes_when_it_is_approved() {
     assert_eq!((other.status, other.json()["type"].clone()), (409, json!("urn:trimtab:problem:other-kind")));
     let cluster = |service: &Service| service.get("/api/v1/workloads/batch").1["status"]["cluster"].clone();
     service.until("two members", |s| (cluster(s)["found"] == json!(["w1", "w2"])).then_some(()));
-    for (word, kind) in [("approve", "nothing-to-approve"), ("cancel", "nothing-to-cancel")] {
+    for (word, kind) in
+        [("approve", "nothing-to-approve"), ("reject", "nothing-to-approve"), ("cancel", "nothing-to-cancel")]
+    {
         let path = format!("/api/v1/workloads/batch/{word}");
         let answer = service.request("POST", &path, &[], "");
         assert_eq!(
@@ -285,7 +287,26 @@ fn a_cluster_is_recommended_a_member_that_comes_when_it_is_approved() {
 
     // One more is recommended, and comes when somebody says so: the right decision, and once.
     service.put("batch", &spec(3), &[]);
-    let said = service.until("a recommendation", |s| cluster(s)["recommends"].as_str().map(str::to_owned));
+    let recommended = |service: &Service| {
+        service.until("a recommendation", |s| cluster(s)["recommends"].as_str().map(str::to_owned))
+    };
+    let said = recommended(&service);
+    let reject = |id: &str| {
+        let body = format!("{{\"decision\":\"{id}\",\"reason\":\"not before the audit\"}}");
+        service.request("POST", "/api/v1/workloads/batch/reject", &[], &body)
+    };
+    assert_eq!(reject("7").status, 409);
+    assert_eq!(reject(&said).status, 200);
+    let declined = service.until("the word of it", |s| {
+        let newest = s.get("/api/v1/workloads/batch").1["status"]["last"].clone();
+        newest["reasons"].as_array()?.iter().find(|r| r["code"] == "declined").cloned()
+    });
+    assert!(declined["text"].as_str().unwrap().contains("not before the audit"), "{declined}");
+    assert_eq!((cluster(&service)["recommends"].clone(), reject(&said).status), (json!(null), 409));
+    // Another specification asks anew.
+    service.put("batch", &spec(2), &[]);
+    service.put("batch", &spec(3), &[]);
+    let said = recommended(&service);
     let approve = |service: &Service, id: &str| {
         service.request("POST", "/api/v1/workloads/batch/approve", &[], &format!("{{\"decision\":\"{id}\"}}"))
     };

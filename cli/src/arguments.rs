@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List nodes, workloads, decisions, plans, tasks, the idle ledger, or show the status.
+    /// List nodes, workloads, decisions, plans, revisions, tasks, the idle ledger, or show the status.
     Get(Get),
     /// Say why: what was done, what was not, what blocks.
     Explain {
@@ -32,6 +32,11 @@ pub(crate) enum Command {
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
         output: Output,
+    },
+    /// Print what is recommended, as specifications.
+    Export {
+        #[command(subcommand)]
+        what: Exported,
     },
     /// Live view of nodes, workloads and the busiest tasks.
     Top(Top),
@@ -53,10 +58,23 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Settable,
     },
+    /// Bring an earlier specification into force again; `trimtab get revisions NAME` lists them.
+    ///
+    /// It is a new revision, and shows first what it changes. A workload that was withdrawn comes back so.
+    Rollback(Rollback),
     /// Withdraw a specification; its tasks keep running and are left alone.
     Delete {
         #[command(subcommand)]
         what: Deletable,
+    },
+    /// Print the address of the dashboards with the session that lets the page change something.
+    ///
+    /// Whoever has the address can change what Trimtab does: send it as you would a password. The session is in the state directory of
+    /// the autoscaler, which root and its own user may read; a new one is made at its next start when the file `session` is removed.
+    Dashboard {
+        /// State directory of the autoscaler [default: that of this host].
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
     },
     /// Let nodes in.
     Node {
@@ -81,6 +99,17 @@ pub(crate) enum Command {
         /// Only if this decision is still the one that recommends something.
         #[arg(long, value_name = "ID")]
         decision: Option<String>,
+    },
+    /// Decline a recommended change of a cluster: it is not offered again for a day, unless it becomes another change.
+    Reject {
+        /// The workload.
+        workload: String,
+        /// Only if this decision is still the one that recommends something.
+        #[arg(long, value_name = "ID")]
+        decision: Option<String>,
+        /// Why, for those who ask later.
+        #[arg(long)]
+        reason: String,
     },
     /// Take the change of a cluster that is on its way back, as far as it can be.
     Cancel {
@@ -159,6 +188,9 @@ pub(crate) enum Kind {
     /// Acts only.
     #[value(alias = "plan")]
     Plans,
+    /// What was asked of a workload before (name it), newest first.
+    #[value(alias = "revision")]
+    Revisions,
     /// Tasks with their use.
     #[value(alias = "task")]
     Tasks,
@@ -225,6 +257,19 @@ pub(crate) enum Explained {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Exported {
+    /// The specification of each workload of which another size or number of replicas is recommended than it has, with that in it.
+    ///
+    /// A recommended number becomes a bound: the minimum when it is more than now, the maximum when it is fewer. Look at them, and
+    /// apply what you want: trimtab export recommendations > more.yaml; trimtab plan -f more.yaml
+    Recommendations {
+        /// How to print them: yaml or json.
+        #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
+        output: Output,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Time between two views, in seconds.
@@ -262,6 +307,21 @@ pub(crate) struct Apply {
     /// How long to wait, in seconds.
     #[arg(long, default_value_t = 300)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The workload.
+    pub(crate) name: String,
+    /// The revision to go back to.
+    #[arg(long, value_name = "N")]
+    pub(crate) to: i64,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

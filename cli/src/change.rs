@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use autoscaler::api::{
-    Applied, ApproveRequest, CancelRequest, PauseRequest, ResumeRequest, Status, Workload, WorkloadDetail,
-    Workloads,
+    Applied, ApproveRequest, CancelRequest, PauseRequest, RejectRequest, ResumeRequest, Status, Workload,
+    WorkloadDetail, Workloads,
 };
 use hyper::Method;
 use hyper::body::Bytes;
@@ -62,7 +62,7 @@ pub(crate) fn plan(client: &Client, plan: &Plan) -> Result<ExitCode, Failure> {
 }
 
 /// What an application changes, for people.
-fn difference(name: &str, applied: &Applied) -> String {
+pub(crate) fn difference(name: &str, applied: &Applied) -> String {
     let yaml = |document: Option<&Value>| {
         document.and_then(|value| serde_saphyr::to_string(value).ok()).unwrap_or_default()
     };
@@ -247,6 +247,15 @@ fn about(client: &Client, workload: &str, word: &str, body: &impl serde::Seriali
 
 pub(crate) fn approve(client: &Client, workload: &str, decision: Option<String>) -> Result<(), Failure> {
     about(client, workload, "approve", &ApproveRequest { decision })
+}
+
+pub(crate) fn reject(
+    client: &Client,
+    workload: &str,
+    decision: Option<String>,
+    reason: String,
+) -> Result<(), Failure> {
+    about(client, workload, "reject", &RejectRequest { decision, reason })
 }
 
 pub(crate) fn cancel(client: &Client, workload: &str, reason: String) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Asks the REST interface, over TCP or a unix socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use autoscaler::api::Problem;
@@ -178,12 +178,17 @@ pub(crate) fn state_directories() -> Vec<PathBuf> {
 }
 
 fn local() -> Option<String> {
-    state_directories().into_iter().find_map(|directory| {
-        let text = std::fs::read(directory.join("endpoints.json")).ok()?;
-        let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let address = value.get("api")?.get(0)?.as_str()?;
-        Some(if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") })
-    })
+    state_directories().into_iter().find_map(|directory| endpoints(&directory)?.into_iter().next())
+}
+
+/// Where the service of this state directory says that it listens; `None` when none runs.
+pub(crate) fn endpoints(directory: &Path) -> Option<Vec<String>> {
+    let text = std::fs::read(directory.join("endpoints.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let written = |address: &str| {
+        if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") }
+    };
+    Some(value.get("api")?.as_array()?.iter().filter_map(|one| one.as_str()).map(written).collect())
 }
 
 /// Escapes one part of a path or one value of a query.

@@ -12,6 +12,7 @@ use crate::arguments::{Get, Kind, Output};
 use crate::client::{Client, escaped};
 use crate::failure::{self, Failure};
 use crate::output::{self, Rows, age, bytes, fresh_view, moment, number, percent};
+use crate::revisions;
 
 /// Distance of questions when watching.
 const WATCH: Duration = Duration::from_secs(1);
@@ -56,6 +57,10 @@ fn once(client: &Client, get: &Get) -> Result<String, Failure> {
                 output::remark(&format!("frozen, nothing is done: {why}"));
             }
             shown(&decisions, &decision_rows(&decisions), get.output, "nothing was decided yet")
+        }
+        Kind::Revisions => {
+            let revisions = revisions::of(client, get.name.as_deref().or(get.workload.as_deref()))?;
+            shown(&revisions, &revisions::rows(&revisions), get.output, "")
         }
         Kind::Tasks if get.ended => {
             let limit = get.limit.unwrap_or(100);

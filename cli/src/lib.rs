@@ -4,14 +4,17 @@
 mod arguments;
 mod change;
 mod client;
+mod dashboard;
 mod doctor;
 mod explain;
+mod export;
 mod failure;
 mod generate;
 mod get;
 mod node;
 mod output;
 mod replay;
+mod revisions;
 pub mod simulate;
 mod specs;
 mod top;
@@ -46,10 +49,15 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Explain { what: arguments::Explained::Workload { name }, output } => {
             explain::run(&client()?, &name, output).map(done)
         }
+        Command::Export { what: arguments::Exported::Recommendations { output } } => {
+            export::recommendations(&client()?, output).map(done)
+        }
         Command::Top(top) => top::run(&client()?, &top).map(done),
         Command::Validate { files, output } => specs::validate(&files, output).map(done),
+        Command::Dashboard { state } => dashboard::run(arguments.url.as_deref(), state.as_deref()).map(done),
         Command::Plan(plan) => change::plan(&client()?, &plan),
         Command::Apply(apply) => change::apply(&client()?, &apply).map(done),
+        Command::Rollback(rollback) => revisions::rollback(&client()?, &rollback).map(done),
         Command::Set { what: arguments::Settable::Target(target) } => {
             change::set_target(&client()?, &target).map(done)
         }
@@ -63,6 +71,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             change::pause(&client()?, workload, for_, reason).map(done)
         }
         Command::Approve { workload, decision } => change::approve(&client()?, &workload, decision).map(done),
+        Command::Reject { workload, decision, reason } => {
+            change::reject(&client()?, &workload, decision, reason).map(done)
+        }
         Command::Cancel { workload, reason } => change::cancel(&client()?, &workload, reason).map(done),
         Command::Drain(drain) => node::drain(&client()?, &drain).map(done),
         Command::Uncordon { node } => node::uncordon(&client()?, &node).map(done),

@@ -37,12 +37,28 @@ fn shown(output: &Output) -> String {
 #[test]
 fn help_is_as_promised() {
     insta::assert_snapshot!("help", shown(&run(&["--help"])));
-    for command in
-        ["get", "explain", "top", "validate", "plan", "apply", "pause", "drain", "replay", "doctor"]
-    {
+    for command in [
+        "get",
+        "explain",
+        "top",
+        "validate",
+        "plan",
+        "apply",
+        "rollback",
+        "dashboard",
+        "reject",
+        "pause",
+        "drain",
+        "replay",
+        "doctor",
+    ] {
         insta::assert_snapshot!(format!("help-{command}"), shown(&run(&[command, "--help"])));
     }
     insta::assert_snapshot!("help-node-join-token", shown(&run(&["node", "join-token", "--help"])));
+    insta::assert_snapshot!(
+        "help-export-recommendations",
+        shown(&run(&["export", "recommendations", "--help"]))
+    );
     insta::assert_snapshot!("help-set-target", shown(&run(&["set", "target", "--help"])));
 }
 
@@ -128,4 +144,62 @@ fn quiet_keeps_data_and_errors_and_drops_remarks() {
     assert_eq!(shown(&ask(&["get", "tasks", "--quiet"])), "exit 0\n--- stdout\n--- stderr\n");
     let missing = shown(&ask(&["--quiet", "get", "nodes", "none"]));
     assert!(missing.starts_with("exit 3") && missing.contains("there is no node"), "{missing}");
+}
+
+#[test]
+fn the_address_of_the_dashboards_has_the_session_and_goes_to_this_host_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let state = tempfile::tempdir().unwrap();
+    let (directory, file) = (state.path().to_str().unwrap(), state.path().join("session"));
+    let ask =
+        |url: &str| trimtab(&["dashboard", "--state", directory]).env("TRIMTAB_URL", url).output().unwrap();
+    let said = |url: &str| shown(&ask(url)).replace(directory, "DIR");
+    insta::assert_snapshot!("dashboard-absent", said("http://127.0.0.1:9"));
+    let secret = "0123456789abcdef".repeat(4);
+    let readable_by = |mode: u32| {
+        std::fs::write(&file, &secret).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    readable_by(0o640);
+    insta::assert_snapshot!("dashboard-not-secret", said("http://127.0.0.1:9"));
+    readable_by(0o600);
+    insta::assert_snapshot!("dashboard-remote", said("http://192.0.2.1:7780"));
+    insta::assert_snapshot!("dashboard-unreachable", said("http://127.0.0.1:9"));
+    let url = service(r#"{"apiVersion":"trimtab/v1","writes":true}"#);
+    let good = ask(&url);
+    assert_eq!(
+        String::from_utf8_lossy(&good.stdout),
+        format!("{url}/#session={secret}\n"),
+        "{}",
+        shown(&good)
+    );
+    // Without an address, the one that the service of this directory left there.
+    let alone = || trimtab(&["dashboard", "--state", directory]).env_remove("TRIMTAB_URL").output().unwrap();
+    insta::assert_snapshot!("dashboard-stopped", shown(&alone()).replace(directory, "DIR"));
+    let address = url.trim_start_matches("http://");
+    let endpoints = format!(r#"{{"agents":[],"api":["unix:/run/trimtab/api.sock","{address}"],"pid":1}}"#);
+    std::fs::write(state.path().join("endpoints.json"), endpoints).unwrap();
+    assert_eq!(alone().stdout, good.stdout, "{}", shown(&alone()));
+    for output in [said("http://192.0.2.1:7780"), said("http://127.0.0.1:9")] {
+        assert!(!output.contains(&secret), "an address that does not work has no secret in it");
+    }
+}
+
+#[test]
+fn revisions_are_listed_and_a_way_back_is_shown_first() {
+    let revisions = r#"{"apiVersion":"trimtab/v1","items":[
+        {"revision":9,"atMs":1795258733054,"document":null,"inForce":false,"withdrawn":true},
+        {"revision":4,"atMs":1795258700000,"document":{"spec":{"mode":"auto","replicas":{"min":2,"max":5},"target":{"cpu":"65%"}}},
+         "inForce":false,"withdrawn":false}]}"#;
+    let url = service(revisions);
+    let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
+    insta::assert_snapshot!("revisions", ask(&["get", "revisions", "web", "-o", "wide"]));
+    insta::assert_snapshot!("revisions-json", ask(&["get", "revisions", "web", "-o", "json"]));
+    insta::assert_snapshot!("revisions-of-whom", ask(&["get", "revisions"]));
+    let applied = r#"{"apiVersion":"trimtab/v1","items":[],"dryRun":true,"created":false,"unchanged":false,"revision":null,
+        "before":{"spec":{"replicas":{"min":3,"max":5}}},"after":{"spec":{"replicas":{"min":2,"max":5}}},"wantedNow":3,"bounds":[2,5]}"#;
+    let url = service(applied);
+    let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
+    insta::assert_snapshot!("rollback-dry-run", ask(&["rollback", "web", "--to", "4", "--dry-run"]));
+    insta::assert_snapshot!("rollback-asks", ask(&["rollback", "web", "--to", "4"]));
 }

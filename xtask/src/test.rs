@@ -69,6 +69,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         Box::new(move || cargo(root, &["nextest", "run", "--workspace", "--profile", profile])),
     ));
     if !args.quick {
+        steps.push(("interface", Box::new(|| xtask(root, &["api-fuzz"]))));
         steps.push(("browser", Box::new(|| xtask(root, &["web", "--browser"]))));
         steps.push(("clusters", Box::new(|| xtask(root, &["lab-test", "short"]))));
         steps.push(("the whole path", Box::new(|| whole_path(root))));

@@ -178,6 +178,11 @@ impl Brain {
                     cluster.approve(decision, now);
                 }
             }
+            Event::Declined { workload, decision, reason } => {
+                if let Some(cluster) = self.clusters.get_mut(&workload) {
+                    cluster.decline(decision, reason, now);
+                }
+            }
             Event::Cancelled { workload, reason } => {
                 if let Some(cluster) = self.clusters.get_mut(&workload) {
                     cluster.cancel(reason, now);

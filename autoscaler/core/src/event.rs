@@ -151,6 +151,15 @@ pub enum Event {
         /// The decision that recommends it.
         decision: DecisionId,
     },
+    /// An operator does not want a recommended change of a cluster.
+    Declined {
+        /// Of which workload.
+        workload: WorkloadName,
+        /// The decision that recommends it.
+        decision: DecisionId,
+        /// Why, in the operator's words.
+        reason: String,
+    },
     /// An operator wants the change of a cluster that is on its way taken back, as far as it can be.
     Cancelled {
         /// Of which workload.

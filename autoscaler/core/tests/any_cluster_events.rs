@@ -236,6 +236,9 @@ fn event(kind: u8, bytes: [u8; 4], sent: &[(NodeId, Command)], now: Time) -> Eve
             cpu_total_us: None,
             asked: a.is_multiple_of(2),
         }),
+        15 if b < 128 => {
+            Event::Declined { workload: workload_name(), decision: DecisionId(number(a)), reason: "x".into() }
+        }
         15 => Event::Approved { workload: workload_name(), decision: DecisionId(number(a)) },
         16 => Event::Cancelled { workload: workload_name(), reason: "x".into() },
         17 if a < 160 => Event::NodeDrained { node: node(a), reason: "kernel".into() },

@@ -73,6 +73,10 @@ fn input<C: Cluster>(world: &mut World<C>, line: &str) {
             let decision = world.brain.recommends(&workload).expect("nothing is recommended");
             world.tell(Event::Approved { workload, decision });
         }
+        ("reject", []) => {
+            let decision = world.brain.recommends(&workload).expect("nothing is recommended");
+            world.tell(Event::Declined { workload, decision, reason });
+        }
         ("but", _) => world.fault(rest),
         _ => panic!("{line}"),
     }

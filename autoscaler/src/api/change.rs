@@ -77,6 +77,18 @@ pub struct ApproveRequest {
     pub decision: Option<String>,
 }
 
+/// Says that a recommended change is not wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectRequest {
+    /// The decision that recommends it; absent = whichever does now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// Why, for those who ask later.
+    #[serde(default)]
+    pub reason: String,
+}
+
 /// Takes a change back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -64,6 +64,9 @@ pub struct Decision {
     pub after: u32,
     /// Replicas that it is about.
     pub tasks: Vec<String>,
+    /// Size of each replica that it recommends or sets, for a `resize` of replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     /// One line: what and why.
     pub summary: String,
     /// Why, most important first.
@@ -82,6 +85,16 @@ pub struct Decision {
     pub inputs_hash: String,
     /// By which policy.
     pub policy: String,
+}
+
+/// What a replica is given; what is absent stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Size {
+    /// CPU quota, thousandths of a core.
+    pub cpu_millis: Option<u32>,
+    /// Memory limit.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What one signal wished.
@@ -145,6 +158,9 @@ impl From<&core::Decision> for Decision {
             before: d.before,
             after: d.after,
             tasks: d.tasks.iter().map(ToString::to_string).collect(),
+            size: d
+                .size
+                .map(|size| Size { cpu_millis: size.cpu_max_millis, memory_bytes: size.memory_max_bytes }),
             summary: d.to_string(),
             reasons: d.reasons.iter().map(ReasonText::from).collect(),
             parts: d

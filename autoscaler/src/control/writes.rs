@@ -47,6 +47,15 @@ pub enum Write {
         /// The decision that recommends it; absent = whichever does now.
         decision: Option<DecisionId>,
     },
+    /// Do not offer a recommended change of a cluster again for a while.
+    Reject {
+        /// Which workload.
+        workload: WorkloadName,
+        /// The decision that recommends it; absent = whichever does now.
+        decision: Option<DecisionId>,
+        /// Why, in the operator's words.
+        reason: String,
+    },
     /// Take the change of a cluster back, as far as it can be.
     Cancel {
         /// Which workload.
@@ -125,7 +134,7 @@ pub enum WriteError {
         /// Its type.
         kind: &'static str,
     },
-    /// Nothing is recommended that could be approved.
+    /// Nothing is recommended that could be approved, or rejected.
     #[error("workload `{name}` {why}; `trimtab explain {name}` says what it would do")]
     NothingToApprove {
         /// Which.
@@ -217,15 +226,12 @@ impl Control {
                 event(Event::Resumed { workload }, None, false)
             }
             Write::Approve { workload, decision } => {
-                self.known(Some(&workload))?;
-                let no =
-                    |why: &str| WriteError::NothingToApprove { name: workload.clone(), why: why.to_owned() };
-                let recommended =
-                    self.brain.recommends(&workload).ok_or_else(|| no("recommends nothing now"))?;
-                if decision.is_some_and(|decision| decision != recommended) {
-                    return Err(no(&format!("recommends something else now (decision {recommended})")));
-                }
-                event(Event::Approved { workload, decision: recommended }, None, false)
+                let decision = self.recommended(&workload, decision)?;
+                event(Event::Approved { workload, decision }, None, false)
+            }
+            Write::Reject { workload, decision, reason } => {
+                let decision = self.recommended(&workload, decision)?;
+                event(Event::Declined { workload, decision, reason }, None, false)
             }
             Write::Cancel { workload, reason } => {
                 self.known(Some(&workload))?;
@@ -252,6 +258,18 @@ impl Control {
                 self.known_node(&node)?;
                 event(Event::NodeReturned { node }, None, false)
             }
+        }
+    }
+
+    /// The decision that recommends a change of a cluster, when it is the one that is meant.
+    fn recommended(&self, name: &WorkloadName, meant: Option<DecisionId>) -> Result<DecisionId, WriteError> {
+        self.known(Some(name))?;
+        let no = |why: String| WriteError::NothingToApprove { name: name.clone(), why };
+        let recommended =
+            self.brain.recommends(name).ok_or_else(|| no("recommends nothing now".to_owned()))?;
+        match meant.filter(|meant| *meant != recommended) {
+            None => Ok(recommended),
+            Some(_) => Err(no(format!("recommends something else now (decision {recommended})"))),
         }
     }
 

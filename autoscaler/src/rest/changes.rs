@@ -28,15 +28,18 @@ use crate::store::SpecRow;
 pub(super) struct ApplyQuery {
     /// Check and compare only.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// Applies a specification: one document in YAML, TOML or JSON, by its content type. `If-Match` with the entity tag
 /// refuses when somebody else changed it in between; `If-None-Match: *` refuses when there is one.
-#[utoipa::path(put, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name"), ApplyQuery),
-    request_body(content = Object, description = "The document", content_type = "application/yaml"),
-    responses((status = 200, body = Applied), (status = 201, body = Applied), (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(put, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker"), ApplyQuery),
+    request_body(description = "The document; also as application/toml", content(
+        (Object = "application/yaml"), (Object = "application/json", example = json!({ "apiVersion": "trimtab/v1", "kind": "Workload", "metadata": { "name": "worker" },
+            "spec": { "type": "service", "replicas": { "min": 1, "max": 10 }, "target": { "cpu": "65%" }, "service": { "launcher": "worker" } } })))),
+    responses((status = 200, body = Applied), (status = 201, body = Applied), (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"), (status = 412, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"), (status = 422, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn apply(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -47,15 +50,24 @@ pub(super) async fn apply(
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let name = named(&name)?;
     let workload = document(&name, &headers, &body)?;
-    let expect = expected(&headers)?;
-    let of = name.clone();
+    put_in_force(&app, workload, expected(&headers)?, query.dry_run).await
+}
+
+/// Brings a specification into force, or says what that would change.
+pub(super) async fn put_in_force(
+    app: &App,
+    workload: Workload,
+    expect: Expect,
+    dry_run: bool,
+) -> Result<Response, Failure> {
+    let of = workload.name.clone();
     let before = app.stored(move |reader| reader.spec(&of)).await?;
     let bounds = (workload.spec.replicas.min, workload.spec.replicas.max);
     let wanted_now =
-        app.control.workloads().await?.iter().find(|view| view.name == name).map(|view| view.wanted);
+        app.control.workloads().await?.iter().find(|view| view.name == workload.name).map(|view| view.wanted);
     let mut applied = Applied {
         api_version: API_VERSION.to_owned(),
-        dry_run: query.dry_run,
+        dry_run,
         created: before.is_none(),
         unchanged: before.as_ref().is_some_and(|row| row.workload == workload),
         revision: None,
@@ -64,7 +76,7 @@ pub(super) async fn apply(
         wanted_now,
         bounds,
     };
-    if query.dry_run {
+    if dry_run {
         if !fits(expect, before.as_ref()) {
             return Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
@@ -115,7 +127,7 @@ fn document(name: &WorkloadName, headers: &HeaderMap, body: &Bytes) -> Result<Wo
     }
 }
 
-fn expected(headers: &HeaderMap) -> Result<Expect, Failure> {
+pub(super) fn expected(headers: &HeaderMap) -> Result<Expect, Failure> {
     let text =
         |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?").trim());
     match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
@@ -142,7 +154,7 @@ fn fits(expect: Expect, row: Option<&SpecRow>) -> bool {
 }
 
 /// Withdraws a specification: its tasks keep running, and are left alone.
-#[utoipa::path(delete, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name")),
+#[utoipa::path(delete, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")),
     responses((status = 204, description = "withdrawn"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 412, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(app): State<App>,
@@ -157,7 +169,7 @@ pub(super) async fn remove(
 /// Stops all acting, or that on one workload, until resumed or for a time. Measuring and deciding go on. A repetition
 /// with the same `Idempotency-Key` gets the first answer.
 #[utoipa::path(post, path = "/api/v1/pause", tag = "control", request_body = PauseRequest,
-    responses((status = 200, body = Status), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Status), (status = 422, body = Problem, content_type = "application/problem+json", description = "the key was used for another request"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn pause(
     State(app): State<App>,
     headers: HeaderMap,
@@ -177,7 +189,7 @@ pub(super) async fn pause(
 
 /// Acts again.
 #[utoipa::path(post, path = "/api/v1/resume", tag = "control", request_body = ResumeRequest,
-    responses((status = 200, body = Status), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Status), (status = 422, body = Problem, content_type = "application/problem+json", description = "the key was used for another request"), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     State(app): State<App>,
     headers: HeaderMap,

@@ -2,9 +2,11 @@
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, RefOr};
+use utoipa::{Modify, OpenApi};
 
-use super::{changes, drain, fleet, join, live, members, past, probes, workloads};
+use super::{changes, drain, fleet, join, live, members, past, probes, revisions, session, workloads};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +18,7 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
     ),
     paths(
         probes::status,
+        session::session,
         fleet::nodes,
         fleet::node,
         join::token,
@@ -27,11 +30,14 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
         workloads::list,
         workloads::one,
         workloads::explain,
+        revisions::list,
+        revisions::rollback,
         changes::apply,
         changes::remove,
         changes::pause,
         changes::resume,
         members::approve,
+        members::reject,
         members::cancel,
         past::decisions,
         past::idle,
@@ -41,6 +47,7 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
         probes::readyz,
         probes::metrics,
     ),
+    modifiers(&Anywhere),
     components(schemas(
         crate::api::EndedTasks,
         crate::api::Decision,
@@ -49,6 +56,58 @@ use super::{changes, drain, fleet, join, live, members, past, probes, workloads}
     ))
 )]
 struct Api;
+
+/// What may be answered at any path, before its own part is asked; and how a page shows its session.
+struct Anywhere;
+
+impl Modify for Anywhere {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components.get_or_insert_default().add_security_scheme("session", bearer);
+        // Who is no browser needs none.
+        api.security = Some(vec![
+            SecurityRequirement::default(),
+            SecurityRequirement::new::<_, _, String>("session", []),
+        ]);
+        for (path, item) in &mut api.paths.paths {
+            let asks = path.starts_with("/api/");
+            for operation in
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+            {
+                let parted = operation.parameters.is_some();
+                let mut may = |status: &str, what: &str| {
+                    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(what));
+                };
+                may("401", "a page without a session, or a wrong one");
+                may("403", "a page or a name of elsewhere");
+                if parted {
+                    may("400", "a part of the address cannot be read");
+                }
+                if asks {
+                    may("500", "a fault of the service");
+                    may("503", "the service is stopping");
+                }
+                if operation.request_body.is_some() {
+                    operation
+                        .responses
+                        .responses
+                        .entry("413".to_owned())
+                        .or_insert_with(|| problem("the body is too large"));
+                }
+            }
+        }
+    }
+}
+
+fn problem(what: &str) -> RefOr<openapi::Response> {
+    let content =
+        openapi::ContentBuilder::new().schema(Some(openapi::Ref::from_schema_name("Problem"))).build();
+    openapi::ResponseBuilder::new()
+        .description(what)
+        .content("application/problem+json", content)
+        .build()
+        .into()
+}
 
 /// The description as JSON text.
 #[must_use]

@@ -57,7 +57,8 @@ pub(super) struct IdleQuery {
 }
 
 /// The idle ledger: every idle core-second and byte-second has one cause.
-#[utoipa::path(get, path = "/api/v1/idle", tag = "decisions", params(IdleQuery), responses((status = 200, body = Idle)))]
+#[utoipa::path(get, path = "/api/v1/idle", tag = "decisions", params(IdleQuery),
+    responses((status = 200, body = Idle), (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn idle(
     State(app): State<App>,
     query: Result<Query<IdleQuery>, QueryRejection>,

@@ -1,12 +1,20 @@
 //! Faults as RFC 9457 wants them.
 
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::Problem;
 use crate::control::{Unreachable, WriteError};
 use crate::history::HistoryError;
 use crate::store::StoreError;
+
+/// What the name of each kind of fault begins with.
+const PREFIX: &str = "urn:trimtab:problem:";
+
+/// How a fault is written.
+const PROBLEM: &str = "application/problem+json";
+/// Longest words of the framework that are passed on, bytes.
+const SAID: usize = 4096;
 
 /// A fault on its way to the client.
 #[derive(Debug)]
@@ -15,11 +23,7 @@ pub(super) struct Failure(Box<Problem>);
 impl Failure {
     pub(super) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
         Self(Box::new(Problem {
-            kind: if kind.is_empty() {
-                "about:blank".to_owned()
-            } else {
-                format!("urn:trimtab:problem:{kind}")
-            },
+            kind: if kind.is_empty() { "about:blank".to_owned() } else { format!("{PREFIX}{kind}") },
             title: status.canonical_reason().unwrap_or("fault").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
@@ -41,6 +45,12 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("a fault of the service: {error}"))
     }
 
+    /// The kind of fault, without what all kinds begin with.
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> &str {
+        self.0.kind.trim_start_matches(PREFIX)
+    }
+
     pub(super) fn with_faults(mut self, faults: Vec<serde_json::Value>) -> Self {
         self.0.faults = faults;
         self
@@ -51,7 +61,11 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self.0).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
@@ -89,6 +103,28 @@ impl From<WriteError> for Failure {
             WriteError::Store(error) => Self::internal(&error),
         }
     }
+}
+
+/// What the framework refuses before a handler is asked (a body that is too large, a path that is no text) says so as
+/// a problem, too.
+pub(super) async fn explained(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let status = response.status();
+    if !status.is_client_error() || kind.is_some_and(|kind| kind == PROBLEM) {
+        return response;
+    }
+    let detail = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "the body is larger than this interface reads (limits.api_body of the autoscaler)".to_owned()
+        }
+        _ => {
+            let body = axum::body::to_bytes(response.into_body(), SAID).await.unwrap_or_default();
+            let said = String::from_utf8_lossy(&body).trim().to_owned();
+            if said.is_empty() { "the request cannot be read".to_owned() } else { said }
+        }
+    };
+    let kind = if status == StatusCode::BAD_REQUEST { "bad-request" } else { "" };
+    Failure::new(status, kind, detail).into_response()
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Failure {

@@ -27,7 +27,7 @@ pub(super) fn missing(name: &WorkloadName) -> Failure {
 }
 
 /// One workload: its specification with its revision (the entity tag), and how it is.
-#[utoipa::path(get, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name")),
+#[utoipa::path(get, path = "/api/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")),
     responses((status = 200, body = WorkloadDetail), (status = 304, description = "as it was"), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn one(
     State(app): State<App>,
@@ -58,7 +58,7 @@ pub(super) fn entity_tag(revision: i64) -> String {
 }
 
 /// Why a workload is as it is: what was done and why, what was not done and why, what blocks, what would make it act.
-#[utoipa::path(get, path = "/api/v1/workloads/{name}/explain", tag = "workloads", params(("name" = String, Path, description = "The workload's name")),
+#[utoipa::path(get, path = "/api/v1/workloads/{name}/explain", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")),
     responses((status = 200, body = Explanation), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn explain(
     State(app): State<App>,

@@ -10,8 +10,8 @@ use model::id::NodeId;
 use model::metric::Metric;
 use rusqlite::{Connection, params};
 
-use super::Round;
 use super::schema::integer;
+use super::{Round, revisions};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -39,19 +39,18 @@ fn observe(db: &Connection, event: &Event, round: &Round<'_>) -> Result<()> {
     let at = integer(round.at.0);
     match event {
         Event::SpecApplied { workload } => {
-            // Revisions are taken from one counter, so a name that comes back never repeats one.
+            let (name, spec) = (workload.name.as_str(), json(&workload.spec)?);
+            let revision = revisions::add(db, name, at, Some(&spec))?;
             db.execute(
-                "INSERT INTO meta VALUES ('revision', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",
-                [],
-            )?;
-            db.execute(
-                "INSERT OR REPLACE INTO specs (name, revision, at_ms, spec)
-                 VALUES (?1, (SELECT value FROM meta WHERE name = 'revision'), ?2, ?3)",
-                params![workload.name.as_str(), at, json(&workload.spec)?],
+                "INSERT OR REPLACE INTO specs (name, revision, at_ms, spec) VALUES (?1, ?2, ?3, ?4)",
+                params![name, revision, at, spec],
             )?;
         }
         Event::SpecRemoved { workload } => {
-            db.execute("DELETE FROM specs WHERE name = ?1", [workload.as_str()])?;
+            let gone = db.execute("DELETE FROM specs WHERE name = ?1", [workload.as_str()])?;
+            if gone > 0 {
+                revisions::add(db, workload.as_str(), at, None)?;
+            }
         }
         Event::Paused { workload, reason, until } => {
             let name = workload.as_ref().map_or("", |name| name.as_str());

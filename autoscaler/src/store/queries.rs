@@ -115,7 +115,7 @@ impl Reader {
         Self { path: if path.is_dir() { path.join(FILE) } else { path.to_owned() } }
     }
 
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, StoreError> {
@@ -357,7 +357,7 @@ fn page<T>(mut rows: Vec<T>, limit: usize, key: impl Fn(&T) -> i64) -> Part<T> {
     Part { items: rows, next }
 }
 
-fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error> {
+pub(super) fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())

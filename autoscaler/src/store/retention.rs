@@ -42,6 +42,7 @@ pub(super) fn retain(db: &Connection, settings: &JournalSettings, now: Time) -> 
         );
         db.prepare_cached(&sql)?.execute([limit])?;
     }
+    super::revisions::retain(db, before(settings.decisions_retain_ms))?;
     journal(db, settings, now)
 }
 

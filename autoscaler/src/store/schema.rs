@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Steps from one version of the schema to the next; the file's `user_version` says how many were taken. Append only.
-const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &["
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('epoch', 0);
 
@@ -63,6 +63,12 @@ const STEPS: &[&str] = &["
 ", "
     -- Nodes that an operator wants empty.
     CREATE TABLE drains (node TEXT PRIMARY KEY, reason TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+", "
+    -- What was asked of each workload before; without a specification it was withdrawn.
+    CREATE TABLE spec_revisions (
+        name TEXT NOT NULL, revision INTEGER NOT NULL, at_ms INTEGER NOT NULL, spec TEXT, PRIMARY KEY (name, revision)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO spec_revisions SELECT name, revision, at_ms, spec FROM specs;
 "];
 
 /// Marks the file as ours: 'trim'.

@@ -74,6 +74,13 @@ impl fmt::Display for Reason {
                 f.write_str("; what runs there runs on")
             }
             Reason::Approved => f.write_str("approved by an operator"),
+            Reason::Declined { why, left_ms } => {
+                let hours = left_ms.div_ceil(3_600_000);
+                write!(
+                    f,
+                    "declined by an operator ({why}), and for {hours} h not offered again unless it becomes another change"
+                )
+            }
             Reason::Cancelled { why } => write!(f, "cancelled by an operator: {why}"),
             Reason::Price { member, seconds, bytes, risk } => {
                 let gib = *bytes as f64 / f64::from(1 << 30);
@@ -209,5 +216,30 @@ impl fmt::Display for Reason {
                 write!(f, "the plan was not carried out, it breaks a rule: {finding}")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Signal;
+
+    #[test]
+    fn a_reason_reads_as_a_sentence() {
+        let reason = Reason::QueueDelayAbove { p95_ms: 31.4, target_ms: 20.0, held_ms: 2_000 };
+        assert_eq!(
+            reason.to_string(),
+            "95 % of requests wait up to 31 ms for a free thread, the target is 20 ms, and it has been above for 2 s"
+        );
+        let reason = Reason::Stale { signal: Signal::Balancer, age_ms: 4_260, limit_ms: 3_000 };
+        assert_eq!(
+            reason.to_string(),
+            "nothing shrinks: the balancer's report is 4.3 s old, and more than 3 s is too old to trust"
+        );
+        let reason = Reason::Declined { why: "not before the audit".into(), left_ms: 82_000_000 };
+        assert_eq!(
+            reason.to_string(),
+            "declined by an operator (not before the audit), and for 23 h not offered again unless it becomes another change"
+        );
     }
 }

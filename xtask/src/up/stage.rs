@@ -272,23 +272,19 @@ spec:
         let database = self.directory.join("app/shop.db");
         let status = Command::new("ruby").arg(self.directory.join("app/seed.rb")).arg(&database).status();
         ensure!(status.context("running ruby")?.success(), "the database could not be made");
-        println!(
-            "==> starting the autoscaler (dashboards: http://{}/), the agent and HAProxy (http://{})",
-            self.api, self.front
-        );
-        let state = self.directory.join("autoscaler");
+        println!("==> starting the autoscaler, the agent and HAProxy (http://{})", self.front);
+        let state = self.directory.join("autoscaler").display().to_string();
         let autoscaler = self.bin.join("trimtab-autoscaler");
         let (agents, api) = (self.agents.to_string(), self.api.to_string());
         let config = [("TRIMTAB_CONTROL__WARM_UP", "5s")];
         self.spawn(
             "autoscaler",
             Command::new(autoscaler)
-                .arg("--state")
-                .arg(state)
-                .args(["--listen", &agents, "--api", &api])
+                .args(["--state", &state, "--listen", &agents, "--api", &api])
                 .envs(config),
         )?;
         self.wait_for_port(self.api, stop)?;
+        println!("==> dashboards: {}", self.tell(&["dashboard", "--state", &state])?.trim());
         let agent = self.bin.join("trimtab-agent");
         let config = self.directory.join("agent.toml");
         self.spawn("agent", Command::new(agent).arg("--config").arg(config))?;
@@ -308,13 +304,13 @@ spec:
         Ok(())
     }
 
-    /// Runs the operator's command against this stage.
-    pub(super) fn tell(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs the operator's command against this stage; what it says.
+    pub(super) fn tell(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(self.bin.join("trimtab"));
         command.env("TRIMTAB_URL", format!("http://{}", self.api)).args(arguments);
         let done = command.output().context("running trimtab")?;
         ensure!(done.status.success(), "trimtab {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
     fn spawn(&mut self, name: &'static str, command: &mut Command) -> Result<()> {

@@ -29,6 +29,7 @@ mod show;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use model::decision::DecisionKind;
 use model::id::{ControllerEpoch, Generation, NodeId, TaskName};
 use model::reason::{Direction, Reason};
 use model::workload::{ClusterSpec, Mode, Workload, WorkloadKind};
@@ -52,6 +53,8 @@ pub(super) const TOLD_KEPT: usize = 32;
 pub(super) const PAST_KEPT: usize = 16;
 /// A change that was approved and cannot begin within this is not approved any more, ms: things were different when it was.
 const APPROVED_MS: u64 = 120_000;
+/// What was declined is not offered again within this, ms: a day has the load of all hours, so whoever said no to it said no to all of them.
+const DECLINED_MS: u64 = 86_400_000;
 
 /// A process that Trimtab started as a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +100,22 @@ pub struct Memory {
     pub manager_started_ms: Option<u64>,
     /// How fast changes were.
     pub rates: Rates,
+    /// What an operator declined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<Declined>,
+}
+
+/// A recommended change that an operator does not want.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declined {
+    /// What should be done.
+    pub kind: DecisionKind,
+    /// To have how many members.
+    pub to: u32,
+    /// Why not, in the operator's words.
+    pub why: String,
+    /// Until when it is not offered again.
+    pub until: Time,
 }
 
 /// A change of a [`Memory`].
@@ -195,6 +214,8 @@ pub(crate) struct Controller {
     anomalies: VecDeque<Anomaly>,
     /// What an operator approved: the process that comes or goes, until when.
     approved: Option<(TaskName, Time)>,
+    /// What an operator declined, until it may be offered again.
+    declined: Option<Declined>,
     /// What an operator cancelled, until it is said.
     cancelled: Option<String>,
     /// Why there are fewer than wanted, until there are not.
@@ -227,6 +248,7 @@ impl Controller {
             news_told: Vec::new(),
             anomalies: VecDeque::new(),
             approved: None,
+            declined: None,
             cancelled: None,
             missing: Vec::new(),
             joins: Retry::default(),
@@ -240,6 +262,10 @@ impl Controller {
         if workload.spec.cluster().map(|spec| &spec.cluster) != self.cluster().map(|spec| &spec.cluster) {
             // What was seen was another one.
             (self.seen, self.wanted) = (Seen::default(), None);
+        }
+        if workload.spec != self.workload.spec {
+            // Something else is asked: what is recommended for it was never declined.
+            self.declined = None;
         }
         self.workload = workload;
         self.in_force = true;
@@ -280,6 +306,7 @@ impl Controller {
                 }),
                 manager_started_ms: self.seen.manager_started_ms,
                 rates: self.rates,
+                declined: self.declined.clone(),
             }),
         }
     }
@@ -292,6 +319,7 @@ impl Controller {
         self.own.extend(cluster.own.into_iter().map(|own| (own.task.clone(), own)));
         self.seen.manager_started_ms = cluster.manager_started_ms;
         self.rates = cluster.rates;
+        self.declined = cluster.declined;
         self.underway = cluster.change.map(|known| {
             let (member, task, node) = (known.member.clone(), known.task.clone(), known.node.clone());
             let mut change = Change::new(member, task, node, known.machine, now);

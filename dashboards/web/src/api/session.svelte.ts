@@ -5,6 +5,7 @@
 
 import { Fault, refused, sent } from './live.svelte';
 import { tokenOf } from '../lib/token';
+import type { Session as Said } from './types';
 
 const KEY = 'trimtab-session';
 
@@ -45,7 +46,7 @@ class Session {
     const token = this.#token;
     try {
       const answer = await sent('/api/v1/session', { headers: this.headers });
-      if (answer.ok) this.writes = ((await answer.json()) as { writes?: unknown }).writes === true;
+      if (answer.ok) this.writes = ((await answer.json()) as Said).writes;
       else if (answer.status < 500) this.lost(await refused(answer));
     } catch {
       // Asked again when the autoscaler answers.

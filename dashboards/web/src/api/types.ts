@@ -5,8 +5,8 @@ import type { components } from './generated';
 type Schemas = components['schemas'];
 
 export type Applied = Schemas['Applied'];
-export type Cluster = Schemas['Cluster'];
 export type Change = Schemas['Change'];
+export type Cluster = Schemas['Cluster'];
 export type Decision = Schemas['Decision'];
 export type Decisions = Schemas['Decisions'];
 export type EndedTask = Schemas['EndedTask'];
@@ -19,23 +19,14 @@ export type Member = Schemas['Member'];
 export type Members = Schemas['Members'];
 export type Node = Schemas['Node'];
 export type Nodes = Schemas['Nodes'];
-export type Pause = Schemas['Pause'];
 export type PastChange = Schemas['PastChange'];
+export type Pause = Schemas['Pause'];
+export type Revision = Schemas['Revision'];
+export type Revisions = Schemas['Revisions'];
+export type Session = Schemas['Session'];
 export type Status = Schemas['Status'];
 export type Task = Schemas['Task'];
 export type Tasks = Schemas['Tasks'];
 export type Workload = Schemas['Workload'];
 export type WorkloadDetail = Schemas['WorkloadDetail'];
 export type Workloads = Schemas['Workloads'];
-
-/** A specification that was in force, or its withdrawal. */
-export interface Revision {
-  revision: number;
-  atMs: number;
-  document: Record<string, unknown> | null;
-  inForce: boolean;
-  withdrawn: boolean;
-}
-export interface Revisions {
-  items: Revision[];
-}

@@ -9,7 +9,7 @@ use model::reason::{Direction, Reason};
 use model::workload::WorkloadKind;
 use model::yarn::YarnState;
 
-use super::{APPROVED_MS, Controller, Own, TOLD_KEPT};
+use super::{APPROVED_MS, Controller, DECLINED_MS, Declined, Own, TOLD_KEPT};
 use crate::cluster::change::{Event, Machine, Told};
 use crate::cluster::gate::{COMPACTIONS, place};
 use crate::cluster::{cassandra, hdfs, yarn};
@@ -314,6 +314,17 @@ impl Controller {
             self.approved = Some((task.clone(), now.after(APPROVED_MS)));
             self.news = true;
         }
+    }
+
+    /// An operator does not want what was recommended: it is not offered again for a while, unless it becomes something else.
+    pub(crate) fn decline(&mut self, decision: DecisionId, why: String, now: Time) {
+        if self.recommends() != Some(decision) {
+            return;
+        }
+        let declined = self.of_members().map(|newest| (newest.kind, newest.after));
+        self.declined = declined.map(|(kind, to)| Declined { kind, to, why, until: now.after(DECLINED_MS) });
+        self.approved = None;
+        self.news = true;
     }
 
     /// The newest decision about who is a member: what is said of amounts, or of a change, stands beside it.

@@ -49,6 +49,7 @@ impl Controller {
         self.finish(context.now);
         self.forget_ended();
         self.approved = self.approved.take().filter(|(_, until)| *until > context.now);
+        self.declined = self.declined.take().filter(|declined| declined.until > context.now);
         self.follow_others(context);
         let doubt = self.seen.doubt(context.now);
         if !self.in_force || !(std::mem::take(&mut self.news) || doubt.is_some()) {
@@ -249,11 +250,23 @@ impl Controller {
             self.missing.clear();
         }
         self.said = Some(said);
+        self.keep_declined(&mut decided, context.now);
         if decided.reasons.is_empty() {
             return None;
         }
         let decision = self.decision(wanted, decided, tasks, ids, context);
         self.record.say(&decision).then_some(decision)
+    }
+
+    /// What was declined is not offered again for a while: it says that in place of the offer.
+    fn keep_declined(&self, decided: &mut Decided, now: Time) {
+        let Some(declined) = &self.declined else { return };
+        let same = !decided.act && (decided.kind, decided.to) == (declined.kind, declined.to);
+        if let Some(offer) =
+            decided.reasons.first_mut().filter(|first| same && **first == Reason::RecommendOnly)
+        {
+            *offer = Reason::Declined { why: declined.why.clone(), left_ms: declined.until.since(now) };
+        }
     }
 
     /// Takes a leave back if its machine still can.

@@ -129,7 +129,8 @@ impl Controller {
             ));
         }
         if self.recommends().is_some() {
-            lines.push(format!("what is recommended: `trimtab approve {}`", self.workload.name));
+            let name = &self.workload.name;
+            lines.push(format!("what is recommended: `trimtab approve {name}`; `trimtab reject {name} --reason WHY` if it is not wanted"));
         }
         if self.leaves() {
             lines.push(format!("the change on its way goes back: `trimtab cancel {}`", self.workload.name));
