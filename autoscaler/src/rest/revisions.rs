@@ -15,7 +15,7 @@ use crate::api::{API_VERSION, Applied, Problem, Revision, Revisions, RollbackReq
 
 /// What was asked of a workload, newest first: each application and withdrawal of its specification, the newest 50. One that was withdrawn is
 /// remembered as long as decisions are.
-#[utoipa::path(get, path = "/api/v1/workloads/{name}/revisions", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")),
+#[utoipa::path(get, path = "/api/v1/workloads/{name}/revisions", operation_id = "revisions", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")),
     responses((status = 200, body = Revisions), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(
     State(app): State<App>,

@@ -143,11 +143,22 @@ export function workloads() {
       found: ['10.0.0.11'],
       recommends: null,
       change: { member: '10.0.0.14', direction: 'out', state: 'joining', sinceMs: Date.now() - 90_000, beganMs: Date.now() - 200_000, elapsedMs: 200_000, estimateS: 600, bytes: 42 * 2 ** 30, risk: '', detail: 'the ring lists it as joining' },
-      past: [{ member: '10.0.0.13', direction: 'in', ended: 'failed', beganMs: Date.now() - 9_000_000, tookMs: 700_000, estimateS: 600, bytes: 40 * 2 ** 30 }],
+      past: [{ member: HOSTILE, direction: 'in', ended: 'failed', beganMs: Date.now() - 9_000_000, tookMs: 700_000, estimateS: 600, bytes: 40 * 2 ** 30 }],
     },
+  };
+  const store = {
+    ...ring,
+    name: 'store',
+    kind: 'hdfs',
+    last: decision(7, 'store', {
+      act: false, kind: 'scale_out', before: 3, after: 4, predicted: null, realised: null,
+      reasons: [reason('recommend_only', 'x'), { code: 'price', text: 'it takes 20 min', detail: { member: `${HOSTILE}:9866`, seconds: 1200, bytes: 42 * 2 ** 30, risk: HOSTILE } }, reason('disk_above', HOSTILE)],
+    }),
+    cluster: { ...ring.cluster, cluster: 'store', change: null, recommends: '7', past: [] },
   };
   return [
     ring,
+    store,
     { ...base, name: 'web' },
     { ...base, name: 'worker', kind: 'service', paused: HOSTILE, load: { ...base.load, queueDelayP95Ms: null, utilisation: 0.44 } },
     { ...base, name: HOSTILE, last: decision(3, HOSTILE, { summary: LONG }) },
@@ -172,13 +183,28 @@ export function idle(now) {
 }
 
 /** Answers instead of the interface. */
-export async function serve(page, count) {
+export async function serve(page, count, writes = true) {
   const json = (make) => (route) => route.fulfill({ json: make(new URL(route.request().url())) });
   const of = (url) => decodeURIComponent(url.pathname.split('/')[4] ?? '');
   const find = (url) => workloads().find((one) => one.name === of(url)) ?? workloads()[1];
   const document = (one) => ({
-    spec: { type: one.kind, target: one.kind === 'rails' ? { queueDelayP95: '20ms' } : one.kind === 'service' ? { cpu: '65%' } : { disk: '60%', latencyP99: '20ms' } },
+    apiVersion: 'trimtab/v1',
+    kind: 'Workload',
+    metadata: { name: one.name },
+    spec: {
+      type: one.kind,
+      mode: one.mode,
+      replicas: { min: one.min, max: one.max },
+      target: one.kind === 'rails' ? { queueDelayP95: '20ms' } : one.kind === 'service' ? { cpu: '65%' } : one.kind === 'hdfs' ? { disk: '70%' } : { disk: '60%', latencyP99: '20ms' },
+      [one.kind]: { launcher: HOSTILE },
+    },
   });
+  const revisions = (one) => {
+    const now = document(one);
+    const before = { ...now, spec: { ...now.spec, mode: 'observe', replicas: { min: 1, max: 2 }, [HOSTILE]: HOSTILE, [LONG]: LONG } };
+    const item = (revision, document, more = {}) => ({ revision, atMs: Date.now() - (4 - revision) * 3_600_000, document, inForce: false, withdrawn: false, ...more });
+    return [item(3, now, { inForce: true }), item(2, null, { withdrawn: true }), item(1, before)];
+  };
   const api = '**/api/v1';
   await page.route(`${api}/stream`, (route) => route.fulfill({ status: 503, json: {} }));
   await page.route(`${api}/status`, json(() => ({
@@ -192,6 +218,8 @@ export async function serve(page, count) {
     frozen: null, workload: find(url), blocks: [reason('missing', HOSTILE)], wouldAct: [LONG],
     decisions: Array.from({ length: 6 }, (_, i) => decision(i, 'web')), anomalies: [`${Date.now()} web-1: ${HOSTILE}`],
   })));
+  await page.route(`${api}/session`, json(() => ({ apiVersion: 'trimtab/v1', writes })));
+  await page.route(`${api}/workloads/*/revisions`, json((url) => ({ items: revisions(find(url)) })));
   await page.route(`${api}/members`, json(() => ({
     items: [11, 12, 13, 14].map((i) => ({
       kind: 'cassandra', cluster: 'ring', member: `10.0.0.${i}`, state: i === 14 ? 'joining' : 'normal', inService: i !== 14,

@@ -12,6 +12,11 @@ class Details {
   #asked = new Map<string, number>();
   #busy = false;
 
+  /** It was changed from here: it is asked for again at once. */
+  forget(name: string): void {
+    this.#asked.delete(name);
+  }
+
   /** Sees to it that these are there and not old. */
   async want(names: readonly string[]): Promise<void> {
     if (this.#busy) return;

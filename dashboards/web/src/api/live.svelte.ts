@@ -19,28 +19,47 @@ const LOST = 5_000;
 /** Decisions kept. */
 const KEPT = 100;
 
+/** What a specification lacks, and at which of its fields. */
+export interface FieldFault {
+  field: string;
+  message: string;
+  help?: string | null;
+}
+
 /** A fault in words; `status` is 0 when nobody answered. */
 export class Fault extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** The end of the problem's type: `conflict`, `would-stay`; empty when there is none. */
+    readonly kind = '',
+    readonly faults: readonly FieldFault[] = [],
   ) {
     super(message);
   }
 }
 
-export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
+/** An answer that is no success, as RFC 9457 says it, in words. */
+export async function refused(answer: Response): Promise<Fault> {
+  const problem = (await answer.json().catch(() => ({}))) as { detail?: unknown; type?: unknown; faults?: unknown };
+  const text = typeof problem.detail === 'string' && problem.detail !== '' ? problem.detail : `status ${answer.status}`;
+  const kind = typeof problem.type === 'string' ? (problem.type.split(':').at(-1) ?? '') : '';
+  return new Fault(answer.status, text, kind, Array.isArray(problem.faults) ? (problem.faults as FieldFault[]) : []);
+}
+
+/** Sends a request; what comes back is an answer, whatever it says. */
+export async function sent(path: string, options: RequestInit = {}, signal?: AbortSignal): Promise<Response> {
   const limit = AbortSignal.timeout(PATIENCE);
-  let answer: Response;
   try {
-    answer = await fetch(path, { signal: signal ? AbortSignal.any([signal, limit]) : limit });
+    return await fetch(path, { ...options, signal: signal ? AbortSignal.any([signal, limit]) : limit });
   } catch {
     throw new Fault(0, 'the autoscaler does not answer');
   }
-  if (!answer.ok) {
-    const problem = (await answer.json().catch(() => ({}))) as { detail?: unknown };
-    throw new Fault(answer.status, typeof problem.detail === 'string' ? problem.detail : `status ${answer.status}`);
-  }
+}
+
+export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const answer = await sent(path, {}, signal);
+  if (!answer.ok) throw await refused(answer);
   return (await answer.json()) as T;
 }
 
@@ -99,6 +118,12 @@ class Live {
       this.#open();
       this.#turn();
     }
+  }
+
+  /** Asks for everything at once: something was changed from here. */
+  soon(): void {
+    this.#asked.clear();
+    this.#turn();
   }
 
   #turn(): void {

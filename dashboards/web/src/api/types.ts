@@ -4,6 +4,8 @@ import type { components } from './generated';
 
 type Schemas = components['schemas'];
 
+export type Applied = Schemas['Applied'];
+export type Change = Schemas['Change'];
 export type Cluster = Schemas['Cluster'];
 export type Decision = Schemas['Decision'];
 export type Decisions = Schemas['Decisions'];
@@ -17,6 +19,11 @@ export type Member = Schemas['Member'];
 export type Members = Schemas['Members'];
 export type Node = Schemas['Node'];
 export type Nodes = Schemas['Nodes'];
+export type PastChange = Schemas['PastChange'];
+export type Pause = Schemas['Pause'];
+export type Revision = Schemas['Revision'];
+export type Revisions = Schemas['Revisions'];
+export type Session = Schemas['Session'];
 export type Status = Schemas['Status'];
 export type Task = Schemas['Task'];
 export type Tasks = Schemas['Tasks'];

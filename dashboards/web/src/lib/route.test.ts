@@ -4,7 +4,9 @@ import { link, route } from './route';
 it('knows the pages', () => {
   expect(route('/')).toEqual({ page: 'fleet' });
   expect(route('/workloads/')).toEqual({ page: 'workloads' });
-  expect(route('/nodes', '?find=a%20b')).toEqual({ page: 'nodes', find: 'a b' });
+  expect(route('/nodes')).toEqual({ page: 'nodes' });
+  expect(route('/changes')).toEqual({ page: 'changes' });
+  expect(route('/system/')).toEqual({ page: 'system' });
   expect(route('/nodes/x/y').page).toBe('missing');
   expect(route('/workloads/a/b').page).toBe('missing');
 });
@@ -14,8 +16,8 @@ it('leads back from each link, whatever the name is', () => {
     const to = new URL(link.workload(name), 'http://localhost');
     expect(route(to.pathname)).toEqual({ page: 'workload', name });
     expect(route(new URL(link.node(name), 'http://localhost').pathname)).toEqual({ page: 'node', name });
-    const nodes = new URL(link.nodes(name), 'http://localhost');
-    expect(route(nodes.pathname, nodes.search)).toEqual({ page: 'nodes', find: name });
+    expect(new URL(link.nodes(name), 'http://localhost').searchParams.get('find')).toBe(name);
+    expect(new URL(link.changes(name), 'http://localhost').searchParams.get('workload')).toBe(name);
   }
 });
 

@@ -3,7 +3,9 @@
 import { route, type Route } from './route';
 
 class Router {
-  at = $state.raw<Route>(route(location.pathname, location.search));
+  at = $state.raw<Route>(route(location.pathname));
+  /** What the address says beside the page: filters and ranges, so that the address shows the same to others. */
+  query = $state.raw(new URLSearchParams(location.search));
 
   start(): void {
     addEventListener('popstate', () => this.#read());
@@ -24,8 +26,19 @@ class Router {
     document.querySelector<HTMLElement>('main')?.focus({ preventScroll: true });
   }
 
+  /** Keeps a choice in the address; empty: the usual one. It is no step of the history. */
+  keep(name: string, value: string): void {
+    const query = new URLSearchParams(location.search);
+    if (value === '') query.delete(name);
+    else query.set(name, value);
+    const text = query.toString();
+    history.replaceState(history.state, '', location.pathname + (text === '' ? '' : `?${text}`));
+    this.query = query;
+  }
+
   #read(): void {
-    this.at = route(location.pathname, location.search);
+    this.at = route(location.pathname);
+    this.query = new URLSearchParams(location.search);
   }
 }
 
