@@ -28,13 +28,15 @@ pub(super) enum File {
     Source(&'static str, &'static str),
     /// The same, which an administrator may change: an upgrade keeps the change.
     Configuration(&'static str, &'static str),
+    /// A folder of the checkout with all that is in it, at a path of the system.
+    Folder(&'static str, &'static str),
     /// All manual pages.
     Manual,
     /// What completes the command in a shell, at a path of the system.
     Completion(&'static str, &'static str),
 }
 
-use File::{Completion, Configuration, Manual, Program, Source};
+use File::{Completion, Configuration, Folder, Manual, Program, Source};
 
 /// All packages.
 pub(super) const PACKAGES: [Package; 3] = [
@@ -85,6 +87,10 @@ pub(super) const PACKAGES: [Package; 3] = [
             Source("autoscaler/dist/tmpfiles.conf", "usr/lib/tmpfiles.d/trimtab-autoscaler.conf"),
             Configuration("autoscaler/dist/autoscaler.toml", "etc/trimtab/autoscaler.toml"),
             Source("autoscaler/dist/network.conf", "usr/share/trimtab-autoscaler/network.conf"),
+            Source("dashboards/alerts.yaml", "usr/share/trimtab-autoscaler/alerts.yaml"),
+            Folder("dashboards/grafana", "usr/share/trimtab-autoscaler/grafana"),
+            Source("docs/alerts.md", "usr/share/trimtab-autoscaler/docs/alerts.md"),
+            Source("docs/grafana.md", "usr/share/trimtab-autoscaler/docs/grafana.md"),
             Source("LICENSE", "usr/share/doc/trimtab-autoscaler/copyright"),
         ],
         scripts: Some("autoscaler/dist/deb"),
@@ -118,6 +124,7 @@ impl File {
                 Ok(())
             }
             Source(from, to) | Configuration(from, to) => copy(&root.join(from), &tree.join(to)),
+            Folder(from, to) => copy_all(&root.join(from), &tree.join(to)),
             Completion(shell, to) => copy(&generated.join(shell), &tree.join(to)),
             Manual => {
                 for entry in fs::read_dir(generated.join("man"))? {
@@ -128,6 +135,14 @@ impl File {
             }
         }
     }
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let (path, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        if path.is_dir() { copy_all(&path, &to)? } else { copy(&path, &to)? }
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
