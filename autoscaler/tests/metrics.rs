@@ -19,12 +19,22 @@ fn value(text: &str, sample: &str) -> Option<f64> {
 }
 
 /// What does not change from one moment to the next.
-fn settled(service: &Service) -> (Value, Value) {
-    let mut node = service.get("/api/v1/nodes/n1").1;
+fn settled(service: &Service, path: &str) -> Value {
+    let mut answer = service.get(path).1;
     for moving in ["ageMs", "samples", "accountingErrorRatio"] {
-        node.as_object_mut().unwrap().remove(moving);
+        answer.as_object_mut().unwrap().remove(moving);
     }
-    (node, service.get("/api/v1/workloads").1["items"][0].clone())
+    answer
+}
+
+/// An answer and metrics of the same moment: samples come ten times a second, and the two must be asked between two of them.
+fn together(service: &Service, path: &str, known: impl Fn(&Value) -> bool) -> (Value, String) {
+    service.until(path, |service| {
+        let before = settled(service, path);
+        let text = scraped(service);
+        let after = settled(service, path);
+        (before == after && known(&after)).then_some((after, text))
+    })
 }
 
 #[test]
@@ -35,15 +45,12 @@ fn the_numbers_are_those_of_the_rest_interface_and_go_with_what_they_are_of() {
     agent.follow(&service.agents);
     let sized = worker(2, 5).replace("mode: auto", "mode: auto\n  size: { cpu: 500m, memory: 64Mi }");
     assert_eq!(service.put("jobs", &sized, &[]).status, 201);
-    // Samples come ten times a second: the two must be seen between two of them.
-    let (node, workload, text) = service.until("answers of the same moment", |service| {
-        let before = settled(service);
-        let text = scraped(service);
-        let (node, workload) = settled(service);
-        let known =
-            workload["up"] == 2 && node["cpuCores"].is_number() && workload["load"]["cpuCores"].is_number();
-        (known && before == (node.clone(), workload.clone())).then_some((node, workload, text))
+    let (workload, of_workload) = together(&service, "/api/v1/workloads", |all| {
+        let jobs = &all["items"][0];
+        jobs["up"] == 2 && jobs["load"]["cpuCores"].is_number()
     });
+    let workload = workload["items"][0].clone();
+    let (node, text) = together(&service, "/api/v1/nodes/n1", |node| node["cpuCores"].is_number());
     let of_node = |name: &str| value(&text, &format!("trimtab_node_{name}{{node=\"n1\"}}"));
     assert_eq!(of_node("connected"), Some(1.0));
     assert_eq!(of_node("capacity_cpu_cores"), node["cpus"].as_f64());
@@ -52,6 +59,7 @@ fn the_numbers_are_those_of_the_rest_interface_and_go_with_what_they_are_of() {
     assert_eq!(of_node("used_memory_bytes"), node["memoryBytes"].as_f64());
     assert_eq!(of_node("tasks"), node["tasks"].as_f64());
     assert!(of_node("sample_age_seconds").is_some_and(|age| age < 20.0));
+    let text = of_workload;
     let of = |name: &str| value(&text, &format!("trimtab_{name}{{workload=\"jobs\"}}"));
     for state in ["wanted", "up", "starting", "leaving"] {
         let sample = format!("trimtab_replicas{{workload=\"jobs\",state=\"{state}\"}}");
@@ -62,7 +70,9 @@ fn the_numbers_are_those_of_the_rest_interface_and_go_with_what_they_are_of() {
     assert_eq!(of("workload_used_memory_bytes"), workload["load"]["memoryBytes"].as_f64());
     assert_eq!(of("utilisation_ratio"), workload["load"]["utilisation"].as_f64());
     assert_eq!(of("workload_size_cpu_cores"), Some(0.5));
-    assert_eq!(of("workload_reserved_cpu_cores"), Some(1.0));
+    let there =
+        ["up", "starting", "leaving"].iter().filter_map(|state| workload[state].as_f64()).sum::<f64>();
+    assert_eq!(of("workload_reserved_cpu_cores"), Some(there * 0.5));
     assert_eq!(of("target_cpu_ratio"), Some(0.65));
     assert_eq!(of("queue_delay_p95_seconds"), None, "a service has no queue delay");
     assert_eq!(value(&text, "trimtab_paused"), Some(0.0));

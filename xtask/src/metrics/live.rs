@@ -1,7 +1,7 @@
 //! A real Prometheus scrapes real daemons with a real workload, and is asked every expression of dashboards and alerts.
 //!
 //! Of a panel each expression must give something, with its variables replaced by a name that the dashboard's own query for
-//! names gives. An alert's expression is empty while all is well: it must be understood, and every series that it names must
+//! names gives (of workloads, for one of two kinds). An alert's expression is empty while all is well: it must be understood, and every series that it names must
 //! have been seen, so that a name that was mistyped is found.
 
 use std::collections::BTreeSet;
@@ -16,13 +16,14 @@ use serde_json::Value;
 
 use super::boards;
 use super::prometheus::{Programs, Prometheus};
-use super::second::Second;
+use super::second::{self, Second};
 use crate::http;
 use crate::up::beside::Sharing;
 use crate::up::stage::Stage;
 
 const SLICE: &str = "trimtab-metrics.slice";
-const WORKLOAD: &str = "web";
+/// Of the kinds that there are: one behind a balancer, and one without, which has other targets. A panel is for both.
+const WORKLOADS: [&str; 2] = ["web", second::WORKLOAD];
 /// Clients that ask the workload for its page, one after the other.
 const CLIENTS: usize = 2;
 /// An expression that becomes known postpones the end: the idle ledger's first page takes a minute.
@@ -78,7 +79,7 @@ fn on_stage(
         let before = open.len();
         let mut empty = Vec::new();
         for (panel, expr) in open {
-            if prometheus.query(&expr).with_context(|| panel.clone())?.is_empty() {
+            if is_empty(&prometheus, &expr).with_context(|| panel.clone())? {
                 empty.push((panel, expr));
             }
         }
@@ -97,6 +98,16 @@ fn on_stage(
     alerts(&prometheus)?;
     drop(asking);
     Ok(())
+}
+
+/// Whether an expression gives nothing, for no workload.
+fn is_empty(prometheus: &Prometheus, expr: &str) -> Result<bool> {
+    for workload in WORKLOADS {
+        if !prometheus.query(&expr.replace("$workload", workload))?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// In the older text format, which promtool reads.
@@ -121,11 +132,9 @@ fn expressions(root: &Path, node: &str) -> Result<Vec<(String, String)>> {
         for panel in list(&board(root, name)?["panels"]) {
             for target in list(&panel["targets"]) {
                 let expr = target["expr"].as_str().context("a query without an expression")?;
-                let expr = expr
-                    .replace("$__rate_interval", "10s")
-                    .replace("$workload", WORKLOAD)
-                    .replace("$node", node);
-                ensure!(!expr.contains('$'), "{name}: {expr}: a variable that is not known");
+                let expr = expr.replace("$__rate_interval", "10s").replace("$node", node);
+                let unknown = expr.replace("$workload", "").contains('$');
+                ensure!(!unknown, "{name}: {expr}: a variable that is not known");
                 all.push((format!("{name}, {}", panel["title"]), expr));
             }
         }
@@ -143,7 +152,7 @@ fn variables(prometheus: &Prometheus, root: &Path, node: &str) -> Result<()> {
             let (metric, label) =
                 inner.and_then(|inner| inner.split_once(", ")).context("no label_values()")?;
             let found = prometheus.label_values(metric, label)?;
-            let wanted = if label == "node" { node } else { WORKLOAD };
+            let wanted = if label == "node" { node } else { WORKLOADS[0] };
             ensure!(
                 found.iter().any(|one| one == wanted),
                 "{name}: {query} gives {found:?}, without {wanted}"
@@ -218,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_in_every_expression() {
+    fn a_nodes_expressions_are_of_one_node() {
         let all = expressions(&crate::root(), "n1").unwrap();
         assert!(all.iter().any(|(_, expr)| expr.contains("node=\"n1\"")), "{all:?}");
-        assert!(all.iter().any(|(_, expr)| expr.contains("workload=\"web\"")));
+        assert!(all.iter().any(|(_, expr)| expr.contains("workload=\"$workload\"")));
     }
 }

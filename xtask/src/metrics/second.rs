@@ -14,7 +14,9 @@ use crate::up::ports::free_ports;
 
 const NODE: &str = "second";
 const START: Duration = Duration::from_secs(60);
-const WORKLOAD: &str = "apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: worker }\nspec:\n  type: service\n  mode: recommend\n  \
+/// Its workload: a service without a balancer, for which nothing is started.
+pub(super) const WORKLOAD: &str = "worker";
+const SPECIFICATION: &str = "apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: worker }\nspec:\n  type: service\n  mode: recommend\n  \
                         replicas: { min: 1, max: 3 }\n  target: { cpu: 65% }\n  service: { launcher: worker }\n";
 
 /// Both processes; ended when dropped.
@@ -49,9 +51,9 @@ impl Second {
         let nodes = format!("http://{}/api/v1/nodes", second.api);
         wait("the second node", || (http::json(&nodes)?["items"][0]["connected"] == true).then_some(()))?;
         let specification = folder.join("worker.yaml");
-        fs::write(&specification, WORKLOAD)?;
+        fs::write(&specification, SPECIFICATION)?;
         second.tell(&["apply", "--yes", "-f", &specification.display().to_string()])?;
-        second.tell(&["pause", "worker", "--reason", "alerts are checked"])?;
+        second.tell(&["pause", WORKLOAD, "--reason", "alerts are checked"])?;
         second.tell(&["pause", "--reason", "alerts are checked"])?;
         second.tell(&["drain", NODE, "--reason", "alerts are checked"])?;
         Ok(second)
