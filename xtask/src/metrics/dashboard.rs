@@ -103,7 +103,7 @@ impl Dashboard {
                 (x, y, tall) = (0, y + tall, 0);
             }
             let height = if panel.look.is_small() { 4 } else { 9 };
-            panels.push(panel.json(id, json!({ "x": x, "y": y, "w": panel.width, "h": height })));
+            panels.push(panel.json(id, &json!({ "x": x, "y": y, "w": panel.width, "h": height })));
             (x, tall) = (x + panel.width, tall.max(height));
         }
         json!({
@@ -154,7 +154,7 @@ fn capital(name: &str) -> String {
 }
 
 impl Panel {
-    fn json(&self, id: u32, at: Value) -> Value {
+    fn json(&self, id: u32, at: &Value) -> Value {
         let instant = self.look.is_small() || matches!(self.look, Look::Table(_));
         let format = if matches!(self.look, Look::Table(_)) { "table" } else { "time_series" };
         let targets = self.queries.iter().zip('A'..='Z').map(|((expr, legend, _), id)| {

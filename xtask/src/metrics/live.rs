@@ -59,7 +59,7 @@ fn on_stage(
     ];
     let mut prometheus = Prometheus::start(programs, root, &directory.join("prometheus"), &jobs)?;
     stage.wait_for_replicas(stop)?;
-    let asking = Asking::start(stage.front().to_string());
+    let asking = Asking::start(&stage.front().to_string());
     let node = http::json(&format!("http://{api}/api/v1/nodes"))
         .and_then(|nodes| Some(nodes["items"][0]["name"].as_str()?.to_owned()))
         .context("the autoscaler lists no node")?;
@@ -190,7 +190,7 @@ struct Asking {
 }
 
 impl Asking {
-    fn start(front: String) -> Self {
+    fn start(front: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let client = |_| {
             let (stop, url) = (Arc::clone(&stop), format!("http://{front}/"));

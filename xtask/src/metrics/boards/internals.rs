@@ -69,7 +69,7 @@ pub(super) const PANELS: &[Panel] = &[
     },
     Panel {
         title: "The service's own CPU",
-        why: "Cores.",
+        why: "In cores: a few hundredths for a thousand agents.",
         unit: "cores",
         queries: &[("rate(trimtab_cpu_seconds_total[$__rate_interval])", "{{instance}}", "")],
         ..PANEL
