@@ -69,7 +69,7 @@ pub(super) const PANELS: &[Panel] = &[
     },
     Panel {
         title: "The service's own CPU",
-        why: "In cores: a few hundredths for a thousand agents.",
+        why: "In cores. Its budget is 1 µs for each sample of a task.",
         unit: "cores",
         queries: &[("rate(trimtab_cpu_seconds_total[$__rate_interval])", "{{instance}}", "")],
         ..PANEL
