@@ -151,3 +151,44 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(0o644))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packages_take_from_the_checkout_is_there() {
+        for file in PACKAGES.iter().flat_map(|package| package.files) {
+            if let Source(from, _) | Configuration(from, _) | Folder(from, _) = file {
+                assert!(crate::root().join(from).exists(), "{from}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_autoscalers_package_has_dashboards_alerts_and_their_examples() {
+        let tree = std::env::temp_dir().join(format!("trimtab-package-{}", std::process::id()));
+        let nowhere = Path::new("/nonexistent");
+        for file in PACKAGES.iter().find(|package| package.name == "trimtab-autoscaler").unwrap().files {
+            if matches!(file, Source(..) | Folder(..)) {
+                file.place(&crate::root(), nowhere, nowhere, &tree).unwrap();
+            }
+        }
+        let missing: Vec<&str> = [
+            "alerts.yaml",
+            "grafana/fleet.json",
+            "grafana/workload.json",
+            "grafana/node.json",
+            "grafana/internals.json",
+            "grafana/provisioning/datasource.yaml",
+            "grafana/provisioning/dashboards.yaml",
+            "grafana/provisioning/prometheus.yml",
+            "docs/alerts.md",
+        ]
+        .into_iter()
+        .filter(|file| !tree.join("usr/share/trimtab-autoscaler").join(file).is_file())
+        .collect();
+        fs::remove_dir_all(&tree).unwrap();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
