@@ -6,6 +6,7 @@
 //! decisions and metrics say so. A bound is on everything that waits: inputs, peers' queues, rounds not yet durable.
 
 mod durable;
+mod facts;
 mod handle;
 mod ingest;
 mod live;
@@ -15,12 +16,14 @@ mod tokens;
 mod writes;
 
 pub use durable::Frozen;
+pub use facts::{Decided, Facts};
 pub use handle::{Handle, Health, Unreachable};
 pub use live::{Live, Subscription};
 pub use peers::{Admission, Outbox, Said, SessionId, ToAgent, Welcome};
 pub use tokens::{TokenMade, TokenRefused};
 pub use writes::{Expect, Write, WriteError, Written};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use crate::clock::ControllerClock;
 use crate::config::Settings;
 use crate::history;
-use crate::metrics::{Decided, Metrics, OfWorkload, Reason, Replicas};
+use crate::metrics::{Metrics, Reason};
 use crate::store::{Reader, Store};
 use durable::Durable;
 use handle::Input;
@@ -68,6 +71,8 @@ pub struct Control {
     /// For history, since the last round.
     observed: Vec<history::Observed>,
     metrics: Metrics,
+    /// Decisions since the start.
+    decided: BTreeMap<Decided, u64>,
     inputs: mpsc::Receiver<Input>,
     /// Something other than a batch came, or many batches wait.
     at_once: Arc<Notify>,
@@ -275,32 +280,16 @@ impl Control {
         }
         for decision in plan.decisions {
             tracing::info!(workload = %decision.workload, act = decision.act, "{decision}");
-            let reason = decision.reasons.first().map_or("none", model::reason::Reason::code);
-            let label = Decided { workload: decision.workload.to_string(), reason, act: decision.act };
-            self.metrics.decisions.get_or_create(&label).inc();
+            *self.decided.entry(Decided::from(&decision)).or_default() += 1;
             // Nobody listens: not an error.
             let _ = self.live.send(Live::Decision(Box::new(decision)));
         }
     }
 
-    /// Shows the state after a whole round to metrics and live streams.
+    /// Shows the state after a whole round to live streams.
     fn show(&mut self, now: Time) {
-        let listened = self.live.receiver_count() > 0;
-        for view in self.brain.workloads(now) {
-            let workload = view.name.to_string();
-            for (state, count) in [
-                ("wanted", view.wanted),
-                ("up", view.up),
-                ("starting", view.starting),
-                ("leaving", view.leaving),
-            ] {
-                let label = Replicas { workload: workload.clone(), state };
-                self.metrics.replicas.get_or_create(&label).set(i64::from(count));
-            }
-            if let Some(delay) = view.load.queue_delay_p95_ms {
-                self.metrics.queue_delay.get_or_create(&OfWorkload { workload }).set(delay / 1000.0);
-            }
-            if listened {
+        if self.live.receiver_count() > 0 {
+            for view in self.brain.workloads(now) {
                 let _ = self.live.send(Live::Workload(Box::new(view)));
             }
         }
@@ -316,6 +305,7 @@ impl Control {
     }
 
     fn tidy(&mut self, now: Time) -> anyhow::Result<()> {
+        self.forget_decided();
         if self.durable.frozen().is_some() {
             return Ok(());
         }

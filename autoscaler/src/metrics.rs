@@ -1,7 +1,19 @@
-//! What the service says of itself, for `/metrics`. Names have the prefix `trimtab_`, base units, bounded labels.
+//! What the service says of itself and of the fleet, for `/metrics`. Names have the prefix `trimtab_`, base units, bounded
+//! labels.
+//!
+//! | module | question |
+//! |---|---|
+//! | this one | what does the service count itself? |
+//! | [`scrape`] | what is computed of nodes and workloads when somebody asks? |
+//! | [`text`] | how is it written? |
+
+mod scrape;
+mod text;
+
+pub use scrape::Stored;
+pub use text::Format;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,33 +27,6 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct Reason {
     /// The code.
     pub reason: &'static str,
-}
-
-/// A workload; as many as there are specifications.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfWorkload {
-    /// Its name.
-    pub workload: String,
-}
-
-/// A workload's replicas in a state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Replicas {
-    /// Its name.
-    pub workload: String,
-    /// `wanted`, `up`, `starting`, `leaving`.
-    pub state: &'static str,
-}
-
-/// A decision's workload and first reason.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Decided {
-    /// Which workload.
-    pub workload: String,
-    /// Reason code.
-    pub reason: &'static str,
-    /// `true` when it was carried out.
-    pub act: bool,
 }
 
 /// Every metric; cheap to clone, each clone counts into the same.
@@ -66,18 +51,12 @@ pub struct Metrics {
     pub certificates: Family<Reason, Counter>,
     /// Requests for a certificate that were refused, by reason.
     pub certificates_refused: Family<Reason, Counter>,
-    /// When this service's certificate expires, seconds since the Unix epoch; 0 without TLS.
+    /// When this service's certificate expires, seconds since the Unix epoch; 0 without TLS, and then it is not shown.
     pub certificate_expiry: Gauge,
     /// Commands sent.
     pub commands: Counter,
     /// Commands that could not be sent, by reason.
     pub commands_unsent: Family<Reason, Counter>,
-    /// Decisions, acts and non-acts.
-    pub decisions: Family<Decided, Counter>,
-    /// Replicas by state.
-    pub replicas: Family<Replicas, Gauge>,
-    /// Queue delay, 95th percentile, seconds.
-    pub queue_delay: Family<OfWorkload, Gauge<f64, AtomicU64>>,
     /// Rounds.
     pub rounds: Counter,
     /// Time of a round, seconds.
@@ -136,15 +115,9 @@ impl Metrics {
                 "certificates_refused",
                 "Requests for a certificate that were refused"
             ),
-            certificate_expiry: add!(
-                "certificate_expiry_seconds",
-                "When this service's certificate expires, seconds since the Unix epoch"
-            ),
+            certificate_expiry: Gauge::default(),
             commands: add!("commands", "Commands sent to agents"),
             commands_unsent: add!("commands_unsent", "Commands that could not be sent"),
-            decisions: add!("decisions", "Decisions, acts and non-acts"),
-            replicas: add!("replicas", "Replicas of a workload by state"),
-            queue_delay: add!("queue_delay_p95_seconds", "Queue delay at the balancer, 95th percentile"),
             rounds: add!("rounds", "Rounds of the control loop"),
             store_bytes: add!("store_bytes", "Bytes of the store on disk"),
             frozen: add!("frozen", "1 while nothing can be made durable, and so nothing is done"),
@@ -164,9 +137,8 @@ impl Metrics {
         metrics
     }
 
-    /// All of them in OpenMetrics text.
-    #[must_use]
-    pub fn render(&self) -> String {
+    /// What the service counts itself, in OpenMetrics text.
+    fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

@@ -2,6 +2,7 @@
 
 mod colocate;
 mod daemons;
+mod face;
 mod ingest;
 mod line;
 mod overhead;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Colocate(colocate::Args),
     /// What a task sample costs at the receiver, with 1,000 agents.
     Ingest(ingest::Args),
+    /// What the dashboards weigh, and how fast they are with a large fleet and a long history.
+    Face(face::Args),
     /// What grows while cgroups come and go for an hour.
     Soak(soak::Args),
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(command: &Command, root: &Path) -> Result<()> {
         Command::Overhead(args) => overhead::run(args, root),
         Command::Colocate(args) => colocate::run(args, root),
         Command::Ingest(args) => ingest::run(args, root),
+        Command::Face(args) => face::run(args, root),
         Command::Soak(args) => soak::run(args, root),
     }
 }

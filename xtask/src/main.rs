@@ -11,6 +11,7 @@ mod http;
 mod interface;
 mod lab;
 mod lab_test;
+mod metrics;
 mod test;
 mod tidy;
 mod up;
@@ -66,6 +67,8 @@ enum Command {
     Test(test::Args),
     /// Check imports, file sizes and lints.
     Tidy(tidy::Args),
+    /// Write the Grafana dashboards; with --check, run them and the alert rules on a real Prometheus.
+    Metrics(metrics::Args),
     /// Run everything on this machine: autoscaler, agent, HAProxy, a real Rails app, and a compressed day of load.
     Up(up::Args),
     /// Run suites on booted machines: systemd, cgroup v2, three kernels.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::LabExec { cgroup, program, arguments } => lab::become_program(&cgroup, &program, &arguments),
         Command::Test(args) => test::run(&args, &root()),
         Command::Tidy(args) => tidy::run(&args, &root()),
+        Command::Metrics(args) => metrics::run(&args, &root()),
         Command::Up(args) => up::run(&args, &root()),
         Command::Vm(args) => vm::run(&args, &root()),
         Command::Web(args) => web::run(&args, &root()),

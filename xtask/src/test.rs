@@ -71,6 +71,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     if !args.quick {
         steps.push(("interface", Box::new(|| xtask(root, &["api-fuzz"]))));
         steps.push(("browser", Box::new(|| xtask(root, &["web", "--browser"]))));
+        steps.push(("metrics", Box::new(|| xtask(root, &["metrics", "--check"]))));
         steps.push(("clusters", Box::new(|| xtask(root, &["lab-test", "short"]))));
         steps.push(("the whole path", Box::new(|| whole_path(root))));
         steps.push(("machines", Box::new(|| xtask(root, &["vm", "--essential"]))));

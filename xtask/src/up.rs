@@ -6,6 +6,7 @@
 //! | [`beside`] | what else runs on the machine? |
 //! | [`work`] | who works there? |
 //! | [`stage`] | which files and processes make up the stage, and how do they end? |
+//! | [`ports`] | where do they listen? |
 //! | [`load`] | who asks for what when? |
 //! | [`watch`] | what is shown while it runs? |
 //! | [`ledger`] | what does the kernel itself say, beside Trimtab? |
@@ -15,8 +16,9 @@ pub(crate) mod beside;
 pub(crate) mod install;
 mod ledger;
 mod load;
+pub(crate) mod ports;
 pub(crate) mod report;
-mod stage;
+pub(crate) mod stage;
 mod watch;
 pub(crate) mod work;
 
@@ -123,7 +125,7 @@ impl Plan {
     /// # Errors
     /// When something does not start, or ends on the way.
     pub(crate) fn play(&self, root: &Path, bin: &Path, stop: &Arc<AtomicBool>) -> Result<Report> {
-        let mut stage = stage::Stage::open(&self.directory, root, bin, self.sharing)?;
+        let mut stage = stage::Stage::open(&self.directory, root, bin, self.sharing, stage::SLICE)?;
         let played = self.play_on(&mut stage, stop);
         stage.end(self.keep);
         played

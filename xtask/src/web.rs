@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     web.script("check")?;
     web.script("test")?;
     web.build()?;
-    web.weigh()
+    web.weigh().map(drop)
 }
 
 /// Builds the dashboards when they are not as the sources say, so that what cargo builds next has them. Where that cannot
@@ -60,6 +60,50 @@ pub(crate) fn ready(root: &Path) {
     if let Err(error) = web.packages().and_then(|()| web.build()) {
         println!("==> no dashboards in this build: {error:#}");
     }
+}
+
+/// What a browser loads, bytes as they are sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weight {
+    /// Scripts of the first page.
+    pub(crate) scripts: u64,
+    pub(crate) styles: u64,
+    pub(crate) all: u64,
+}
+
+/// Builds the dashboards when they are not as the sources say; what they weigh.
+///
+/// # Errors
+/// When they cannot be built here, or are over budget.
+pub(crate) fn built(root: &Path) -> Result<Weight> {
+    tools()?;
+    let web = Web::new(root);
+    web.packages()?;
+    web.build()?;
+    web.weigh()
+}
+
+/// How fast the first page of a running autoscaler with so many nodes is, as tests/bench.mjs tells it.
+///
+/// # Errors
+/// When there is no browser, or the page does not come.
+pub(crate) fn bench(root: &Path, url: &str, nodes: u32) -> Result<serde_json::Value> {
+    let mut command = Command::new("node");
+    command.current_dir(root.join("dashboards/web")).arg("tests/bench.mjs").stderr(Stdio::inherit());
+    command.env("TRIMTAB_URL", url).env("NODES", nodes.to_string()).env("CHROMIUM", chromium()?);
+    let output = command.output().context("starting node")?;
+    ensure!(output.status.success(), "tests/bench.mjs ended with {}", output.status);
+    serde_json::from_slice(&output.stdout).context("reading what tests/bench.mjs says")
+}
+
+/// Debian's browser, installed where there is none.
+fn chromium() -> Result<&'static str> {
+    const BROWSERS: [&str; 2] = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"];
+    let found = || BROWSERS.into_iter().find(|path| Path::new(path).exists());
+    if found().is_none() {
+        install::apt(&["chromium"])?;
+    }
+    found().context("the package chromium brought no browser")
 }
 
 /// Installs Node where there is none.
@@ -172,12 +216,7 @@ impl Web {
 
     /// The real daemons, without optimisation, and Debian's browser.
     fn browser(&self, shots: Option<&Path>) -> Result<()> {
-        const BROWSERS: [&str; 2] = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"];
-        let found = || BROWSERS.into_iter().find(|path| Path::new(path).exists());
-        if found().is_none() {
-            install::apt(&["chromium"])?;
-        }
-        let browser = found().context("the package chromium brought no browser")?;
+        let browser = chromium()?;
         let programs = install::build(&self.root, true)?;
         let mut command = Command::new("npm");
         command.current_dir(&self.path).args(["run", "--silent", "browser"]);
@@ -191,7 +230,7 @@ impl Web {
     }
 
     /// Prints the sizes, and fails when they are over budget.
-    fn weigh(&self) -> Result<()> {
+    fn weigh(&self) -> Result<Weight> {
         let page = fs::read_to_string(self.dist().join("index.html"))?;
         let (mut all, mut scripts, mut styles) = (0, 0, 0);
         let mut folders = vec![self.dist()];
@@ -230,7 +269,7 @@ impl Web {
             }
         }
         ensure!(over.is_empty(), "over budget: {}", over.join(", "));
-        Ok(())
+        Ok(Weight { scripts, styles, all })
     }
 }
 

@@ -22,8 +22,8 @@ impl Node {
         };
         let h = &self.health;
         let (merged, dropped) = self.spool.lost();
-        let label = format!("{{tier=\"{}\"}}", self.inventory.tier);
-        add("info", "gauge", "Tier of measurement of this host.", vec![(label, 1.0)]);
+        let label = format!("{{node=\"{}\",tier=\"{}\"}}", self.settings.node, self.inventory.tier);
+        add("info", "gauge", "This node's name, and its tier of measurement.", vec![(label, 1.0)]);
         add("tasks", "gauge", "Cgroups measured.", one(self.table.len() as f64));
         add("own_tasks", "gauge", "Tasks started by Trimtab.", one(self.executor.count() as f64));
         add(
@@ -62,6 +62,9 @@ impl Node {
             add("program_seconds_total", "counter", help, one(ns as f64 / 1e9));
         }
         add("cpu_seconds_total", "counter", "CPU time of this agent.", one(clock::own_cpu_ns() as f64 / 1e9));
+        if let Some(bytes) = resident_bytes() {
+            add("resident_memory_bytes", "gauge", "Resident memory of this agent.", one(bytes));
+        }
         add("wire_bytes_total", "counter", "Bytes of batches sent.", one(self.wire_bytes as f64));
         add("spool_bytes", "gauge", "Bytes that wait on disk.", one(self.spool.bytes() as f64));
         add("spool_rounds", "gauge", "Rounds that wait on disk.", one(self.spool.len() as f64));
@@ -106,4 +109,12 @@ impl Node {
         }
         out
     }
+}
+
+/// What the kernel says; `None` where /proc is not as usual.
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
 }

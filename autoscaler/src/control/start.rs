@@ -76,6 +76,7 @@ impl Control {
             history,
             observed: Vec::new(),
             metrics,
+            decided: std::collections::BTreeMap::new(),
             inputs,
             at_once,
             live,

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::App;
 use super::problem::Failure;
 use crate::api::{API_VERSION, Pause, Status};
+use crate::metrics::{Format, Stored};
 
 /// The control loop must answer within this time to count as ready.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -69,7 +70,16 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 
 /// Metrics in OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", tag = "probes", responses((status = 200, content_type = "application/openmetrics-text", body = String)))]
-pub(super) async fn metrics(State(app): State<App>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    // Who asks for the older text format only gets that one.
+    let format = Format::wanted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    // Whoever watches this service must hear of it also when its loop is stuck.
+    let facts = tokio::time::timeout(PATIENCE, app.control.facts()).await.ok().and_then(Result::ok);
+    let now = app.control.now();
+    let stored = app.stored(move |reader| {
+        Ok(Stored { pauses: reader.pauses(now)?, page: reader.idle(1)?.into_iter().next() })
+    });
+    let stored = stored.await.ok();
+    let text = app.metrics.scrape(format, facts.as_ref(), stored.as_ref());
+    ([(header::CONTENT_TYPE, format.media_type())], text).into_response()
 }

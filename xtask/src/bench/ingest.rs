@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use fleet::Fleet;
-use receiver::{Receiver, cpu_us};
+pub(super) use fleet::Fleet;
+pub(super) use receiver::Receiver;
+use receiver::cpu_us;
 use storm::Storm;
 
 /// Options of `cargo xtask bench ingest`.

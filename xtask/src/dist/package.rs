@@ -28,13 +28,15 @@ pub(super) enum File {
     Source(&'static str, &'static str),
     /// The same, which an administrator may change: an upgrade keeps the change.
     Configuration(&'static str, &'static str),
+    /// A folder of the checkout with all that is in it, at a path of the system.
+    Folder(&'static str, &'static str),
     /// All manual pages.
     Manual,
     /// What completes the command in a shell, at a path of the system.
     Completion(&'static str, &'static str),
 }
 
-use File::{Completion, Configuration, Manual, Program, Source};
+use File::{Completion, Configuration, Folder, Manual, Program, Source};
 
 /// All packages.
 pub(super) const PACKAGES: [Package; 3] = [
@@ -85,6 +87,10 @@ pub(super) const PACKAGES: [Package; 3] = [
             Source("autoscaler/dist/tmpfiles.conf", "usr/lib/tmpfiles.d/trimtab-autoscaler.conf"),
             Configuration("autoscaler/dist/autoscaler.toml", "etc/trimtab/autoscaler.toml"),
             Source("autoscaler/dist/network.conf", "usr/share/trimtab-autoscaler/network.conf"),
+            Source("dashboards/alerts.yaml", "usr/share/trimtab-autoscaler/alerts.yaml"),
+            Folder("dashboards/grafana", "usr/share/trimtab-autoscaler/grafana"),
+            Source("docs/alerts.md", "usr/share/trimtab-autoscaler/docs/alerts.md"),
+            Source("docs/grafana.md", "usr/share/trimtab-autoscaler/docs/grafana.md"),
             Source("LICENSE", "usr/share/doc/trimtab-autoscaler/copyright"),
         ],
         scripts: Some("autoscaler/dist/deb"),
@@ -118,6 +124,7 @@ impl File {
                 Ok(())
             }
             Source(from, to) | Configuration(from, to) => copy(&root.join(from), &tree.join(to)),
+            Folder(from, to) => copy_all(&root.join(from), &tree.join(to)),
             Completion(shell, to) => copy(&generated.join(shell), &tree.join(to)),
             Manual => {
                 for entry in fs::read_dir(generated.join("man"))? {
@@ -130,9 +137,58 @@ impl File {
     }
 }
 
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let (path, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        if path.is_dir() { copy_all(&path, &to)? } else { copy(&path, &to)? }
+    }
+    Ok(())
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
     fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o644))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packages_take_from_the_checkout_is_there() {
+        for file in PACKAGES.iter().flat_map(|package| package.files) {
+            if let Source(from, _) | Configuration(from, _) | Folder(from, _) = file {
+                assert!(crate::root().join(from).exists(), "{from}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_autoscalers_package_has_dashboards_alerts_and_their_examples() {
+        let tree = std::env::temp_dir().join(format!("trimtab-package-{}", std::process::id()));
+        let nowhere = Path::new("/nonexistent");
+        for file in PACKAGES.iter().find(|package| package.name == "trimtab-autoscaler").unwrap().files {
+            if matches!(file, Source(..) | Folder(..)) {
+                file.place(&crate::root(), nowhere, nowhere, &tree).unwrap();
+            }
+        }
+        let missing: Vec<&str> = [
+            "alerts.yaml",
+            "grafana/fleet.json",
+            "grafana/workload.json",
+            "grafana/node.json",
+            "grafana/internals.json",
+            "grafana/provisioning/datasource.yaml",
+            "grafana/provisioning/dashboards.yaml",
+            "grafana/provisioning/prometheus.yml",
+            "docs/alerts.md",
+        ]
+        .into_iter()
+        .filter(|file| !tree.join("usr/share/trimtab-autoscaler").join(file).is_file())
+        .collect();
+        fs::remove_dir_all(&tree).unwrap();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

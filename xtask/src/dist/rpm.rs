@@ -48,7 +48,7 @@ fn text(package: &Package, version: &str, tree: &Path) -> String {
         .map(|file| match file {
             File::Program(name) => format!("/usr/bin/{name}\n"),
             File::Configuration(_, to) => format!("%config(noreplace) /{to}\n"),
-            File::Source(_, to) | File::Completion(_, to) => format!("/{to}\n"),
+            File::Source(_, to) | File::Folder(_, to) | File::Completion(_, to) => format!("/{to}\n"),
             File::Manual => "/usr/share/man/man1/*\n".to_owned(),
         })
         .collect();

@@ -1,7 +1,7 @@
 //! The stage: directories, configuration, processes; and how they end, whatever happened.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::beside::{self, Beside, Sharing};
+use super::ports::{free_ports, replica_ports};
 use super::work::{Job, Work};
 use crate::{http, lab};
 
@@ -34,7 +35,8 @@ const REPLICAS_BESIDE: (u32, u32) = (1, 4);
 const LOAD_BESIDE: f64 = 0.6;
 /// Requests wait at most so long for a free thread, 95 % of them, ms.
 pub(super) const QUEUE_TARGET_MS: u32 = 100;
-const SLICE: &str = "trimtab-up.slice";
+/// The slice of the demo.
+pub(super) const SLICE: &str = "trimtab-up.slice";
 const TOKEN: &str = "demo";
 /// How long the clusters' members may take.
 const MEMBERS: Duration = Duration::from_secs(180);
@@ -44,7 +46,7 @@ const FIRST_MAP: Duration = Duration::from_secs(240);
 const FIRST_REPLICAS: Duration = Duration::from_secs(120);
 
 /// Everything that this command started.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     directory: PathBuf,
     root: PathBuf,
     bin: PathBuf,
@@ -56,11 +58,21 @@ pub(super) struct Stage {
     /// What else shares the machine.
     beside: Option<Beside>,
     sharing: Sharing,
+    slice: &'static str,
 }
 
 impl Stage {
     /// Ends what an earlier run left, and writes all files.
-    pub(super) fn open(directory: &Path, root: &Path, bin: &Path, sharing: Sharing) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the directory is something else's.
+    pub(crate) fn open(
+        directory: &Path,
+        root: &Path,
+        bin: &Path,
+        sharing: Sharing,
+        slice: &'static str,
+    ) -> Result<Self> {
         let cgroup = crate::cgroup::unified_mount()?;
         let ports = free_ports(3)?;
         let stage = Self {
@@ -74,6 +86,7 @@ impl Stage {
             processes: Vec::new(),
             beside: None,
             sharing,
+            slice,
         };
         stage.end_leftovers();
         if directory.exists() {
@@ -170,7 +183,7 @@ state = "{d}/agent"
 launchers = "{d}/launch.d"
 rules = "{d}/tasks.d"
 http = "127.0.0.1:0"
-slice = "{SLICE}"
+slice = "{}"
 executor = "direct"
 act = true
 
@@ -180,7 +193,7 @@ backends = ["web"]
 log = "{d}/haproxy-agent.log.sock"
 config = "{d}/haproxy.cfg"
 "#,
-            self.agents
+            self.agents, self.slice
         )
     }
 
@@ -264,7 +277,7 @@ spec:
     }
 
     /// Starts everything, in the order in which parts need each other.
-    pub(super) fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<()> {
+    pub(crate) fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<()> {
         if self.sharing != Sharing::Web {
             self.start_beside()?;
         }
@@ -321,7 +334,7 @@ spec:
     }
 
     /// Fails when one of the processes is gone, with the end of its log.
-    pub(super) fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         for (name, child) in &mut self.processes {
             if let Some(status) = child.try_wait()? {
                 let log =
@@ -364,7 +377,7 @@ spec:
     }
 
     /// Waits until the least number of replicas serves.
-    pub(super) fn wait_for_replicas(&mut self, stop: &AtomicBool) -> Result<()> {
+    pub(crate) fn wait_for_replicas(&mut self, stop: &AtomicBool) -> Result<()> {
         if self.beside.is_some() {
             println!("==> waiting for the clusters' members");
             self.wait("a NodeManager and two DataNodes", MEMBERS, stop, |_| Beside::has_members())?;
@@ -412,12 +425,21 @@ spec:
         self.sharing
     }
 
-    pub(super) fn front(&self) -> SocketAddr {
+    pub(crate) fn front(&self) -> SocketAddr {
         self.front
     }
 
-    pub(super) fn api(&self) -> SocketAddr {
+    pub(crate) fn api(&self) -> SocketAddr {
         self.api
+    }
+
+    /// Where the agent's metrics are.
+    pub(crate) fn agent(&self) -> Result<String> {
+        let file = self.directory.join("agent/http.address");
+        Ok(fs::read_to_string(&file)
+            .with_context(|| format!("reading {}", file.display()))?
+            .trim()
+            .to_owned())
     }
 
     pub(super) fn queue_log(&self) -> PathBuf {
@@ -425,7 +447,7 @@ spec:
     }
 
     pub(super) fn cgroup_slice(&self) -> PathBuf {
-        self.cgroup.join(SLICE)
+        self.cgroup.join(self.slice)
     }
 
     pub(super) fn quota_cores(&self) -> f64 {
@@ -433,7 +455,7 @@ spec:
     }
 
     /// Ends every process that this command started, directly or through the agent, and removes what they left.
-    pub(super) fn end(&mut self, keep: bool) {
+    pub(crate) fn end(&mut self, keep: bool) {
         println!("==> ending what was started");
         // The agent first: it must not start a replica again while replicas end.
         for (_, child) in self.processes.iter_mut().rev() {
@@ -470,17 +492,4 @@ fn terminate(child: &mut Child) {
     }
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// Ports for replicas, away from those of the stage.
-fn replica_ports(api: u16) -> (u16, u16) {
-    let from = if (20_000..20_400).contains(&api) { 21_000 } else { 20_000 };
-    (from, from + 399)
-}
-
-/// Addresses on loopback that nothing uses now.
-fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }

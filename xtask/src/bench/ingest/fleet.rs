@@ -10,15 +10,15 @@ use serde::Deserialize;
 use super::receiver::Killed;
 
 /// A running fleet, all of it connected.
-pub(super) struct Fleet {
+pub(in crate::bench) struct Fleet {
     process: Killed,
     said: BufReader<ChildStdout>,
 }
 
 /// What the agents saw.
 #[derive(Debug, Deserialize)]
-pub(super) struct Seen {
-    pub(super) connected_at_end: u64,
+pub(in crate::bench) struct Seen {
+    pub(in crate::bench) connected_at_end: u64,
     /// Streams that were up and broke.
     pub(super) reconnects: u64,
     pub(super) slowest_ack_ms: u64,
@@ -38,7 +38,7 @@ impl Seen {
 
 impl Fleet {
     /// Starts it; returns when all agents are connected. With `api` samples are probed.
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         bin: &Path,
         address: &str,
         agents: u32,
@@ -66,7 +66,7 @@ impl Fleet {
     }
 
     /// Ends it, and says what it saw.
-    pub(super) fn end(mut self) -> Result<Seen> {
+    pub(in crate::bench) fn end(mut self) -> Result<Seen> {
         drop(self.process.0.stdin.take());
         let mut text = String::new();
         self.said.read_to_string(&mut text)?;

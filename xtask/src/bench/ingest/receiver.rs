@@ -19,7 +19,7 @@ impl Drop for Killed {
 }
 
 /// A running autoscaler.
-pub(super) struct Receiver {
+pub(in crate::bench) struct Receiver {
     process: Killed,
     bin: PathBuf,
     directory: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// Starts it; returns when it says where it listens.
-    pub(super) fn start(bin: &Path, directory: &Path, listen: &str) -> Result<Self> {
+    pub(in crate::bench) fn start(bin: &Path, directory: &Path, listen: &str) -> Result<Self> {
         let (bin, directory) = (bin.to_owned(), directory.to_owned());
         let (process, agents, api) = spawn(&bin, &directory, listen, "127.0.0.1:0")?;
         Ok(Self { process, bin, directory, agents, api })
@@ -44,11 +44,11 @@ impl Receiver {
         Ok(())
     }
 
-    pub(super) fn agents(&self) -> &str {
+    pub(in crate::bench) fn agents(&self) -> &str {
         &self.agents
     }
 
-    pub(super) fn api(&self) -> &str {
+    pub(in crate::bench) fn api(&self) -> &str {
         &self.api
     }
 

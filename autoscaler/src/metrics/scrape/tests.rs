@@ -1,0 +1,195 @@
+use std::collections::BTreeMap;
+
+use autoscaler_core::fleet::Fleet;
+use autoscaler_core::idle::{Cause, Idle};
+use autoscaler_core::view::{DrainView, LoadView, SizeView};
+use model::action::Size;
+use model::decision::DecisionKind;
+use model::id::{AgentEpoch, BootId, NodeId, WorkloadName};
+use model::node::{Incarnation, Inventory, Tier};
+use model::units::{Millis, Share};
+use model::workload::{Mode, Policy, SizeMode, WorkloadKind};
+
+use super::*;
+use crate::control::Decided;
+
+const NOW: Time = Time(1_000_000);
+
+fn workload(name: &str) -> WorkloadView {
+    WorkloadView {
+        name: WorkloadName::new(name).unwrap(),
+        kind: WorkloadKind::Rails,
+        mode: Mode::Auto,
+        policy: Policy::Trimtab,
+        min: 2,
+        max: 9,
+        wanted: 4,
+        up: 3,
+        starting: 1,
+        leaving: 0,
+        replicas: Vec::new(),
+        paused: None,
+        frozen: Vec::new(),
+        load: LoadView { queue_delay_p95_ms: Some(30.0), ..LoadView::default() },
+        size: SizeView {
+            mode: SizeMode::Recommend,
+            given: Size { cpu_max_millis: Some(1_500), ..Size::default() },
+            phase: "steady",
+            to: None,
+            canary: None,
+            held: None,
+        },
+        last: None,
+        cluster: None,
+    }
+}
+
+/// Two nodes, of which `n2` fell silent, and one workload.
+fn facts() -> Facts {
+    let mut fleet = Fleet::new();
+    for (name, boot) in [("n1", 1), ("n2", 2)] {
+        let node = NodeId::new(name).unwrap();
+        let incarnation = Incarnation { boot: BootId(boot), agent: AgentEpoch(1) };
+        fleet.node_up(node.clone(), incarnation, Inventory::new(8, 16 << 30, Tier::B), NOW);
+        if name == "n2" {
+            fleet.node_down(&node, NOW);
+        }
+    }
+    let target = Target { queue_delay_p95: Some(Millis(20)), cpu: Some(Share(0.65)), ..Target::default() };
+    Facts {
+        now: NOW,
+        epoch: 3,
+        waiting: 0,
+        nodes: fleet.nodes(NOW),
+        drains: BTreeMap::from([(NodeId::new("n2").unwrap(), DrainView { why: "disk".into(), left: 2 })]),
+        workloads: vec![(workload("web"), target)],
+        decided: BTreeMap::from([(
+            Decided {
+                workload: WorkloadName::new("web").unwrap(),
+                kind: DecisionKind::ScaleOut,
+                reason: "forecast_above",
+                act: true,
+            },
+            5,
+        )]),
+    }
+}
+
+fn said(facts: &Facts, stored: Option<&Stored>) -> String {
+    Metrics::new().scrape(Format::OpenMetrics, Some(facts), stored)
+}
+
+/// The value of a sample, by all that is before it.
+fn value(text: &str, sample: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn what_is_not_known_is_absent_and_what_is_known_is_told() {
+    let text = said(&facts(), None);
+    for (sample, expected) in [
+        ("trimtab_node_connected{node=\"n1\"}", Some(1.0)),
+        ("trimtab_node_connected{node=\"n2\"}", Some(0.0)),
+        ("trimtab_node_capacity_cpu_cores{node=\"n1\"}", Some(8.0)),
+        ("trimtab_node_capacity_cpu_cores{node=\"n2\"}", None),
+        ("trimtab_node_used_cpu_cores{node=\"n1\"}", None),
+        ("trimtab_node_sample_age_seconds{node=\"n1\"}", None),
+        ("trimtab_node_drain_replicas{node=\"n2\"}", Some(2.0)),
+        ("trimtab_node_drain_replicas{node=\"n1\"}", None),
+        ("trimtab_node_info{node=\"n1\",tier=\"B\"}", Some(1.0)),
+        ("trimtab_replicas{workload=\"web\",state=\"up\"}", Some(3.0)),
+        ("trimtab_replicas_max{workload=\"web\"}", Some(9.0)),
+        ("trimtab_queue_delay_p95_seconds{workload=\"web\"}", Some(0.03)),
+        ("trimtab_target_queue_delay_p95_seconds{workload=\"web\"}", Some(0.02)),
+        ("trimtab_target_reached_ratio{workload=\"web\",signal=\"queue_delay\"}", Some(1.5)),
+        ("trimtab_target_reached_ratio{workload=\"web\",signal=\"cpu\"}", None),
+        ("trimtab_workload_reserved_cpu_cores{workload=\"web\"}", Some(6.0)),
+        ("trimtab_workload_reserved_memory_bytes{workload=\"web\"}", None),
+        (
+            "trimtab_workload_info{workload=\"web\",kind=\"rails\",mode=\"auto\",policy=\"trimtab\"}",
+            Some(1.0),
+        ),
+        (
+            "trimtab_decisions_total{workload=\"web\",kind=\"scale_out\",reason=\"forecast_above\",act=\"true\"}",
+            Some(5.0),
+        ),
+        ("trimtab_certificate_expiry_seconds", None),
+        ("trimtab_paused", None),
+        ("trimtab_loop_answers", Some(1.0)),
+    ] {
+        assert_eq!(value(&text, sample), expected, "{sample} in {text}");
+    }
+}
+
+#[test]
+fn nothing_of_the_fleet_is_told_when_the_loop_does_not_answer() {
+    let metrics = Metrics::new();
+    metrics.certificate_expiry.set(77);
+    let text = metrics.scrape(Format::OpenMetrics, None, Some(&Stored::default()));
+    assert_eq!(value(&text, "trimtab_loop_answers"), Some(0.0));
+    assert_eq!(value(&text, "trimtab_certificate_expiry_seconds"), Some(77.0));
+    assert!(value(&text, "trimtab_cpu_seconds_total").is_some_and(|used| used > 0.0));
+    assert!(value(&text, "trimtab_resident_memory_bytes").is_some_and(|bytes| bytes > 1e5));
+    assert!(!text.contains("node=") && !text.contains("workload=") && !text.contains("paused"), "{text}");
+}
+
+#[test]
+fn use_and_causes_of_the_ledger_add_up_to_the_capacity_and_an_old_page_says_nothing() {
+    let amount = |cores: u64, gib: u64| Amount {
+        cpu_millicore_ms: cores * 1_000 * 60_000,
+        memory_kib_ms: gib * 1_048_576 * 60_000,
+    };
+    let web = WorkloadName::new("web").unwrap();
+    let blocked = Cause::Blocked { workload: web.clone(), rule: "step".into() };
+    let page = Page {
+        from: Time(NOW.0 - 70_000),
+        to: Time(NOW.0 - 10_000),
+        capacity: amount(8, 16),
+        used: amount(3, 4),
+        idle: vec![
+            Idle { cause: blocked, amount: amount(1, 2) },
+            Idle { cause: Cause::OverSized { workload: web }, amount: amount(1, 4) },
+            Idle { cause: Cause::NoDemand, amount: amount(3, 6) },
+        ],
+    };
+    let stored = |page: &Page| Stored { pauses: Vec::new(), page: Some(page.clone()) };
+    let text = said(&facts(), Some(&stored(&page)));
+    assert_eq!(
+        value(&text, "trimtab_idle_cpu_cores{cause=\"blocked\",workload=\"web\",reason=\"step\"}"),
+        Some(1.0)
+    );
+    assert_eq!(value(&text, "trimtab_idle_memory_bytes{cause=\"no_demand\"}"), Some(6.0 * GIB));
+    for (unit, capacity) in [("cpu_cores", 8.0), ("memory_bytes", 16.0 * GIB)] {
+        let idle: f64 = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("trimtab_idle_{unit}{{")))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum();
+        let used = value(&text, &format!("trimtab_ledger_used_{unit}")).unwrap();
+        assert_eq!(value(&text, &format!("trimtab_ledger_capacity_{unit}")), Some(capacity));
+        assert!((idle + used - capacity).abs() < 1e-6 * capacity, "{unit}: {idle} + {used}");
+    }
+    let old = Page { from: Time(0), to: Time(NOW.0 - PAGE_SHOWN_MS - 1), ..page };
+    assert!(!said(&facts(), Some(&stored(&old))).contains("trimtab_idle_"));
+}
+
+#[test]
+fn a_pause_of_all_and_one_of_a_workload_are_told_apart() {
+    let pause = |workload: Option<&str>| PauseRow {
+        workload: workload.map(|name| WorkloadName::new(name).unwrap()),
+        reason: "deploy".into(),
+        at_ms: NOW.0 - 5_000,
+        until_ms: None,
+    };
+    let stored = |pauses: Vec<PauseRow>| Stored { pauses, page: None };
+    let text = said(&facts(), Some(&stored(vec![pause(Some("web"))])));
+    assert_eq!(value(&text, "trimtab_paused"), Some(0.0));
+    assert_eq!(value(&text, "trimtab_paused_seconds"), None);
+    assert_eq!(value(&text, "trimtab_workload_paused_seconds{workload=\"web\"}"), Some(5.0));
+    let text = said(&facts(), Some(&stored(vec![pause(None)])));
+    assert_eq!(
+        (value(&text, "trimtab_paused"), value(&text, "trimtab_paused_seconds")),
+        (Some(1.0), Some(5.0))
+    );
+    assert!(!text.contains("deploy"), "free text is no label");
+}
