@@ -53,8 +53,6 @@ fn it_fills_a_terminal_obeys_keys_and_leaves_it_as_it_was() {
     stage.kill_autoscaler();
     shows(&mut stage, "", "no answer for");
     shows(&mut stage, "q", BACK);
-    drop(shows);
-    drop(keys);
     assert!(script.wait().unwrap().success());
 }
 
