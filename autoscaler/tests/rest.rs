@@ -268,10 +268,15 @@ fn a_cluster_is_recommended_a_member_that_comes_when_it_is_approved() {
         )
     };
     assert_eq!(service.put("batch", &spec(2), &[]).status, 201);
-    let other = service.put("batch", &worker(2, 5).replace("name: jobs", "name: batch"), &[]);
-    assert_eq!((other.status, other.json()["type"].clone()), (409, json!("urn:trimtab:problem:other-kind")));
+    let another = worker(2, 5).replace("name: jobs", "name: batch");
     let cluster = |service: &Service| service.get("/api/v1/workloads/batch").1["status"]["cluster"].clone();
     service.until("two members", |s| (cluster(s)["found"] == json!(["w1", "w2"])).then_some(()));
+    for query in ["?dryRun=true", ""] {
+        let path = format!("/api/v1/workloads/batch{query}");
+        let other = service.request("PUT", &path, &[], &another);
+        let kind = other.json()["type"].clone();
+        assert_eq!((other.status, kind), (409, json!("urn:trimtab:problem:other-kind")), "{query}");
+    }
     for (word, kind) in
         [("approve", "nothing-to-approve"), ("reject", "nothing-to-approve"), ("cancel", "nothing-to-cancel")]
     {

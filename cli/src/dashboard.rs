@@ -14,7 +14,8 @@ const TUNNEL: &str = "the dashboards answer on the autoscaler's own host only: r
 
 pub(crate) fn run(url: Option<&str>, state: Option<&Path>) -> Result<(), Failure> {
     let (directory, token) = session(state)?;
-    let address = match url {
+    // A socket of this host is the same service by a way that no browser takes.
+    let address = match url.filter(|url| !url.starts_with("unix:")) {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => listening(&directory)?,
     };

@@ -180,6 +180,7 @@ fn the_address_of_the_dashboards_has_the_session_and_goes_to_this_host_only() {
     let endpoints = format!(r#"{{"agents":[],"api":["unix:/run/trimtab/api.sock","{address}"],"pid":1}}"#);
     std::fs::write(state.path().join("endpoints.json"), endpoints).unwrap();
     assert_eq!(alone().stdout, good.stdout, "{}", shown(&alone()));
+    assert_eq!(ask("unix:/run/trimtab/api.sock").stdout, good.stdout, "no browser takes that way");
     for output in [said("http://192.0.2.1:7780"), said("http://127.0.0.1:9")] {
         assert!(!output.contains(&secret), "an address that does not work has no secret in it");
     }

@@ -200,3 +200,22 @@ impl Drop for Service {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_tuple_of_equal_items_is_a_list_of_that_length_and_others_stay() {
+        let count = json!({ "type": "integer" });
+        let mut schema = json!({ "properties": { "bounds": { "prefixItems": [count, count], "items": false, "type": "array" } } });
+        without_tuples(&mut schema);
+        let list = json!({ "type": "array", "items": count, "minItems": 2, "maxItems": 2 });
+        assert_eq!(schema["properties"]["bounds"], list);
+        let mixed = json!({ "prefixItems": [count, { "type": "string" }], "items": false });
+        let mut same = mixed.clone();
+        without_tuples(&mut same);
+        assert_eq!(same, mixed);
+    }
+}

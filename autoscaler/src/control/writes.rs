@@ -135,7 +135,7 @@ pub enum WriteError {
         kind: &'static str,
     },
     /// Nothing is recommended that could be approved, or rejected.
-    #[error("workload `{name}` {why}; `trimtab explain {name}` says what it would do")]
+    #[error("workload `{name}` {why}; `trimtab explain workload {name}` says what it would do")]
     NothingToApprove {
         /// Which.
         name: WorkloadName,

@@ -18,7 +18,7 @@ use super::problem::Failure;
 use super::repeat;
 use super::workloads::{entity_tag, named};
 use crate::api::{API_VERSION, Applied, PauseRequest, Problem, ResumeRequest, Status};
-use crate::control::{Expect, Write};
+use crate::control::{Expect, Write, WriteError};
 use crate::store::SpecRow;
 
 /// How to apply.
@@ -63,8 +63,14 @@ pub(super) async fn put_in_force(
     let of = workload.name.clone();
     let before = app.stored(move |reader| reader.spec(&of)).await?;
     let bounds = (workload.spec.replicas.min, workload.spec.replicas.max);
-    let wanted_now =
-        app.control.workloads().await?.iter().find(|view| view.name == workload.name).map(|view| view.wanted);
+    let views = app.control.workloads().await?;
+    let view = views.iter().find(|view| view.name == workload.name);
+    let (is, asked) = (view.map(|view| view.kind), workload.spec.kind);
+    if let Some(kind) = is.filter(|is| *is != asked && (is.is_cluster() || asked.is_cluster())) {
+        // A comparison says so before anybody agrees to it.
+        return Err(WriteError::OtherKind { name: workload.name, kind: kind.word() }.into());
+    }
+    let wanted_now = view.map(|view| view.wanted);
     let mut applied = Applied {
         api_version: API_VERSION.to_owned(),
         dry_run,
