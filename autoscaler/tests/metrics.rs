@@ -43,7 +43,7 @@ fn the_numbers_are_those_of_the_rest_interface_and_go_with_what_they_are_of() {
     let service = Service::start(state.path(), &[]);
     let agent = FakeAgent::start("n1");
     agent.follow(&service.agents);
-    let sized = worker(2, 5).replace("mode: auto", "mode: auto\n  size: { cpu: 500m, memory: 64Mi }");
+    let sized = worker(2, 5).replace("mode: auto", "mode: auto\n  size: { cpu: 2000m, memory: 64Mi }");
     assert_eq!(service.put("jobs", &sized, &[]).status, 201);
     let (workload, of_workload) = together(&service, "/api/v1/workloads", |all| {
         let jobs = &all["items"][0];
@@ -69,10 +69,10 @@ fn the_numbers_are_those_of_the_rest_interface_and_go_with_what_they_are_of() {
     assert_eq!(of("workload_used_cpu_cores"), workload["load"]["cpuCores"].as_f64());
     assert_eq!(of("workload_used_memory_bytes"), workload["load"]["memoryBytes"].as_f64());
     assert_eq!(of("utilisation_ratio"), workload["load"]["utilisation"].as_f64());
-    assert_eq!(of("workload_size_cpu_cores"), Some(0.5));
+    assert_eq!(of("workload_size_cpu_cores"), Some(2.0));
     let there =
         ["up", "starting", "leaving"].iter().filter_map(|state| workload[state].as_f64()).sum::<f64>();
-    assert_eq!(of("workload_reserved_cpu_cores"), Some(there * 0.5));
+    assert_eq!(of("workload_reserved_cpu_cores"), Some(there * 2.0));
     assert_eq!(of("target_cpu_ratio"), Some(0.65));
     assert_eq!(of("queue_delay_p95_seconds"), None, "a service has no queue delay");
     assert_eq!(value(&text, "trimtab_paused"), Some(0.0));

@@ -4,7 +4,6 @@
 //! Unknown is absent, never 0: a sum over what is there is then a lower bound, and alerts on absence work. Use is told of
 //! connected nodes only, since a line that stays flat after its node fell silent would look like calm.
 
-use autoscaler_core::event::Time;
 use autoscaler_core::fleet::NodeView;
 use autoscaler_core::idle::{Amount, Page};
 use autoscaler_core::view::WorkloadView;
@@ -155,7 +154,7 @@ impl Metrics {
             nodes(&mut text, facts);
             workloads(&mut text, facts);
             if let Some(stored) = stored {
-                pauses(&mut text, &stored.pauses, facts.now);
+                pauses(&mut text, &stored.pauses, facts);
                 let page = stored.page.as_ref();
                 if let Some(page) = page.filter(|page| facts.now.since(page.to) <= PAGE_SHOWN_MS) {
                     ledger(&mut text, page);
@@ -241,9 +240,10 @@ fn workloads(text: &mut Text, facts: &Facts) {
     );
 }
 
-fn pauses(text: &mut Text, pauses: &[PauseRow], now: Time) {
+/// The pause of a workload outlives its withdrawal, should the name come back; until then it is nobody's.
+fn pauses(text: &mut Text, pauses: &[PauseRow], facts: &Facts) {
     let whole = pauses.iter().find(|pause| pause.workload.is_none());
-    let age = |pause: &PauseRow| seconds(now.0.saturating_sub(pause.at_ms));
+    let age = |pause: &PauseRow| seconds(facts.now.0.saturating_sub(pause.at_ms));
     text.family(
         "paused",
         Gauge,
@@ -252,9 +252,11 @@ fn pauses(text: &mut Text, pauses: &[PauseRow], now: Time) {
     );
     let since = whole.map(|pause| (String::new(), age(pause)));
     text.family("paused_seconds", Gauge, "For how long everything is paused", since.into_iter().collect());
-    let each = pauses
-        .iter()
-        .filter_map(|pause| Some((labels(&[("workload", pause.workload.as_ref()?.as_str())]), age(pause))));
+    let each = pauses.iter().filter_map(|pause| {
+        let name = pause.workload.as_ref()?;
+        let known = facts.workloads.iter().any(|(workload, _)| workload.name == *name);
+        known.then(|| (labels(&[("workload", name.as_str())]), age(pause)))
+    });
     text.family("workload_paused_seconds", Gauge, "For how long one workload is paused", each.collect());
 }
 

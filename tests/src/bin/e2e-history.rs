@@ -1,5 +1,5 @@
 //! Fills a state directory with history as the service itself writes it, days of it in a minute: batches of made-up nodes go through
-//! `autoscaler::history`, window by window, with a clock that stands where each window ends.
+//! `autoscaler::history`, half an hour at a time, with a clock that stands where each ends.
 //!
 //! `e2e-history STATE NODES TASKS DAYS` ends the history now. A node is read every ten seconds, as a busy link does it; a task's CPU
 //! follows the day, with noise.
@@ -16,6 +16,8 @@ use model::id::{BootId, CgroupId, NodeId};
 use tokio::sync::watch;
 
 const STEP_MS: u64 = 10_000;
+/// What is written at once, s. A window needs several parts: they are merged, and reduced to ten minutes, once it is closed.
+const PART: u64 = WINDOW / 4;
 const DAY_S: u64 = 86_400;
 /// As the service's own defaults have it.
 const SETTINGS: HistorySettings = HistorySettings {
@@ -46,9 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = wall_ms() / 1000;
     let mut noise = 1;
-    let first = (end - days * DAY_S) / WINDOW;
-    for window in first..=end / WINDOW {
-        let (from, to) = (window * WINDOW, ((window + 1) * WINDOW).min(end));
+    for part in (end - days * DAY_S) / PART..=end / PART {
+        let (from, to) = (part * PART, ((part + 1) * PART).min(end));
         let batches =
             fleet.iter_mut().flat_map(|node| read(node, from * 1000, to * 1000, &mut noise)).collect();
         runtime.block_on(write(Path::new(state), batches, to * 1000))?;

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use autoscaler_core::event::Time;
 use autoscaler_core::fleet::Fleet;
 use autoscaler_core::idle::{Cause, Idle};
 use autoscaler_core::view::{DrainView, LoadView, SizeView};
@@ -186,6 +187,8 @@ fn a_pause_of_all_and_one_of_a_workload_are_told_apart() {
     assert_eq!(value(&text, "trimtab_paused"), Some(0.0));
     assert_eq!(value(&text, "trimtab_paused_seconds"), None);
     assert_eq!(value(&text, "trimtab_workload_paused_seconds{workload=\"web\"}"), Some(5.0));
+    let gone = said(&facts(), Some(&stored(vec![pause(Some("withdrawn"))])));
+    assert!(!gone.contains("withdrawn"), "{gone}");
     let text = said(&facts(), Some(&stored(vec![pause(None)])));
     assert_eq!(
         (value(&text, "trimtab_paused"), value(&text, "trimtab_paused_seconds")),
