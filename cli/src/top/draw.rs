@@ -25,7 +25,7 @@ const HELP: &str = "\
 up, down, j k  choose a line; PgUp PgDn Home End
 Enter          more about it, and again: less
 t              the tasks of the chosen node or workload
-/              show only lines with these words; Esc: all again
+/              show only lines with these words, or =NAME; Esc: all again
 s, r           order by the next column; the other way round
 p, space       keep the view as it is; the fleet goes on
 q, Ctrl-C      the end
@@ -71,7 +71,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen, age: Duration, colour
     }
     frame.render_widget(Paragraph::new(footer(screen)), foot);
     if screen.help {
-        let area = middle(frame.area(), 62, 12);
+        let area = middle(frame.area(), 70, 12);
         frame.render_widget(Clear, area);
         frame.render_widget(Paragraph::new(HELP).block(Block::bordered().title(" keys ")), area);
     }

@@ -162,11 +162,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Its texts hold these words.
+    /// Its texts hold these words; after `=`, one of them is exactly the rest.
     pub(super) fn has(&self, words: &str) -> bool {
-        let words = words.to_lowercase();
-        self.cells.iter().any(|cell| match cell {
-            Value::Text(text) => text.to_lowercase().contains(&words),
+        let exact = words.strip_prefix('=');
+        let lower = words.to_lowercase();
+        self.cells.iter().any(|cell| match (cell, exact) {
+            (Value::Text(text), Some(whole)) => text == whole,
+            (Value::Text(text), None) => text.to_lowercase().contains(&lower),
             _ => false,
         })
     }

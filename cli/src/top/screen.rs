@@ -156,7 +156,7 @@ impl Screen {
         if matches!(self.page, Page::Nodes | Page::Workloads)
             && let Some(line) = self.chosen().and_then(|at| self.lines.get(at))
         {
-            self.words.clone_from(&line.key);
+            self.words = format!("={}", safe(&line.key));
             self.page = Page::Tasks;
         }
     }
