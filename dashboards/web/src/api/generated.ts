@@ -275,6 +275,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the fleet had, used and left idle, by cause, in a range of time. */
+        get: operations["usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workloads": {
         parameters: {
             query?: never;
@@ -849,6 +866,25 @@ export interface components {
             /** @description What was used. */
             used: components["schemas"]["Amount"];
         };
+        /** @description Idle capacity of one cause. */
+        IdleShare: {
+            /** @description As in the idle ledger. */
+            cause: string;
+            /**
+             * Format: double
+             * @description Share of the CPU capacity.
+             */
+            cpuRatio: number;
+            /**
+             * Format: double
+             * @description Share of the memory capacity.
+             */
+            memoryRatio: number;
+            /** @description For `blocked`, the code of the reason that blocks. */
+            rule?: string | null;
+            /** @description Whose, when it was given to a workload. */
+            workload?: string | null;
+        };
         /** @description A token that lets one node join, once. */
         JoinToken: {
             /** @description `trimtab/v1`. */
@@ -1192,6 +1228,29 @@ export interface components {
             /** @description Its name. */
             task: string;
         };
+        /** @description A resource in a range of time; averages over the pages of the ledger. */
+        ResourceUsage: {
+            /**
+             * Format: double
+             * @description All there was.
+             */
+            capacity: number;
+            /**
+             * Format: double
+             * @description Of which nothing was known: neither used nor idle.
+             */
+            unknown: number;
+            /**
+             * Format: double
+             * @description What was used.
+             */
+            used: number;
+            /**
+             * Format: double
+             * @description 95 % of the minutes used at most this; absent when in none of them all nodes were known.
+             */
+            usedP95?: number | null;
+        };
         /** @description Acts again. */
         ResumeRequest: {
             /** @description One workload; absent = all. */
@@ -1374,6 +1433,48 @@ export interface components {
             what: string;
             /** @description Why, and what would give it. */
             why: string;
+        };
+        /** @description What the fleet had, used and left idle in a range of time. */
+        Usage: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /**
+             * Format: int64
+             * @description How much of that the ledger has pages of, ms. What was before it began, or while nothing ran, is unknown and counts nowhere.
+             */
+            coveredMs: number;
+            cpu?: components["schemas"]["ResourceUsage"] | null;
+            /** @description CPU over time. */
+            cpuPoints: components["schemas"]["UsagePoints"];
+            /**
+             * Format: int64
+             * @description From: the range that was asked for, moved back to the start of ten minutes.
+             */
+            fromMs: number;
+            /** @description What was not used, by cause; with use they are all capacity. Largest share of CPU first. */
+            idle: components["schemas"]["IdleShare"][];
+            memory?: components["schemas"]["ResourceUsage"] | null;
+            /** @description Memory over time. */
+            memoryPoints: components["schemas"]["UsagePoints"];
+            /**
+             * Format: int64
+             * @description Distance of the values below, ms.
+             */
+            stepMs: number;
+            /**
+             * Format: int64
+             * @description To: the end of the newest page of the idle ledger.
+             */
+            toMs: number;
+        };
+        /** @description A resource over time; null where there is no page. */
+        UsagePoints: {
+            /** @description All there was. */
+            capacity: (number | null)[];
+            /** @description Of which nothing was known. */
+            unknown: (number | null)[];
+            /** @description What was used. */
+            used: (number | null)[];
         };
         /** @description How a workload is. */
         Workload: {
@@ -2554,6 +2655,74 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Tasks"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    usage: {
+        parameters: {
+            query?: {
+                /** @description How far back: `1h` (default), `24h`, `7d`, `30d` or any other time from 10 minutes to 400 days. */
+                range?: string;
+                /** @description About how many values over time, at most 1000; default 240. */
+                points?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
                 };
             };
             400: {
