@@ -384,8 +384,9 @@ impl Stage {
 
     fn give_up(&self, what: &str) -> ! {
         panic!(
-            "{what}: not within {PATIENCE:?}\n--- workloads {}\n--- agent\n{}\n--- autoscaler\n{}",
+            "{what}: not within {PATIENCE:?}\n--- workloads {}\n--- members {}\n--- agent\n{}\n--- autoscaler\n{}",
             self.get("/workloads"),
+            self.get("/members"),
             self.log("agent"),
             self.log("autoscaler")
         )
