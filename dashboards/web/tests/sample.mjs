@@ -230,6 +230,17 @@ export async function serve(page, count, writes = true) {
     items: [...Array.from({ length: 8 }, (_, i) => decision(i, i % 3 === 2 ? HOSTILE : 'web')), decision(9, LONG, { act: false, kind: 'scale_in', reasons: [reason('recommend_only', 'x'), reason('below', LONG)] })],
   })));
   await page.route(`${api}/idle*`, json(() => ({ items: idle(Date.now()) })));
+  await page.route(`${api}/usage*`, json(() => {
+    const values = (size, gap) => Array.from({ length: 240 }, (_, i) => (gap && i > 90 && i < 110 ? null : size * (0.6 + 0.3 * Math.sin(i / 20))));
+    const points = (size) => ({ capacity: values(size, true).map((value) => value && size), used: values(size, true), unknown: values(0, true) });
+    const whole = (size) => ({ capacity: size, used: size * 0.6, usedP95: size * 0.88, unknown: size * 0.01 });
+    const share = (cause, ratio, workload = null) => ({ cause, workload, rule: null, cpuRatio: ratio, memoryRatio: ratio / 2 });
+    return {
+      apiVersion: 'trimtab/v1', fromMs: Date.now() - 86_400_000, toMs: Date.now(), coveredMs: 79_200_000, stepMs: 360_000,
+      cpu: whole(count * 16), memory: whole(count * 64 * 2 ** 30), cpuPoints: points(count * 16), memoryPoints: points(count * 64 * 2 ** 30),
+      idle: [share('no_demand', 0.25), share('over_sized', 0.1, HOSTILE), share(LONG, 0.04)],
+    };
+  }));
   await page.route(`${api}/tasks*`, json((url) => ({ items: url.searchParams.get('state') === 'ended' ? ended(Date.now()) : tasks(url.searchParams.get('node')) })));
   await page.route(`${api}/history*`, json((url) => ({
     unit: 'cores', stepMs: 60_000, fromMs: Date.now() - 3_600_000,

@@ -27,6 +27,7 @@ export type Session = Schemas['Session'];
 export type Status = Schemas['Status'];
 export type Task = Schemas['Task'];
 export type Tasks = Schemas['Tasks'];
+export type Usage = Schemas['Usage'];
 export type Workload = Schemas['Workload'];
 export type WorkloadDetail = Schemas['WorkloadDetail'];
 export type Workloads = Schemas['Workloads'];

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { IdlePage } from '../api/types';
-import { parts } from './idle';
+import { causes, parts } from './idle';
 
 const amount = (cpuCoreSeconds: number, memoryGibSeconds: number) => ({ cpuCoreSeconds, memoryGibSeconds });
 const line = (cause: string, cpu: number, memory: number, workload: string | null = null) => ({
@@ -38,4 +38,13 @@ it('joins lines of one cause and names whose they are, largest first', () => {
 it('leaves out what is nothing, and knows no shares of no capacity', () => {
   expect(parts(page, 'memory')?.map((part) => part.key)).toEqual(['used', 'no_demand']);
   expect(parts({ ...page, capacity: amount(0, 0) }, 'cpu')).toBeUndefined();
+});
+
+it('adds up causes of all workloads, largest first, and leaves out what is nothing', () => {
+  const lines = [line('no_demand', 40, 300), line('over_sized', 20, 0, 'web'), line('over_sized', 25, 0, 'jobs')];
+  expect(causes(lines, 'cpu')).toEqual([
+    { cause: 'over_sized', ratio: 45 / 120, whose: ['web', 'jobs'] },
+    { cause: 'no_demand', ratio: 40 / 120, whose: [] },
+  ]);
+  expect(causes(lines, 'memory').map((one) => one.cause)).toEqual(['no_demand']);
 });

@@ -66,3 +66,20 @@ export function parts(page: IdlePage, resource: Resource): Part[] | undefined {
   for (const part of parts) part.whose.sort((a, b) => b.ratio - a.ratio);
   return parts;
 }
+
+/** Shares of causes over a longer time, largest first; what is nothing is left out. */
+export function causes(
+  idle: readonly { cause: string; workload?: string | null; cpuRatio: number; memoryRatio: number }[],
+  resource: Resource,
+): { cause: string; ratio: number; whose: string[] }[] {
+  const found = new Map<string, { cause: string; ratio: number; whose: string[] }>();
+  for (const line of idle) {
+    const ratio = resource === 'cpu' ? line.cpuRatio : line.memoryRatio;
+    if (!(ratio > 0)) continue;
+    const one = found.get(line.cause) ?? { cause: line.cause, ratio: 0, whose: [] };
+    one.ratio += ratio;
+    if (line.workload && !one.whose.includes(line.workload)) one.whose.push(line.workload);
+    found.set(line.cause, one);
+  }
+  return [...found.values()].sort((a, b) => b.ratio - a.ratio);
+}
