@@ -89,6 +89,26 @@ pub(crate) fn end_slice(slice: &Path) {
     }
 }
 
+/// Ends what test programs left that were killed before they could: slices that are named after a process that is gone.
+pub(crate) fn end_orphans() -> Result<()> {
+    for entry in fs::read_dir(unified_mount()?).context("listing cgroups")?.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+        if name.to_str().and_then(tested_by).is_some_and(gone) {
+            println!("    ending {}, whose test was killed", name.display());
+            end_slice(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The process of the test program whose slice this is.
+fn tested_by(slice: &str) -> Option<u32> {
+    let (pid, number) = slice.strip_prefix("trimtab-e2e-")?.strip_suffix(".slice")?.split_once('-')?;
+    number.parse::<u32>().ok()?;
+    pid.parse().ok()
+}
+
 /// Removes a tree of cgroups, deepest first; true when it is gone.
 fn remove_tree(top: &Path) -> bool {
     for entry in fs::read_dir(top).into_iter().flatten().filter_map(Result::ok) {
@@ -97,4 +117,22 @@ fn remove_tree(top: &Path) -> bool {
         }
     }
     fs::remove_dir(top).is_ok() || !top.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tested_by;
+
+    #[test]
+    fn only_slices_of_tests_have_a_process_in_their_name() {
+        assert_eq!(tested_by("trimtab-e2e-4711-0.slice"), Some(4711));
+        for other in [
+            "trimtab.slice",
+            "trimtab-e2e-4711.slice",
+            "trimtab-e2e-trial-4711.slice",
+            "trimtab-e2e-1-x.slice",
+        ] {
+            assert_eq!(tested_by(other), None, "{other}");
+        }
+    }
 }

@@ -82,8 +82,11 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let directory = std::env::temp_dir().join("trimtab-lab-test");
     for (clusters, tests) in args.what.parts() {
         let began = Instant::now();
+        crate::cgroup::end_orphans()?;
         lab::fresh(&directory, root, &clusters)?;
         let tested = test(root, &directory, tests, args);
+        // A test that hangs is killed, and its members with it: they would hold the addresses of the next clusters.
+        crate::cgroup::end_orphans()?;
         match &tested {
             Ok(()) => lab::wipe(&directory, root)?,
             Err(_) if args.keep => {}
