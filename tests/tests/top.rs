@@ -6,13 +6,21 @@ mod support;
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use support::Stage;
+use support::{PATIENCE, Stage};
 
-/// Into the other screen of a terminal, and back.
-const INTO: &str = "\x1b[?1049h";
-const BACK: &str = "\x1b[?1049l";
+/// What a terminal of this size shows after all that was written to it.
+fn screen(written: &Path) -> vt100::Parser {
+    let mut terminal = vt100::Parser::new(ROWS, COLUMNS, 0);
+    terminal.process(&std::fs::read(written).unwrap());
+    terminal
+}
+
+const ROWS: u16 = 30;
+const COLUMNS: u16 = 120;
 
 #[test]
 fn it_fills_a_terminal_obeys_keys_and_leaves_it_as_it_was() {
@@ -38,12 +46,18 @@ fn it_fills_a_terminal_obeys_keys_and_leaves_it_as_it_was() {
     let mut keys = script.stdin.take().unwrap();
     let mut shows = |stage: &mut Stage, key: &str, text: &str| {
         keys.write_all(key.as_bytes()).unwrap();
-        stage.until(&format!("{text:?} after {key:?}"), |_| {
-            let all = String::from_utf8_lossy(&std::fs::read(&seen).unwrap()).into_owned();
-            all.contains(text).then_some(())
-        });
+        let mut last = String::new();
+        let mut there = || {
+            let now = screen(&seen);
+            last = now.screen().contents();
+            now.screen().alternate_screen() && last.contains(text)
+        };
+        let began = Instant::now();
+        while !there() {
+            assert!(began.elapsed() < PATIENCE, "no {text:?} after {key:?}:\n{last}\n{}", stage.log("agent"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     };
-    shows(&mut stage, "", INTO);
     shows(&mut stage, "", "n1");
     shows(&mut stage, "2", "jobs");
     // Explained by the autoscaler, below the list.
@@ -52,8 +66,10 @@ fn it_fills_a_terminal_obeys_keys_and_leaves_it_as_it_was() {
     // It goes on without answers, and says so.
     stage.kill_autoscaler();
     shows(&mut stage, "", "no answer for");
-    shows(&mut stage, "q", BACK);
+    keys.write_all(b"q").unwrap();
     assert!(script.wait().unwrap().success());
+    let after = screen(&seen);
+    assert!(!after.screen().alternate_screen() && !after.screen().hide_cursor(), "the terminal is as it was");
 }
 
 #[test]
