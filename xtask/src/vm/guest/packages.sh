@@ -168,7 +168,7 @@ tar -xzf /payload/old/trimtab-agent-*.tar.gz -C /tmp
 tar -xzf /payload/new/trimtab-agent-*.tar.gz -C /tmp
 frozen() { ! touch /usr/bin/x; }
 self_install() { /tmp/trimtab-agent-0.1.0-*/trimtab-agent install && until_true answers; }
-self_kernel() { curl -sf http://127.0.0.1:7782/metrics | grep -q 'trimtab_agent_info{tier="A"} 1'; }
+self_kernel() { curl -sf http://127.0.0.1:7782/metrics | grep -q '^trimtab_agent_info{.*tier="A"} 1'; }
 self_upgrade() { /tmp/trimtab-agent-0.2.0-*/trimtab-agent install && until_true answers; }
 self_purge() { /var/opt/trimtab/bin/trimtab-agent uninstall --purge && ! systemctl is-active trimtab-agent; }
 nothing_left() { ! find /etc /var /run/systemd -name '*trimtab*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/rpm/*' -not -path '/var/lib/systemd/*' | tee /dev/stderr | grep -q .; }
