@@ -95,6 +95,11 @@ fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
     stage.put("ring", &ring(3, 4, "auto"));
     stage.wait_for("ring", 3);
 
+    // One node knows all members; each must have been heard itself, so that its silence can be seen.
+    stage.until("the words of all three", |s| {
+        let members = s.get("/members")["items"].as_array()?.clone();
+        NODES[..3].iter().all(|node| members.iter().any(|m| m["member"] == *node)).then_some(())
+    });
     // In a ring with a dead node nothing begins, and Cassandra is not asked.
     let (pid, mut again) = lab::process(&lab.join("cassandra/pids/n3.json"));
     support::signal(pid, Signal::KILL);
