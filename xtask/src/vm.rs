@@ -195,7 +195,13 @@ impl Job {
                 label: if alone { String::new() } else { format!("{} {} ", self.suite.name, self.on) },
             })
             .collect();
-        let ended = fleet::run(&machines, scratch);
+        let mut ended = fleet::run(&machines, scratch);
+        if let Err(error) = &ended
+            && error.is::<machine::NeverBooted>()
+        {
+            println!("    {} on {}: {error}: it is booted once more", self.suite.name, self.kernel.release);
+            ended = fleet::run(&machines, &scratch.join("again"));
+        }
         (ended, began.elapsed().as_secs())
     }
 }

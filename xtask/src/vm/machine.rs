@@ -75,6 +75,18 @@ pub(super) struct Guest {
     last: Instant,
 }
 
+/// The emulator hangs before the guest's kernel says its first word, now and then on a host that is busy.
+#[derive(Debug)]
+pub(super) struct NeverBooted;
+
+impl std::fmt::Display for NeverBooted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the guest said nothing at all for {} s, nor did its console", SILENCE.as_secs())
+    }
+}
+
+impl std::error::Error for NeverBooted {}
+
 /// The socket on which the emulator itself takes orders, in the folder of a guest.
 pub(super) const EMULATOR: &str = "emulator.sock";
 /// The socket at whose other end is the guest's port `trimtab.host`, likewise.
@@ -181,9 +193,12 @@ impl Guest {
     /// Its suite still says something from time to time.
     ///
     /// # Errors
-    /// When it was silent for [`SILENCE`].
+    /// When it was silent for [`SILENCE`]: [`NeverBooted`] when it always was, its console included.
     pub(super) fn is_alive(&self) -> Result<()> {
         if self.last.elapsed() > SILENCE {
+            if self.seen.is_empty() && tail(&self.serial).is_empty() {
+                return Err(NeverBooted.into());
+            }
             bail!(
                 "the guest was silent for {} s; its console says:\n{}",
                 SILENCE.as_secs(),
