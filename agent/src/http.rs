@@ -1,4 +1,4 @@
-//! `/metrics`, `/qos`, `/livez`, `/readyz` on loopback. What they say is asked of the node's loop, request by request.
+//! `/metrics`, `/tasks`, `/qos`, `/livez`, `/readyz` on loopback. What they say is asked of the node's loop, request by request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,15 +13,17 @@ use tokio::sync::{mpsc, oneshot};
 /// Requests that may wait for the node's loop; further ones wait in their connections.
 const WAITING: usize = 16;
 
-/// What the node's loop says of itself.
-#[derive(Debug, Clone, Default)]
-pub struct Published {
+/// What somebody wants to know of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
     /// Metrics in the text format of Prometheus (version 0.0.4).
-    pub metrics: String,
+    Metrics,
+    /// The node and its tasks, as JSON.
+    Tasks,
     /// The isolation loop, as JSON.
-    pub qos: String,
-    /// Why the agent is not ready; empty = it is.
-    pub not_ready: Vec<String>,
+    Qos,
+    /// Why the agent is not ready, a line each; empty = it is.
+    Readiness,
 }
 
 /// The end that asks.
@@ -34,7 +36,11 @@ pub struct Questions(mpsc::Receiver<Question>);
 
 /// Somebody who wants to know.
 #[derive(Debug)]
-pub struct Question(oneshot::Sender<Published>);
+pub struct Question {
+    /// What.
+    pub about: About,
+    asker: oneshot::Sender<String>,
+}
 
 /// Both ends.
 #[must_use]
@@ -45,9 +51,9 @@ pub fn questions() -> (Asker, Questions) {
 
 impl Asker {
     /// `None` when the loop has ended.
-    async fn ask(&self) -> Option<Published> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(Question(sender)).await.ok()?;
+    async fn ask(&self, about: About) -> Option<String> {
+        let (asker, receiver) = oneshot::channel();
+        self.0.send(Question { about, asker }).await.ok()?;
         receiver.await.ok()
     }
 }
@@ -61,9 +67,9 @@ impl Questions {
 
 impl Question {
     /// Answers.
-    pub fn answer(self, published: Published) {
+    pub fn answer(self, said: String) {
         // Who asked may have hung up.
-        let _ = self.0.send(published);
+        let _ = self.asker.send(said);
     }
 }
 
@@ -95,29 +101,44 @@ pub async fn serve(address: SocketAddr, asker: Asker) -> std::io::Result<SocketA
 
 async fn answer<B>(request: &Request<B>, asker: &Asker) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain";
-    let ending = (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the agent ends\n".to_owned());
+    const JSON: &str = "application/json";
+    let ok = |kind| move |body| (StatusCode::OK, kind, body);
+    let ending = || (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the agent ends\n".to_owned());
     let (status, kind, body) = match request.uri().path() {
-        "/metrics" => match asker.ask().await {
-            Some(said) => (StatusCode::OK, "text/plain; version=0.0.4", said.metrics),
-            None => ending,
+        _ if !is_for_this_host(request) => {
+            (StatusCode::FORBIDDEN, TEXT, "ask for 127.0.0.1, [::1] or localhost\n".to_owned())
+        }
+        "/metrics" => asker.ask(About::Metrics).await.map_or_else(ending, ok("text/plain; version=0.0.4")),
+        "/tasks" => asker.ask(About::Tasks).await.map_or_else(ending, ok(JSON)),
+        "/qos" => asker.ask(About::Qos).await.map_or_else(ending, ok(JSON)),
+        "/livez" => ok(TEXT)("ok\n".to_owned()),
+        "/readyz" => match asker.ask(About::Readiness).await {
+            Some(faults) if faults.is_empty() => ok(TEXT)("ok\n".to_owned()),
+            Some(faults) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, faults),
+            None => ending(),
         },
-        "/qos" => match asker.ask().await {
-            Some(said) => (StatusCode::OK, "application/json", said.qos),
-            None => ending,
-        },
-        "/livez" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" => match asker.ask().await {
-            Some(said) if said.not_ready.is_empty() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            Some(said) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, said.not_ready.join("\n") + "\n"),
-            None => ending,
-        },
-        _ => (StatusCode::NOT_FOUND, TEXT, "there is /metrics, /qos, /livez and /readyz\n".to_owned()),
+        _ => {
+            (StatusCode::NOT_FOUND, TEXT, "there is /metrics, /tasks, /qos, /livez and /readyz\n".to_owned())
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let kind = hyper::header::HeaderValue::from_static(kind);
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
     response
+}
+
+/// A page of somebody else whose name leads to loopback is not answered (DNS rebinding): it would tell that page what runs here.
+fn is_for_this_host<B>(request: &Request<B>) -> bool {
+    let Some(host) = request.headers().get(hyper::header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Writes one metric with its help and type.
@@ -150,23 +171,35 @@ mod tests {
             for asked in 1.. {
                 tokio::select! {
                     Some(question) = questions.next() => {
-                        let not_ready = if asked == 2 { vec!["no stream".to_owned()] } else { Vec::new() };
-                        let qos = format!("{{\"asked\":{asked}}}");
-                        question.answer(Published { metrics: format!("asked {asked}\n"), qos, not_ready });
+                        let ready = question.about == About::Readiness && asked != 2;
+                        let said = if ready { String::new() } else { format!("{:?} {asked}\n", question.about) };
+                        question.answer(said);
                     }
                     _ = &mut stopped => return,
                 }
             }
         });
-        assert_eq!(get("/metrics", &asker).await, (200, "asked 1\n".to_owned()));
-        assert_eq!(get("/readyz", &asker).await, (503, "no stream\n".to_owned()));
+        assert_eq!(get("/metrics", &asker).await, (200, "Metrics 1\n".to_owned()));
+        assert_eq!(get("/readyz", &asker).await, (503, "Readiness 2\n".to_owned()));
         assert_eq!(get("/readyz", &asker).await, (200, "ok\n".to_owned()));
-        assert_eq!(get("/metrics", &asker).await, (200, "asked 4\n".to_owned()));
-        assert_eq!(get("/qos", &asker).await, (200, "{\"asked\":5}".to_owned()));
+        assert_eq!(get("/metrics", &asker).await, (200, "Metrics 4\n".to_owned()));
+        assert_eq!(get("/qos", &asker).await, (200, "Qos 5\n".to_owned()));
+        assert_eq!(get("/tasks", &asker).await, (200, "Tasks 6\n".to_owned()));
         stop.send(()).unwrap();
         answering.await.unwrap();
         assert_eq!(get("/metrics", &asker).await.0, 503);
         assert_eq!(get("/readyz", &asker).await.0, 503);
         assert_eq!(get("/livez", &asker).await.0, 200);
+    }
+    #[test]
+    fn other_names_of_loopback_are_refused() {
+        let asked = |host: &str| is_for_this_host(&Request::builder().header("host", host).body(()).unwrap());
+        for good in ["127.0.0.1:7782", "localhost:7782", "LOCALHOST", "[::1]:7782", "[::1]", "127.0.0.1"] {
+            assert!(asked(good), "{good}");
+        }
+        for bad in ["rebound.example:7782", "10.0.0.1:7782", "localhost.example", "", "::2"] {
+            assert!(!asked(bad), "{bad}");
+        }
+        assert!(is_for_this_host(&Request::builder().body(()).unwrap()), "a request of HTTP 1.0 has none");
     }
 }

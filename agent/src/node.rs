@@ -142,6 +142,8 @@ struct Node {
     since_receipt: u64,
     receipt: Option<model::node::Receipt>,
     health: source::Health,
+    /// When the last round was read, boot ms.
+    read_ms: u64,
     wire_bytes: u64,
     /// When balancers and application servers are read next, boot ms.
     adapt_at_ms: u64,
@@ -234,6 +236,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
         since_receipt: 0,
         receipt: None,
         health: source::Health::default(),
+        read_ms: 0,
         wire_bytes: 0,
         adapt_at_ms: 0,
         clusters_at_ms: 0,
@@ -265,7 +268,7 @@ pub async fn run(settings: Settings, read: impl Fn() -> Result<Settings, Faults>
                 Some(Sampled::Glance(seen)) => { node.glanced(&seen); changed = false; }
                 None => anyhow::bail!("sampling ended"),
             },
-            Some(question) = questions.next() => question.answer(node.published()),
+            Some(question) = questions.next() => { let said = node.said(question.about); question.answer(said); },
             () = due::sleep(node.due_ms()) => node.on_time(),
             _ = hangup.recv() => node.reload(read()),
             _ = interrupt.recv() => break,
@@ -322,6 +325,8 @@ fn inventory(settings: &Settings, offer: Offer) -> Inventory {
         unavailable: offer.unavailable,
         launchers: settings.launchers.keys().cloned().collect(),
         acts: settings.act,
+        rack: settings.rack.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

@@ -18,7 +18,7 @@ use agent_core::classify::{Rule, RuleFile};
 use agent_core::launcher::Launcher;
 use agent_core::qos;
 use agent_core::unit;
-use model::id::NodeId;
+use model::id::{NodeId, RackName};
 use serde::Deserialize;
 
 pub use balancer::BalancerFragment;
@@ -34,6 +34,8 @@ pub use address::{Address, Remote};
 pub struct Fragment {
     /// Name of this node; the host name when absent.
     pub node: Option<String>,
+    /// The rack, room or zone that it stands in: what may be lost together.
+    pub rack: Option<String>,
     /// Where the autoscaler listens: `https://HOST:PORT`, `http://127.0.0.1:7781` or `unix:/run/trimtab/agents.sock`.
     pub autoscaler: Option<String>,
     /// Directory of this agent's state.
@@ -92,6 +94,8 @@ pub type Origins = BTreeMap<&'static str, String>;
 pub struct Settings {
     /// Name of this node.
     pub node: NodeId,
+    /// Its rack.
+    pub rack: Option<RackName>,
     /// The autoscaler; `None` = measure for `/metrics` only.
     pub autoscaler: Option<Address>,
     /// State directory.
@@ -180,6 +184,7 @@ impl Settings {
     pub fn waits_for_start(&self, new: &Self) -> Vec<&'static str> {
         let differs = [
             ("node", self.node != new.node),
+            ("rack", self.rack != new.rack),
             ("state", self.state != new.state),
             ("http", self.http != new.http),
             ("interval_ms", self.interval_ms != new.interval_ms),
@@ -210,8 +215,9 @@ impl Settings {
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         let text = |o: Option<String>| o.unwrap_or_else(|| "(none)".to_owned());
-        let values: [(&str, String); 19] = [
+        let values: [(&str, String); 20] = [
             ("node", self.node.to_string()),
+            ("rack", text(self.rack.as_ref().map(ToString::to_string))),
             ("autoscaler", text(self.autoscaler.as_ref().map(ToString::to_string))),
             ("state", self.state.display().to_string()),
             ("launchers", format!("{:?}", self.launchers.keys().collect::<Vec<_>>())),
@@ -322,6 +328,7 @@ macro_rules! settings_keys {
 }
 settings_keys!(
     node,
+    rack,
     autoscaler,
     state,
     launchers,
@@ -354,6 +361,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
 
     let node = input.node.clone().unwrap_or_else(host::name);
     let node = node.parse::<NodeId>().map_err(|e| fault("node", e.to_string())).ok();
+    let rack = input.rack.map(|rack| rack.parse::<RackName>().map_err(|e| fault("rack", e.to_string())));
     let autoscaler = input
         .autoscaler
         .as_deref()
@@ -453,6 +461,7 @@ fn check(input: Fragment, origins: Origins, mut faults: Vec<String>) -> Result<S
     match (node, cgroup) {
         (Some(node), Some(cgroup)) if faults.is_empty() => Ok(Settings {
             node,
+            rack: rack.and_then(Result::ok),
             autoscaler,
             state: input.state.unwrap_or_else(host::default_state),
             launchers,

@@ -3,21 +3,38 @@
 mod change;
 mod cluster;
 mod container;
+mod course;
 mod decision;
+mod headroom;
 mod idle;
+mod neighbours;
 mod node;
+mod prices;
 mod revision;
+mod waits;
+mod what_if;
 mod workload;
 
 pub use change::{ApproveRequest, CancelRequest, Change, Cluster, PastChange, RejectRequest};
 pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
+pub use course::Course;
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText, Size};
+pub use headroom::{Free, Headroom, Loss, More, Short, Survival};
+#[cfg(feature = "service")]
+pub(crate) use idle::cause_words;
 pub use idle::{Amount, Idle, IdleCause, IdlePage, IdleShare, ResourceUsage, Usage, UsagePoints};
+pub use neighbours::{Neighbour, Neighbours, NeighboursOn};
 pub use node::{
     Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable,
 };
+pub use prices::{PriceTable, Prices, PricesApplied};
 pub use revision::{Revision, Revisions, RollbackRequest};
+pub use waits::{DelayBucket, Delays, Waits};
+pub use what_if::{
+    NodesLost, NodesNeeded, NodesOfType, Unplaced, WhatIf, WhatIfDifference, WhatIfNodeType, WhatIfOutcome,
+    WhatIfReplicas, WhatIfRequest, WhatIfSaid, WhatIfSeries, WhatIfTarget, WhatIfWorkload,
+};
 pub use workload::{Applied, Load, Pause, Replica, SizeStatus, Workload, WorkloadDetail, Workloads};
 
 use serde::{Deserialize, Serialize};
@@ -114,4 +131,9 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub faults: Vec<serde_json::Value>,
+}
+
+/// A value's word in the REST interface and in specifications.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -43,7 +43,7 @@ pub fn boot_ns() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// The wall clock, ms since the Unix epoch. Read at the start only.
+/// The wall clock, ms since the Unix epoch. For controller time it is read at the start only; others are told of it.
 #[must_use]
 pub fn wall_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);

@@ -5,12 +5,16 @@ mod address;
 mod fragment;
 mod input;
 mod keys;
+mod remote_write;
 mod settings;
 mod tls;
 
 pub use address::Address;
 pub use fragment::Fragment;
 pub use input::{Input, load};
+#[cfg(test)]
+pub(crate) use remote_write::OWN_LABELS;
+pub use remote_write::{Endpoint, Login, RemoteWriteSettings};
 pub use settings::{HistorySettings, LimitSettings, Settings};
 pub use tls::{Source, TlsSettings};
 

@@ -11,8 +11,10 @@ mod handle;
 mod ingest;
 mod live;
 mod peers;
+mod prices;
 mod start;
 mod tokens;
+mod what_if;
 mod writes;
 
 pub use durable::Frozen;
@@ -20,6 +22,7 @@ pub use facts::{Decided, Facts};
 pub use handle::{Handle, Health, Unreachable};
 pub use live::{Live, Subscription};
 pub use peers::{Admission, Outbox, Said, SessionId, ToAgent, Welcome};
+pub use prices::PricesWritten;
 pub use tokens::{TokenMade, TokenRefused};
 pub use writes::{Expect, Write, WriteError, Written};
 
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autoscaler_core::brain::Brain;
+use autoscaler_core::course::Course;
 use autoscaler_core::event::{Event, Plan, Time};
 use autoscaler_core::fleet::{EndedTask, Fleet};
 use model::id::NodeId;
@@ -68,6 +72,8 @@ pub struct Control {
     brain: Brain,
     fleet: Fleet,
     history: history::Handle,
+    /// How workloads went, of minutes that are not stored yet.
+    course: Course,
     /// For history, since the last round.
     observed: Vec<history::Observed>,
     metrics: Metrics,
@@ -183,6 +189,7 @@ impl Control {
             self.events.push(Event::Nodes { nodes });
         }
         self.round(true)?;
+        self.course.observe(self.brain.glances(), now);
         if now >= self.next_ping {
             self.next_ping = now.after(PING_MS);
             self.peers.ping(now, self.durable.frozen().is_none());
@@ -308,6 +315,10 @@ impl Control {
         self.forget_decided();
         if self.durable.frozen().is_some() {
             return Ok(());
+        }
+        let minutes = self.course.take();
+        if let Err(error) = self.store.note_course(&minutes) {
+            tracing::warn!(%error, minutes = minutes.len(), "how workloads went could not be stored: charts have a hole");
         }
         let journal = self.settings.journal;
         match self.store.retain(&journal, now) {

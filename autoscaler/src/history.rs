@@ -9,11 +9,16 @@
 
 mod chunk;
 mod file;
+mod gather;
 mod open;
+mod sums;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod walk;
 
 pub use file::{HistoryError, Points, Query};
+pub use gather::{Gather, GatherError, MOST_CHUNKS, Tasks};
+pub use sums::{SumQuery, Sums};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -291,5 +296,22 @@ impl Handle {
     /// [`HistoryError`] when the file cannot be read.
     pub fn query(&self, query: &Query) -> Result<Points, HistoryError> {
         file::query(&self.path, query)
+    }
+
+    /// Answers a question about groups of tasks, likewise.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the file cannot be read.
+    pub fn sums(&self, query: &SumQuery) -> Result<Sums, HistoryError> {
+        sums::query(&self.path, query)
+    }
+
+    /// Puts the values of many tasks to their places in `into`, which has as many values as are asked for each; what is not known stays as
+    /// it is. From what was written: the last minutes may be missing.
+    ///
+    /// # Errors
+    /// [`GatherError`] when the file cannot be read, or would have to be read too far.
+    pub fn gather(&self, asked: &Gather<'_>, into: &mut [Vec<Option<f64>>]) -> Result<(), GatherError> {
+        gather::gather(&self.path, asked, into)
     }
 }

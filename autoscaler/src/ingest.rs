@@ -9,7 +9,7 @@ use autoscaler_core::fleet::{EndedTask, Fleet};
 use model::id::{CgroupId, NodeId, TaskKey};
 use model::node::{Incarnation, TaskInfo};
 use model::sample::Values;
-use wire::batch::{Decoded, Decoder, Gone, Header};
+use wire::batch::{Decoded, Decoder, Delays, Gone, Header};
 use wire::{WireError, pb};
 
 /// One node's stream of batches, into a fleet.
@@ -95,6 +95,8 @@ pub struct Batch {
     pub changed: Vec<(u32, CgroupId, Values)>,
     /// Tasks that ended.
     pub gone: Vec<Gone>,
+    /// Run-queue delays since the last histogram, by slot.
+    pub delays: Vec<(u32, Delays)>,
 }
 
 impl From<Decoded<'_>> for Batch {
@@ -109,6 +111,7 @@ impl From<Decoded<'_>> for Batch {
             changed,
             appeared: decoded.appeared,
             gone: decoded.gone,
+            delays: decoded.delays,
         }
     }
 }
@@ -161,6 +164,7 @@ pub(crate) fn into_fleet(fleet: &mut Fleet, node: &NodeId, slots: &mut Slots, ba
     for (slot, _, values) in &batch.changed {
         table.sample(*slot, boot_ns, values, now);
     }
+    batch.delays.iter().for_each(|(_, delays)| table.delayed(delays));
     for gone in &batch.gone {
         slots.put(gone.slot, None);
         table.task_gone(gone.slot, Some((boot_ns, &gone.values)));

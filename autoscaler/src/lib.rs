@@ -12,6 +12,8 @@
 //! | [`durable`] | small secret files |
 //! | [`session`] | the secret of pages that may write |
 //! | [`history`] | use over time |
+//! | [`remote_write`] | samples on their way to others |
+//! | [`what_if`] | what would have been, had something else been asked |
 //! | [`config`], [`clock`], [`metrics`] | settings, controller time, what the service says of itself |
 
 pub mod api;
@@ -31,6 +33,8 @@ pub mod ingest;
 pub mod listen;
 #[cfg(feature = "service")]
 pub mod metrics;
+#[cfg(feature = "service")]
+pub mod remote_write;
 pub mod replay;
 #[cfg(feature = "service")]
 #[allow(unused_qualifications, reason = "the OpenAPI macros write full paths")]
@@ -41,3 +45,5 @@ pub mod session;
 pub mod store;
 #[cfg(feature = "service")]
 pub mod tls;
+#[cfg(feature = "service")]
+pub mod what_if;

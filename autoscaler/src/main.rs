@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use autoscaler::config::{ConfigFaults, Fragment, Input, Settings, load};
+use autoscaler::remote_write::Target;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -81,6 +83,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         None | Some(Command::Run) => serve(settings, input, arguments),
         Some(Command::CheckConfig) => {
+            receiver(&input, &settings)?;
             println!("the configuration is good");
             Ok(())
         }
@@ -106,9 +109,19 @@ fn configuration(arguments: &Arguments) -> Result<(Input, Settings), ConfigFault
     load(file.as_deref(), environment, flags)
 }
 
+/// Where samples are sent, with the files that are needed for it; `None` when they are not.
+fn receiver(input: &Input, settings: &Settings) -> Result<Option<Arc<Target>>, ConfigFaults> {
+    let target = settings.remote_write.clone().map(Target::open).transpose();
+    Ok(target.map_err(|fault| input.fault(fault.key, &fault.message))?.map(Arc::new))
+}
+
 /// The configuration read anew, for SIGHUP; `None` when it has faults, which are logged: then nothing changes.
-fn reloaded(arguments: &Arguments) -> Option<(Input, Settings)> {
-    match configuration(arguments) {
+fn reloaded(arguments: &Arguments) -> Option<(Input, Settings, Option<Arc<Target>>)> {
+    let new = configuration(arguments).and_then(|(input, settings)| {
+        let target = receiver(&input, &settings)?;
+        Ok((input, settings, target))
+    });
+    match new {
         Ok(new) => Some(new),
         Err(faults) => {
             tracing::error!(%faults, "not reloaded: the running configuration stays in force");
@@ -130,6 +143,7 @@ fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Resu
     let log = log.with_env_filter(filter(&settings)).with_filter_reloading();
     let level = log.reload_handle();
     log.init();
+    let (receive, receiver) = watch::channel(receiver(&input, &settings)?);
     // One thread for the loop and its peers, one so that a question never waits for a long turn.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -138,7 +152,7 @@ fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Resu
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Where the system has no process ids left, no thread can be started, and the runtime panics unless it has one already.
         tokio::task::spawn_blocking(|| ()).await?;
         let (stop, shutdown) = watch::channel(false);
@@ -154,17 +168,23 @@ fn serve(settings: Settings, input: Input, arguments: Arguments) -> anyhow::Resu
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                let Some((new, settings)) = reloaded(&arguments) else { continue };
+                let Some((new, settings, target)) = reloaded(&arguments) else { continue };
                 if let Err(error) = level.reload(filter(&settings)) {
                     tracing::error!(%error, "the log filter could not be set");
                 }
-                let waits: Vec<&str> = input.differing(&new).filter(|key| *key != "log").collect();
+                // Also when no key has changed: files that are named may be new.
+                receive.send_replace(target);
+                let at_once = |key: &&str| *key == "log" || key.starts_with("remote_write.");
+                let waits: Vec<&str> = input.differing(&new).filter(|key| !at_once(key)).collect();
                 tracing::info!(log = %settings.log, "reloaded");
                 if !waits.is_empty() {
                     tracing::warn!(settings = ?waits, "changed, and takes effect at the next start");
                 }
             }
         });
-        autoscaler::service::run(settings, shutdown).await
-    })
+        autoscaler::service::run(settings, receiver, shutdown).await
+    });
+    // Everything that writes has ended. What may be left is a question to a name server that does not answer.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }

@@ -5,13 +5,21 @@
 //! |---|---|
 //! | this one | what does the service count itself? |
 //! | [`scrape`] | what is computed of nodes and workloads when somebody asks? |
+//! | [`scraper`] | who asks, and what is it asked of? |
+//! | [`remote_write`] | what is told of the samples that are sent? |
 //! | [`text`] | how is it written? |
 
+mod remote_write;
 mod scrape;
+mod scraper;
 mod text;
 
+pub use remote_write::{RemoteWriteCounts, Waiting};
 pub use scrape::Stored;
+pub use scraper::Scraper;
 pub use text::Format;
+#[cfg(test)]
+pub(crate) use text::labels;
 
 use std::sync::Arc;
 
@@ -83,6 +91,8 @@ pub struct Metrics {
     pub live_streams: Gauge,
     /// Events that a slow live stream missed.
     pub live_lagged: Counter,
+    /// Samples that are sent to a receiver.
+    pub remote_write: RemoteWriteCounts,
 }
 
 impl Metrics {
@@ -129,6 +139,7 @@ impl Metrics {
             requests: add!("requests", "Requests to the REST interface by class of status"),
             live_streams: add!("live_streams", "Live streams"),
             live_lagged: add!("live_events_missed", "Events that slow live streams missed"),
+            remote_write: RemoteWriteCounts::default(),
             round_seconds,
             commit_seconds,
             registry: Arc::default(),

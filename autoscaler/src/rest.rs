@@ -8,17 +8,21 @@ mod changes;
 mod drain;
 mod fleet;
 mod guard;
+mod headroom;
 mod join;
 mod live;
 mod members;
+mod neighbours;
 mod openapi;
 mod past;
+mod prices;
 mod probes;
 mod problem;
 mod repeat;
 mod revisions;
 mod session;
 mod web;
+mod what_if;
 mod workloads;
 
 pub use openapi::document;
@@ -48,6 +52,8 @@ struct App {
     reader: Reader,
     metrics: Metrics,
     streams: Arc<Semaphore>,
+    /// One play at a time: it takes a whole core for as long as it lasts.
+    plays: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
     joining: Option<Joining>,
     session: Token,
@@ -120,6 +126,7 @@ impl Rest {
             reader: self.reader,
             metrics: self.metrics,
             streams: Arc::new(Semaphore::new(self.limits.streams)),
+            plays: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
             joining: self.joining,
             session: self.session,
@@ -162,14 +169,18 @@ fn router(app: App, body: usize) -> Router {
         .route("/session", get(session::session))
         .route("/nodes", get(fleet::nodes))
         .route("/nodes/{id}", get(fleet::node))
+        .route("/nodes/{id}/delays", get(fleet::delays))
         .route("/nodes/{id}/join-token", post(join::token))
         .route("/nodes/{id}/drain", post(drain::begin).delete(drain::end))
+        .route("/headroom", get(headroom::headroom))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))
         .route("/members", get(fleet::members))
         .route("/workloads", get(workloads::list))
         .route("/workloads/{name}", get(workloads::one).put(changes::apply).delete(changes::remove))
         .route("/workloads/{name}/explain", get(workloads::explain))
+        .route("/workloads/{name}/course", get(past::course))
+        .route("/workloads/{name}/neighbours", get(neighbours::neighbours))
         .route("/workloads/{name}/revisions", get(revisions::list))
         .route("/workloads/{name}/rollback", post(revisions::rollback))
         .route("/workloads/{name}/approve", post(members::approve))
@@ -179,10 +190,13 @@ fn router(app: App, body: usize) -> Router {
         .route("/idle", get(past::idle))
         .route("/history", get(past::history))
         .route("/usage", get(past::usage))
+        .route("/prices", get(prices::prices).put(prices::apply_prices).delete(prices::remove_prices))
+        .route("/what-if", post(what_if::ask))
         .route("/pause", post(changes::pause))
         .route("/resume", post(changes::resume))
         .route("/stream", get(live::stream))
-        .route("/openapi.json", get(openapi::serve));
+        .route("/openapi.json", get(openapi::serve))
+        .route("/schema.json", get(openapi::schema));
     Router::new()
         .nest("/api/v1", v1)
         .route("/livez", get(probes::livez))

@@ -12,7 +12,8 @@ use crate::config::{Address, Settings};
 use crate::control::Control;
 use crate::history::History;
 use crate::listen::{Bound, Listen, bind};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scraper};
+use crate::remote_write::{self, RemoteWrite};
 use crate::rest::{Joining, Rest};
 use crate::session::Token;
 use crate::store::Store;
@@ -32,11 +33,15 @@ pub struct Endpoints {
     pub pid: u32,
 }
 
-/// Runs until `shutdown` turns true; then what is open is made durable.
+/// Runs until `shutdown` turns true; then what is open is made durable. `remote_write` says where samples are sent, and may change.
 ///
 /// # Errors
 /// When the store cannot be opened, an address cannot be listened on, or a component fails for good.
-pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    remote_write: remote_write::Current,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let store = Store::open(&settings.state).context("cannot open the store")?;
     let clock = ControllerClock::start(clock::wall_ms(), store.last_at(), clock::boot_ns());
     let metrics = Metrics::new();
@@ -63,6 +68,9 @@ pub async fn run(settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow:
     if let Some(tls) = tls {
         outer.spawn(tls.run(shutdown.clone()));
     }
+    let scraper = Scraper::new(handle.clone(), reader.clone(), metrics.clone());
+    let sending = RemoteWrite::new(remote_write, scraper, metrics.remote_write.clone());
+    outer.spawn(sending.run(shutdown.clone()));
     outer.spawn(
         Rest::new(api, handle.clone(), history_handle, reader, metrics, settings.limits, session)
             .with_joining(joining)

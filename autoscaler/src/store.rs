@@ -7,7 +7,9 @@
 //! journal and old records. Recovery: SQLite replays its own log at the next open; the journal then rebuilds the brain.
 //! When the disk is full the transaction fails as a whole: the caller keeps it, acts no more, and tries again.
 
+pub mod course;
 mod journal;
+mod prices;
 mod project;
 mod queries;
 mod retention;
@@ -20,7 +22,8 @@ pub mod usage;
 mod tests;
 
 pub use journal::{Base, BrainConfig, Entry, Record};
-pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, SpecRow, StoredReply};
+pub use prices::PriceRow;
+pub use queries::{DecisionRow, EndedTaskRow, Part, PauseRow, Reader, ReplicaRow, SpecRow, StoredReply};
 pub use retention::JournalSettings;
 pub use revisions::RevisionRow;
 pub use tokens::{Spent, TokenRow};
@@ -28,10 +31,11 @@ pub use tokens::{Spent, TokenRow};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use autoscaler_core::course::Minute;
 use autoscaler_core::event::{Event, Plan, Time};
 use autoscaler_core::fleet::EndedTask;
 use autoscaler_core::idle::Page;
-use model::id::{ControllerEpoch, NodeId};
+use model::id::{ControllerEpoch, NodeId, WorkloadName};
 use rusqlite::Connection;
 
 /// The store's file in the state directory.
@@ -203,6 +207,15 @@ impl Store {
             self.db.execute("INSERT OR REPLACE INTO memory (id, seq, body) VALUES (1, ?1, ?2)", row)
         });
         result.map(|_| ()).map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
+    }
+
+    /// Keeps how workloads went in minutes that are over.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses; nothing of it is stored then.
+    pub fn note_course(&mut self, minutes: &[(Time, WorkloadName, Minute)]) -> Result<(), StoreError> {
+        let result = course::note(&self.db, minutes);
+        result.map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }
 
     /// Drops what the settings say is too old or too much. Cheap when there is nothing to drop.

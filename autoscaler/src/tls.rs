@@ -24,6 +24,7 @@ use crate::config::{Source, TlsSettings};
 use crate::metrics::Metrics;
 use authority::Authority;
 use files::Files;
+pub(crate) use files::roots;
 
 /// Longest sleep of the renewal: a wall clock that is set, and files that the owner replaces, are noticed after it.
 const LOOK: Duration = Duration::from_secs(10);
@@ -72,7 +73,7 @@ impl Tls {
             }
             Source::Files { certificate, key, agents_ca } => {
                 let files = Files::open(certificate, key)?;
-                (None, Some(files), files::roots(agents_ca)?)
+                (None, Some(files), roots(agents_ca)?)
             }
         };
         let mut keeper = Keeper::new(settings.clone(), authority.clone(), files, metrics);

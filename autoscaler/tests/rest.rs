@@ -229,6 +229,124 @@ fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
     assert_eq!(service.get("/readyz"), (200, json!({ "ready": true, "reasons": [] })));
 }
 
+#[test]
+fn it_is_told_whether_the_loss_of_a_node_or_a_rack_is_survived() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let nobody = service.get("/api/v1/headroom").1;
+    assert_eq!((&nobody["node"]["survives"], &nobody["free"]), (&json!("unknown"), &json!(null)), "{nobody}");
+    let agents = ["n1", "n2"].map(FakeAgent::start);
+    agents[0].books.lock().unwrap().rack = Some("r1".parse().unwrap());
+    agents.iter().for_each(|agent| agent.follow(&service.agents));
+    service.until("both nodes", |s| (s.get("/api/v1/nodes").1["items"].as_array()?.len() == 2).then_some(()));
+    let sized = |cpu: u32| {
+        worker(2, 5).replace("mode: auto", &format!("mode: auto\n  size: {{ cpu: {cpu}m, memory: 64Mi }}"))
+    };
+    assert_eq!(service.put("jobs", &worker(2, 5), &[]).status, 201);
+    let until = |what: &str, survives: &str| {
+        service.until(what, |service| {
+            let headroom = service.get("/api/v1/headroom").1;
+            (headroom["node"]["survives"] == survives && headroom["freeOn"] == 2).then_some(headroom)
+        })
+    };
+    let no_size = until("a workload without a size", "unknown");
+    let why = no_size["node"]["why"].as_str().unwrap();
+    assert!(why.contains("specification of jobs does not give both CPU and memory"), "{why}");
+    assert_eq!(no_size["more"], json!([{"workload": "jobs", "replicas": null}]));
+
+    service.put("jobs", &sized(2_000), &[]);
+    let small = until("room for all", "yes");
+    assert_eq!((&small["node"]["asked"], &small["node"]["survived"]), (&json!(2), &json!(2)));
+    // 128 cores less two of 2; rounds of replicas and of nodes may be a moment apart.
+    assert!(
+        small["free"]["cpuCores"].as_f64().is_some_and(|free| (123.5..=124.0).contains(&free)),
+        "{small}"
+    );
+    assert!(small["more"][0]["replicas"].as_u64().is_some_and(|more| (60..=62).contains(&more)), "{small}");
+    assert_eq!(small["losses"], json!([]));
+    assert_eq!(small["rack"]["survives"], "unknown");
+    assert!(small["rack"]["why"].as_str().unwrap().contains("not told of n2: set `rack`"), "{small}");
+
+    service.put("jobs", &sized(40_000), &[]);
+    let large = until("no room", "no");
+    let loss = &large["losses"][0];
+    assert_eq!((&loss["of"], &loss["name"], &loss["replicas"]), (&json!("node"), &json!("n1"), &json!(1)));
+    assert_eq!(loss["short"][0]["best"], "n2", "{large}");
+    assert!(loss["short"][0]["bestCpuMillis"].as_u64().is_some_and(|left| (23_500..=24_000).contains(&left)));
+    // Of its rack nobody knows who else is in it, but more could not be better.
+    assert_eq!(large["rack"]["survives"], "no", "{large}");
+}
+
+#[test]
+fn what_is_not_known_of_waits_has_a_reason() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let agent = FakeAgent::start("n1");
+    agent.follow(&service.agents);
+    let node = service.until("the node", |s| {
+        let node = s.get("/api/v1/nodes/n1").1;
+        (node["connected"] == true).then_some(node)
+    });
+    assert_eq!((&node["waits"], &node["rack"]), (&json!(null), &json!(null)));
+    for reason in ["runDelayUnknown", "stallsUnknown"] {
+        assert!(node[reason].as_str().is_some_and(|why| why.contains("ten seconds")), "{node}");
+    }
+    let delays = service.get("/api/v1/nodes/n1/delays").1;
+    assert_eq!(
+        (&delays["count"], &delays["buckets"], &delays["p99Seconds"]),
+        (&json!(0), &json!([]), &json!(null))
+    );
+    assert!(delays["unknown"].is_string(), "{delays}");
+    assert_eq!(service.get("/api/v1/nodes/n2/delays").0, 404);
+    assert_eq!(service.get("/api/v1/nodes/..%2Fa/delays").0, 404);
+}
+
+#[test]
+fn neighbours_of_a_workload_are_unknown_until_waits_are_stored() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let agent = FakeAgent::start("n1");
+    agent.follow(&service.agents);
+    assert_eq!(service.put("jobs", &worker(1, 2), &[]).status, 201);
+    for (path, status) in [
+        ("/api/v1/workloads/absent/neighbours", 404),
+        ("/api/v1/workloads/jobs/neighbours?range=9m", 400),
+        ("/api/v1/workloads/jobs/neighbours?range=8d", 400),
+        ("/api/v1/workloads/jobs/neighbours?range=soon", 400),
+        ("/api/v1/workloads/jobs/neighbours?rnge=1h", 400),
+    ] {
+        assert_eq!(service.get(path).0, status, "{path}");
+    }
+    let answer = service.until("a node with a replica", |s| {
+        let answer = s.get("/api/v1/workloads/jobs/neighbours?range=24h").1;
+        (answer["nodes"][0]["node"] == "n1").then_some(answer)
+    });
+    assert_eq!(
+        (&answer["stepMs"], &answer["items"], &answer["leftOut"]),
+        (&json!(60_000), &json!([]), &json!(0))
+    );
+    assert!(answer["summary"].as_str().unwrap().starts_with("nothing can be said: "), "{answer}");
+}
+
+#[test]
+fn the_course_of_a_workload_has_its_steps_before_anything_is_stored() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    assert_eq!(service.put("jobs", &worker(1, 2), &[]).status, 201);
+    let course = service.get("/api/v1/workloads/jobs/course?range=24h&points=24").1;
+    let steps = course["load"].as_array().unwrap();
+    assert_eq!((&course["stepMs"], steps.iter().all(Value::is_null)), (&json!(3_600_000), true), "{course}");
+    assert!((24..=25).contains(&steps.len()) && course["up"].as_array().unwrap().len() == steps.len());
+    for (path, status) in [
+        ("/api/v1/workloads/absent/course", 404),
+        ("/api/v1/workloads/jobs/course?range=9m", 400),
+        ("/api/v1/workloads/jobs/course?range=8d", 400),
+        ("/api/v1/workloads/jobs/course?points=x", 400),
+    ] {
+        assert_eq!(service.get(path).0, status, "{path}");
+    }
+}
+
 /// Two NodeManagers that nobody here started, and nothing to do.
 fn idle_yarn() -> AdapterReport {
     let node = |n: u32| YarnNode {
@@ -358,6 +476,8 @@ fn live_events_flow_and_the_description_is_served() {
     assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["name"], "jobs");
     let (status, described) = service.get("/api/v1/openapi.json");
     assert_eq!((status, described["openapi"].as_str().is_some_and(|v| v.starts_with("3.1"))), (200, true));
+    let (status, schema) = service.get("/api/v1/schema.json");
+    assert_eq!((status, schema["$defs"]["Target"]["properties"]["cpu"].is_object()), (200, true));
     for path in ["/api/v1/nodes", "/api/v1/workloads/{name}", "/api/v1/stream", "/readyz"] {
         assert!(described["paths"][path].is_object(), "{path}");
     }

@@ -23,7 +23,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List nodes, workloads, decisions, plans, revisions, tasks, the idle ledger, or show the status.
+    /// Run autoscaler and agent on this machine until Ctrl-C, and print the address of the dashboards.
+    ///
+    /// Nothing is installed, and nothing acts: the agent measures only. State, logs and both configurations are in one directory and stay there.
+    /// As root it measures with kernel programs; as another user it sees what that user may see. For good, install the packages.
+    Up(Up),
+    /// List nodes, workloads, decisions, plans, revisions, tasks, the idle ledger, use over time, headroom, prices, or show the status.
     Get(Get),
     /// Say why: what was done, what was not, what blocks.
     Explain {
@@ -39,12 +44,13 @@ pub(crate) enum Command {
         what: Exported,
     },
     /// Live view of nodes, workloads and the busiest tasks.
+    ///
+    /// On a host without an autoscaler it shows what the host's agent measures.
     Top(Top),
     /// Check specification files, offline.
     Validate {
-        /// Files, or `-` for standard input.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
+        #[command(flatten)]
+        files: Files,
         /// How to print faults: table (for people) or json.
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
@@ -58,6 +64,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Settable,
     },
+    /// Play recorded load with other settings: replicas, time above target, nodes, cost. Nothing is changed.
+    ///
+    /// The autoscaler hands what was recorded to the same parts that decide, once with the settings as they are and once as asked. Each
+    /// column shows both: as they are -> as asked. What cannot be replayed says why.
+    #[command(name = "what-if")]
+    WhatIf(WhatIf),
     /// Bring an earlier specification into force again; `trimtab get revisions NAME` lists them.
     ///
     /// It is a new revision, and shows first what it changes. A workload that was withdrawn comes back so.
@@ -200,8 +212,15 @@ pub(crate) enum Kind {
     /// Containers with what all their cgroups use.
     #[value(alias = "container")]
     Containers,
-    /// Idle capacity by cause.
+    /// Idle capacity by cause, minute by minute.
     Idle,
+    /// Whether the loss of a node or a rack is survived, and what has room.
+    Headroom,
+    /// What the fleet had, used and left idle, by cause, over hours and weeks (--for).
+    Usage,
+    /// What capacity costs.
+    #[value(alias = "price")]
+    Prices,
     /// Whether it acts, is paused or frozen.
     Status,
 }
@@ -219,6 +238,16 @@ pub(crate) enum Output {
     Yaml,
     /// For spreadsheets.
     Csv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Where state, logs and configurations are kept [default: $XDG_STATE_HOME/trimtab/up, or ~/.local/state/trimtab/up].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Where the dashboards listen, on loopback [default: 127.0.0.1:7780, or another port when that is taken].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) api: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -243,6 +272,9 @@ pub(crate) struct Get {
     /// Tasks that ended, with their final totals (tasks).
     #[arg(long)]
     pub(crate) ended: bool,
+    /// How far back (usage): 1h, 24h, 7d, 30d or any other time from 10m to 400d [default: 24h].
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) for_: Option<String>,
     /// At most so many.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
@@ -268,6 +300,8 @@ pub(crate) enum Exported {
         #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
         output: Output,
     },
+    /// The JSON Schema of specifications, for editors: they complete and check what is written.
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -278,13 +312,32 @@ pub(crate) struct Top {
     /// Tasks to show.
     #[arg(long, default_value_t = 15)]
     pub(crate) tasks: usize,
+    /// Ask this host's agent, not an autoscaler.
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) agent: bool,
+}
+
+/// Specifications, with `-f` before them as other tools have it, or without.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// Files or directories; `-` is standard input.
+    #[arg(required_unless_present = "file", value_name = "FILE")]
+    plain: Vec<PathBuf>,
+    /// The same, as other tools have it.
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+}
+
+impl Files {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.plain.iter().chain(&self.file).cloned().collect()
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// Files or directories; `-` is standard input.
-    #[arg(short, long = "file", required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: Files,
     /// Exit with 10 when something would change.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
@@ -295,9 +348,8 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
-    /// Files or directories; `-` is standard input.
-    #[arg(short, long = "file", required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: Files,
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -307,6 +359,36 @@ pub(crate) struct Apply {
     /// How long to wait, in seconds.
     #[arg(long, default_value_t = 300)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhatIf {
+    /// These workloads; without a name all.
+    pub(crate) workloads: Vec<String>,
+    /// Another target or bound: cpu=SHARE, queue=DURATION, min=N, max=N; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) target: Vec<String>,
+    /// More or less load than was recorded (+20%, -10%).
+    #[arg(long, value_name = "CHANGE", allow_hyphen_values = true)]
+    pub(crate) load: Option<String>,
+    /// Another setting of risk: 1% saves most, 100% is most cautious.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) risk: Option<String>,
+    /// Give each replica what one used at its peak, and so much more (20%).
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) headroom: Option<String>,
+    /// Lose so many nodes, those with most room: what does not fit any more?
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) lose: u32,
+    /// Count nodes of another type: cpus=8,memory=32Gi, and price=0.4 for an hour of one.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) node_type: Option<String>,
+    /// How far back recorded load is played (10m to 31d).
+    #[arg(long = "for", value_name = "DURATION", default_value = "24h")]
+    pub(crate) for_: String,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -381,6 +463,12 @@ pub(crate) enum Deletable {
     Workload {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// The price table: nothing is shown as money then.
+    Prices {
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use autoscaler::api::{
-    Applied, ApproveRequest, CancelRequest, PauseRequest, RejectRequest, ResumeRequest, Status, Workload,
-    WorkloadDetail, Workloads,
+    Applied, ApproveRequest, CancelRequest, PauseRequest, PricesApplied, RejectRequest, ResumeRequest,
+    Status, Workload, WorkloadDetail, Workloads,
 };
 use hyper::Method;
 use hyper::body::Bytes;
-use model::spec::to_document;
+use model::spec::{prices_document, to_document};
 use serde_json::{Value, json};
 
 use crate::arguments::{Apply, Output, Plan, Target};
@@ -18,7 +18,7 @@ use crate::client::{Client, escaped};
 use crate::failure::{CHANGES, Failure, Kind};
 use crate::get::{self, status_rows};
 use crate::output::{self, safe};
-use crate::specs;
+use crate::{prices, specs};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -37,7 +37,7 @@ fn put(
 }
 
 pub(crate) fn plan(client: &Client, plan: &Plan) -> Result<ExitCode, Failure> {
-    let specified = specs::read(&plan.files)?.map_err(|faults| specs::refused(&faults))?;
+    let specified = specs::read(&plan.files.paths())?.map_err(|faults| specs::refused(&faults))?;
     let mut planned = Vec::new();
     for workload in &specified.workloads {
         planned.push((
@@ -45,17 +45,26 @@ pub(crate) fn plan(client: &Client, plan: &Plan) -> Result<ExitCode, Failure> {
             put(client, workload.name.as_str(), &to_document(workload), true, None)?,
         ));
     }
-    let changes = planned.iter().filter(|(_, applied)| !applied.unchanged).count();
+    let prices = specified.prices.as_ref().map(|table| prices::put(client, &prices_document(table), true));
+    let prices = prices.transpose()?;
+    let changes = planned.iter().filter(|(_, applied)| !applied.unchanged).count()
+        + usize::from(prices.as_ref().is_some_and(|prices| !prices.unchanged));
     if matches!(plan.output, Output::Json | Output::Yaml) {
         let items: Vec<Value> = planned
             .iter()
             .map(|(name, applied)| Ok(json!({ "workload": name, "plan": serde_json::to_value(applied)? })))
             .collect::<Result<_, serde_json::Error>>()?;
-        let answer = json!({ "apiVersion": "trimtab/v1", "changes": changes, "items": items });
+        let mut answer = json!({ "apiVersion": "trimtab/v1", "changes": changes, "items": items });
+        if let Some(prices) = &prices {
+            answer["prices"] = serde_json::to_value(prices)?;
+        }
         output::print(&output::structured(&answer, plan.output)?)?;
     } else {
         let mut text: String = planned.iter().map(|(name, applied)| difference(name, applied)).collect();
-        let _ = writeln!(text, "{changes} of {} workloads would change", planned.len());
+        text += &prices.as_ref().map(prices_difference).unwrap_or_default();
+        let noun = if prices.is_some() { "documents" } else { "workloads" };
+        let count = planned.len() + usize::from(prices.is_some());
+        let _ = writeln!(text, "{changes} of {count} {noun} would change");
         output::print(&text)?;
     }
     Ok(if plan.detailed_exitcode && changes > 0 { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
@@ -63,25 +72,11 @@ pub(crate) fn plan(client: &Client, plan: &Plan) -> Result<ExitCode, Failure> {
 
 /// What an application changes, for people.
 pub(crate) fn difference(name: &str, applied: &Applied) -> String {
-    let yaml = |document: Option<&Value>| {
-        document.and_then(|value| serde_saphyr::to_string(value).ok()).unwrap_or_default()
-    };
     if applied.unchanged {
         return format!("workload {name}: as it is\n");
     }
     let mut text = format!("workload {name}: {}\n", if applied.created { "new" } else { "changes" });
-    let (before, after) = (yaml(applied.before.as_ref()), yaml(Some(&applied.after)));
-    let compared = similar::TextDiff::from_lines(&before, &after);
-    for operation in compared.grouped_ops(2).iter().flatten() {
-        for change in compared.iter_changes(operation) {
-            let sign = match change.tag() {
-                similar::ChangeTag::Delete => '-',
-                similar::ChangeTag::Insert => '+',
-                similar::ChangeTag::Equal => ' ',
-            };
-            let _ = writeln!(text, "  {sign} {}", safe(change.value().trim_end()));
-        }
-    }
+    text += &compared(applied.before.as_ref(), &applied.after);
     let (min, max) = applied.bounds;
     let replicas = match applied.wanted_now {
         Some(now) if now < min => format!("{now} now, at least {min}: {} more start", min - now),
@@ -93,14 +88,49 @@ pub(crate) fn difference(name: &str, applied: &Applied) -> String {
     text
 }
 
+/// What an application of prices changes, for people.
+fn prices_difference(applied: &PricesApplied) -> String {
+    if applied.unchanged {
+        return "prices: as they are\n".to_owned();
+    }
+    let what = if applied.created { "new" } else { "change" };
+    format!("prices: {what}\n{}", compared(applied.before.as_ref(), &applied.after))
+}
+
+/// Two documents line by line, with signs before those that differ.
+fn compared(before: Option<&Value>, after: &Value) -> String {
+    let yaml = |document: Option<&Value>| {
+        document.and_then(|value| serde_saphyr::to_string(value).ok()).unwrap_or_default()
+    };
+    let (before, after) = (yaml(before), yaml(Some(after)));
+    let mut text = String::new();
+    let compared = similar::TextDiff::from_lines(&before, &after);
+    for operation in compared.grouped_ops(2).iter().flatten() {
+        for change in compared.iter_changes(operation) {
+            let sign = match change.tag() {
+                similar::ChangeTag::Delete => '-',
+                similar::ChangeTag::Insert => '+',
+                similar::ChangeTag::Equal => ' ',
+            };
+            let _ = writeln!(text, "  {sign} {}", safe(change.value().trim_end()));
+        }
+    }
+    text
+}
+
 pub(crate) fn apply(client: &Client, apply: &Apply) -> Result<(), Failure> {
-    let specified = specs::read(&apply.files)?.map_err(|faults| specs::refused(&faults))?;
+    let specified = specs::read(&apply.files.paths())?.map_err(|faults| specs::refused(&faults))?;
     if !apply.yes {
         let mut changes = 0;
         for workload in &specified.workloads {
             let planned = put(client, workload.name.as_str(), &to_document(workload), true, None)?;
             changes += usize::from(!planned.unchanged);
             eprint!("{}", difference(workload.name.as_str(), &planned));
+        }
+        if let Some(table) = &specified.prices {
+            let planned = prices::put(client, &prices_document(table), true)?;
+            changes += usize::from(!planned.unchanged);
+            eprint!("{}", prices_difference(&planned));
         }
         if changes > 0 && !specs::confirmed(&format!("Apply {changes} of them?"))? {
             return Err(Failure::new(Kind::Error, "nothing was applied"));
@@ -109,16 +139,25 @@ pub(crate) fn apply(client: &Client, apply: &Apply) -> Result<(), Failure> {
     let mut names = Vec::new();
     for workload in &specified.workloads {
         let applied = put(client, workload.name.as_str(), &to_document(workload), false, None)?;
-        let what = match (applied.unchanged, applied.created) {
-            (true, _) => "unchanged",
-            (false, true) => "created",
-            (false, false) => "changed",
-        };
+        let what = what(applied.unchanged, applied.created);
         let revision = applied.revision.map(|n| format!(" (revision {n})")).unwrap_or_default();
         output::print(&format!("workload {}: {what}{revision}\n", workload.name))?;
         names.push(workload.name.to_string());
     }
+    if let Some(table) = &specified.prices {
+        let applied = prices::put(client, &prices_document(table), false)?;
+        let revision = applied.revision.map(|n| format!(" (revision {n})")).unwrap_or_default();
+        output::print(&format!("prices: {}{revision}\n", what(applied.unchanged, applied.created)))?;
+    }
     if apply.wait { settled(client, &names, Duration::from_secs(apply.timeout)) } else { Ok(()) }
+}
+
+fn what(unchanged: bool, created: bool) -> &'static str {
+    match (unchanged, created) {
+        (true, _) => "unchanged",
+        (false, true) => "created",
+        (false, false) => "changed",
+    }
 }
 
 /// Waits until as many replicas are up as are wanted.

@@ -168,13 +168,23 @@ fn target(url: &str) -> Result<Target, Failure> {
 
 /// State directories in which a service of this host may have left its addresses.
 pub(crate) fn state_directories() -> Vec<PathBuf> {
-    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut directories = Vec::new();
-    directories.extend(of("TRIMTAB_STATE"));
-    directories.extend(of("XDG_STATE_HOME").map(|dir| dir.join("trimtab")));
-    directories.extend(of("HOME").map(|dir| dir.join(".local/state/trimtab")));
+    directories.extend(variable("TRIMTAB_STATE"));
+    for own in own_states() {
+        directories.extend([own.join("up/autoscaler"), own]);
+    }
     directories.push(PathBuf::from("/var/lib/trimtab-autoscaler"));
     directories
+}
+
+/// Where this user keeps state of Trimtab's, by the XDG base directory specification.
+pub(crate) fn own_states() -> impl Iterator<Item = PathBuf> {
+    let home = variable("HOME").map(|home| home.join(".local/state"));
+    variable("XDG_STATE_HOME").into_iter().chain(home).map(|state| state.join("trimtab"))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn local() -> Option<String> {

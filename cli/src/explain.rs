@@ -51,6 +51,15 @@ pub(crate) fn for_people(e: &Explanation) -> String {
             bytes(l.memory_bytes)
         ),
     );
+    let cluster = [
+        l.container_wait_ms.map(|ms| format!("containers wait for up to {}", age(Some(ms as u64)))),
+        l.disk.map(|share| format!("disk {} full", percent(Some(share)))),
+        l.latency_p99_ms.map(|ms| format!("latency p99 {ms:.1} ms")),
+    ];
+    let cluster: Vec<String> = cluster.into_iter().flatten().collect();
+    if !cluster.is_empty() {
+        line(2, format!("signals: {}", cluster.join(", ")));
+    }
     line(
         2,
         format!(

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use autoscaler::api::{
-    API_VERSION, Containers, Decisions, EndedTasks, Idle, Members, Node, Nodes, Status, Tasks, Workload,
-    Workloads,
+    API_VERSION, Containers, Decisions, EndedTasks, Headroom, Idle, Members, Node, Nodes, Status, Tasks,
+    Workload, Workloads,
 };
 use serde::Serialize;
 
 use crate::arguments::{Get, Kind, Output};
 use crate::client::{Client, escaped};
 use crate::failure::{self, Failure};
+use crate::headroom;
 use crate::output::{self, Rows, age, bytes, fresh_view, moment, number, percent};
-use crate::revisions;
+use crate::{prices, revisions, usage};
 
 /// Distance of questions when watching.
 const WATCH: Duration = Duration::from_secs(1);
@@ -91,12 +92,31 @@ fn once(client: &Client, get: &Get) -> Result<String, Failure> {
         }
         Kind::Idle => {
             let idle: Idle = client.get(&format!("/api/v1/idle?limit={}", get.limit.unwrap_or(10)))?;
+            let prices = prices::in_force(client)?;
             shown(
                 &idle,
-                &idle_rows(&idle),
+                &usage::idle_rows(&idle, prices.as_ref()),
                 get.output,
                 "no page of the idle ledger is closed yet: the first takes a minute",
             )
+        }
+        Kind::Usage => {
+            let used = usage::over(client, get.for_.as_deref())?;
+            let prices = prices::in_force(client)?;
+            shown(
+                &used,
+                &usage::usage_rows(&used, prices.as_ref()),
+                get.output,
+                "nothing is known of this time yet: the ledger's first minute takes a minute",
+            )
+        }
+        Kind::Prices => {
+            let prices = prices::read(client)?;
+            shown(&prices, &prices::rows(&prices), get.output, prices::HINT)
+        }
+        Kind::Headroom => {
+            let headroom: Headroom = client.get("/api/v1/headroom")?;
+            shown(&headroom, &headroom::rows(&headroom), get.output, "")
         }
         Kind::Status => {
             let status: Status = client.get("/api/v1/status")?;
@@ -154,6 +174,10 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         ("launchers", false, true),
         ("kernel", false, true),
         ("accounting_error", true, true),
+        ("rack", false, true),
+        ("run_delay_p99", true, true),
+        ("cpu_stall", true, true),
+        ("agent", false, true),
     ]);
     for node in nodes {
         let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
@@ -172,6 +196,12 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
             node.launchers.join(" "),
             node.kernel.clone(),
             node.accounting_error_ratio.map_or_else(|| "-".to_owned(), |e| format!("{:.4}%", e * 100.0)),
+            node.rack.clone().unwrap_or_else(|| "-".to_owned()),
+            node.waits
+                .and_then(|waits| waits.run_delay_p99_seconds)
+                .map_or_else(|| "-".to_owned(), |v| format!("{:.1}us", v * 1e6)),
+            percent(node.waits.and_then(|waits| waits.cpu_stall_ratio)),
+            node.agent_version.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     rows
@@ -389,47 +419,6 @@ fn ended_rows(tasks: &EndedTasks) -> Rows {
             t.cgroup.to_string(),
             t.boot.clone(),
         ]);
-    }
-    rows
-}
-
-/// Of each page what was used, then what was not, by cause: the shares sum to 100 %.
-fn idle_rows(idle: &Idle) -> Rows {
-    let mut rows = Rows::new(&[
-        ("from", false, false),
-        ("what", false, false),
-        ("workload", false, false),
-        ("cpu_core_s", true, false),
-        ("cpu", true, false),
-        ("memory_gib_s", true, false),
-        ("memory", true, false),
-        ("rule", false, true),
-    ]);
-    for page in &idle.items {
-        let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
-        let (used, all) = (page.used, page.capacity);
-        rows.push(vec![
-            moment(page.from_ms),
-            "used".to_owned(),
-            "-".to_owned(),
-            number(Some(used.cpu_core_seconds)),
-            percent(share(used.cpu_core_seconds, all.cpu_core_seconds)),
-            number(Some(used.memory_gib_seconds)),
-            percent(share(used.memory_gib_seconds, all.memory_gib_seconds)),
-            String::new(),
-        ]);
-        for line in &page.idle {
-            rows.push(vec![
-                moment(page.from_ms),
-                format!("idle: {}", line.cause.replace('_', " ")),
-                line.workload.clone().unwrap_or_else(|| "-".to_owned()),
-                number(Some(line.amount.cpu_core_seconds)),
-                percent(Some(line.cpu_ratio)),
-                number(Some(line.amount.memory_gib_seconds)),
-                percent(Some(line.memory_ratio)),
-                line.rule.clone().unwrap_or_default(),
-            ]);
-        }
     }
     rows
 }

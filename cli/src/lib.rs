@@ -6,18 +6,25 @@ mod change;
 mod client;
 mod dashboard;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod explain;
 mod export;
 mod failure;
 mod generate;
 mod get;
+mod headroom;
 mod node;
 mod output;
+mod prices;
 mod replay;
 mod revisions;
 pub mod simulate;
 mod specs;
 mod top;
+mod up;
+mod usage;
+mod what_if;
 
 use std::process::ExitCode;
 
@@ -52,17 +59,23 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Export { what: arguments::Exported::Recommendations { output } } => {
             export::recommendations(&client()?, output).map(done)
         }
-        Command::Top(top) => top::run(client()?, &top).map(done),
-        Command::Validate { files, output } => specs::validate(&files, output).map(done),
+        Command::Export { what: arguments::Exported::Schema } => output::print(model::spec::SCHEMA).map(done),
+        Command::Top(top) => top::run(arguments.url.as_deref(), &top).map(done),
+        Command::Up(up) => up::run(&up).map(done),
+        Command::Validate { files, output } => specs::validate(&files.paths(), output).map(done),
         Command::Dashboard { state } => dashboard::run(arguments.url.as_deref(), state.as_deref()).map(done),
         Command::Plan(plan) => change::plan(&client()?, &plan),
         Command::Apply(apply) => change::apply(&client()?, &apply).map(done),
+        Command::WhatIf(question) => what_if::run(&client()?, &question).map(done),
         Command::Rollback(rollback) => revisions::rollback(&client()?, &rollback).map(done),
         Command::Set { what: arguments::Settable::Target(target) } => {
             change::set_target(&client()?, &target).map(done)
         }
         Command::Delete { what: arguments::Deletable::Workload { name, yes } } => {
             change::delete(&client()?, &name, yes).map(done)
+        }
+        Command::Delete { what: arguments::Deletable::Prices { yes } } => {
+            prices::delete(&client()?, yes).map(done)
         }
         Command::Node { what: arguments::NodeCommand::JoinToken { name, output } } => {
             node::join_token(&client()?, &name, output).map(done)

@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use model::spec::{FILE_LIMIT, SpecFault, parse};
+use model::prices::PriceTable;
+use model::spec::{FILE_LIMIT, SpecFault, parse_all};
 use model::workload::Workload;
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use crate::output;
 /// Everything that the files specify, in their order.
 pub(crate) struct Specified {
     pub(crate) workloads: Vec<Workload>,
+    pub(crate) prices: Option<PriceTable>,
     pub(crate) files: usize,
 }
 
@@ -24,10 +26,19 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Result<Specified, Vec<SpecFault>
         expand(path, &mut files)?;
     }
     let (mut workloads, mut faults): (Vec<Workload>, Vec<SpecFault>) = (Vec::new(), Vec::new());
+    let mut prices = None;
     for file in &files {
         let (name, text) = contents(file)?;
-        match parse(&name, &text) {
-            Ok(more) => workloads.extend(more),
+        match parse_all(&name, &text) {
+            Ok(more) if more.prices.is_some() && prices.is_some() => {
+                let message =
+                    format!("{name}: there is a price table in another file, too, and one is in force");
+                return Err(Failure::new(Kind::Validation, message).next("keep one of them"));
+            }
+            Ok(more) => {
+                workloads.extend(more.workloads);
+                prices = prices.or(more.prices);
+            }
             Err(more) => faults.extend(more),
         }
     }
@@ -37,7 +48,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Result<Specified, Vec<SpecFault>
             return Err(Failure::new(Kind::Validation, message).next("keep one of them"));
         }
     }
-    Ok(if faults.is_empty() { Ok(Specified { workloads, files: files.len() }) } else { Err(faults) })
+    Ok(if faults.is_empty() { Ok(Specified { workloads, prices, files: files.len() }) } else { Err(faults) })
 }
 
 fn expand(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -104,8 +115,11 @@ pub(crate) fn validate(files: &[PathBuf], output: Output) -> Result<(), Failure>
             Ok(good) => (true, good.workloads.iter().map(|w| w.name.to_string()).collect(), Vec::new()),
             Err(faults) => (false, Vec::new(), faults.clone()),
         };
-        let answer =
+        let mut answer =
             json!({ "apiVersion": "trimtab/v1", "valid": valid, "workloads": names, "faults": faults });
+        if let Some(prices) = result.as_ref().ok().and_then(|good| good.prices.as_ref()) {
+            answer["prices"] = json!(prices.name);
+        }
         output::print(&output::structured(&answer, output)?)?;
         return match result {
             Ok(_) => Ok(()),
@@ -113,7 +127,8 @@ pub(crate) fn validate(files: &[PathBuf], output: Output) -> Result<(), Failure>
         };
     }
     let good = result.map_err(|faults| refused(&faults))?;
-    let names: Vec<&str> = good.workloads.iter().map(|workload| workload.name.as_str()).collect();
+    let mut names: Vec<&str> = good.workloads.iter().map(|workload| workload.name.as_str()).collect();
+    names.extend(good.prices.as_ref().map(|_| "prices"));
     output::print(&format!("{} good: {}\n", plural(good.files, "file"), names.join(", ")))
 }
 

@@ -2,11 +2,13 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | [`data`] | what is asked, and when? |
+//! | [`data`] | what is asked, and of whom? |
+//! | [`agent`] | what does an agent say where there is no autoscaler? |
 //! | [`list`] | which lines does a page have, in which order? |
 //! | [`screen`] | what does a key change? |
 //! | [`draw`] | how does it look? |
 
+mod agent;
 mod data;
 mod draw;
 mod list;
@@ -19,29 +21,28 @@ use std::time::{Duration, Instant};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::arguments::Top;
-use crate::client::Client;
 use crate::failure::Failure;
 use crate::get::{node_rows, workload_rows};
 use crate::output::{self, Rows, bytes, moment, number, percent};
-use data::{Data, Fleet};
+use data::{Data, Fleet, Source};
 use screen::{Key, Screen};
 
 /// Longest time until something new is shown after it came.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(crate) fn run(client: Client, top: &Top) -> Result<(), Failure> {
-    if !output::on_terminal() {
-        return output::print(&text(&data::ask(&client, None)?, top.tasks));
-    }
+pub(crate) fn run(url: Option<&str>, top: &Top) -> Result<(), Failure> {
     // A fault of the first question is said as for other commands, and the terminal stays as it is.
-    let first = data::ask(&client, None)?;
-    let mut screen = Screen::new(client.address());
+    let (mut source, first) = Source::open(url, top.agent)?;
+    if !output::on_terminal() {
+        return output::print(&text(&first, top.tasks));
+    }
+    let mut screen = Screen::new(source.address());
     screen.take(Ok(first));
     let (questions, asked) = channel();
     let (answers, answered) = channel();
     let interval = Duration::from_secs(top.interval);
     // It ends with the process: it may be waiting for an answer then.
-    std::thread::spawn(move || ask_again(&client, interval, &asked, &answers));
+    std::thread::spawn(move || ask_again(&mut source, interval, &asked, &answers));
     let mut terminal = ratatui::try_init()?;
     let ended = watch(&mut terminal, &mut screen, &questions, &answered);
     ratatui::try_restore()?;
@@ -50,7 +51,7 @@ pub(crate) fn run(client: Client, top: &Top) -> Result<(), Failure> {
 
 /// Asks at each interval, and at once when something else is wanted.
 fn ask_again(
-    client: &Client,
+    source: &mut Source,
     interval: Duration,
     wanted: &Receiver<Option<String>>,
     answers: &Sender<Result<Data, Failure>>,
@@ -63,7 +64,7 @@ fn ask_again(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if answers.send(data::ask(client, about.as_deref())).is_err() {
+        if answers.send(source.ask(about.as_deref())).is_err() {
             return;
         }
     }

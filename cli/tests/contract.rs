@@ -44,6 +44,7 @@ fn help_is_as_promised() {
         "validate",
         "plan",
         "apply",
+        "what-if",
         "rollback",
         "dashboard",
         "reject",
@@ -122,14 +123,24 @@ fn a_game_is_played_on_standard_input() {
 
 /// A service that answers every question with `body`.
 fn service(body: &'static str) -> String {
+    service_of(vec![("", body)])
+}
+
+/// A service that answers a question with the body of the first of these that its path begins with.
+fn service_of(bodies: Vec<(&'static str, &'static str)>) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut question = [0; 4096];
-            let _ = std::io::Read::read(&mut stream, &mut question).unwrap();
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            let read = std::io::Read::read(&mut stream, &mut question).unwrap();
+            let question = String::from_utf8_lossy(&question[..read]).into_owned();
+            let path = question.split(' ').nth(1).unwrap_or_default();
+            let found = bodies.iter().find(|(of, _)| path.starts_with(of));
+            let (status, body) = found.map_or(("404 Not Found", "{}"), |(_, body)| ("200 OK", *body));
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n");
             write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         }
     });
@@ -144,6 +155,21 @@ fn quiet_keeps_data_and_errors_and_drops_remarks() {
     assert_eq!(shown(&ask(&["get", "tasks", "--quiet"])), "exit 0\n--- stdout\n--- stderr\n");
     let missing = shown(&ask(&["--quiet", "get", "nodes", "none"]));
     assert!(missing.starts_with("exit 3") && missing.contains("there is no node"), "{missing}");
+}
+
+#[test]
+fn headroom_is_told_with_what_would_have_no_place() {
+    let url = service(
+        r#"{"apiVersion":"trimtab/v1","node":{"survives":"no","why":"node n1: 1 of 2 replicas of web would have no place","asked":3,"survived":2,"replicas":4},
+        "rack":{"survives":"unknown","why":"no node tells its rack","asked":0,"survived":0,"replicas":0},
+        "losses":[{"of":"node","name":"n1","survives":"no","why":"node n1: 1 of 2 replicas of web would have no place","replicas":2,"members":1,
+          "short":[{"workload":"web","replicas":1,"of":2,"cpuMillis":2000,"memoryBytes":1073741824,"best":"n2","bestCpuMillis":500,"bestMemoryBytes":3221225472}]}],
+        "free":{"cpuCores":3.5,"memoryBytes":6442450944},"freeOn":2,"without":["n3"],
+        "more":[{"workload":"web","replicas":1},{"workload":"jobs","replicas":null}]}"#,
+    );
+    let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
+    insta::assert_snapshot!("headroom", ask(&["get", "headroom", "-o", "wide"]));
+    insta::assert_snapshot!("headroom-json", ask(&["get", "headroom", "-o", "json"]));
 }
 
 #[test]
@@ -203,4 +229,117 @@ fn revisions_are_listed_and_a_way_back_is_shown_first() {
     let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
     insta::assert_snapshot!("rollback-dry-run", ask(&["rollback", "web", "--to", "4", "--dry-run"]));
     insta::assert_snapshot!("rollback-asks", ask(&["rollback", "web", "--to", "4"]));
+}
+
+const USAGE: &str = r#"{"apiVersion":"trimtab/v1","fromMs":1795258200000,"toMs":1795261800000,"coveredMs":1800000,
+    "cpu":{"capacity":16.0,"used":4.0,"usedP95":6.5,"unknown":0.16},
+    "memory":{"capacity":68719476736.0,"used":17179869184.0,"usedP95":null,"unknown":687194767.36},
+    "idle":[{"cause":"no_demand","workload":null,"rule":null,"cpuRatio":0.5,"memoryRatio":0.6},
+        {"cause":"blocked","workload":"web","rule":"step","cpuRatio":0.24,"memoryRatio":0.14},
+        {"cause":"no_data","workload":null,"rule":null,"cpuRatio":0.01,"memoryRatio":0.01}],
+    "stepMs":60000,"cpuPoints":{"capacity":[16.0,null],"used":[4.0,null],"unknown":[0.0,null]},
+    "memoryPoints":{"capacity":[68719476736.0,null],"used":[17179869184.0,null],"unknown":[0.0,null]}}"#;
+const IDLE: &str = r#"{"apiVersion":"trimtab/v1","items":[{"fromMs":1795258200000,"toMs":1795258260000,
+    "capacity":{"cpuCoreSeconds":960.0,"memoryGibSeconds":3840.0},"used":{"cpuCoreSeconds":240.0,"memoryGibSeconds":960.0},
+    "idle":[{"cause":"no_demand","workload":null,"rule":null,"cpuCoreSeconds":600.0,"memoryGibSeconds":2400.0,"cpuRatio":0.625,"memoryRatio":0.625},
+        {"cause":"no_data","workload":null,"rule":null,"cpuCoreSeconds":120.0,"memoryGibSeconds":480.0,"cpuRatio":0.125,"memoryRatio":0.125}]}]}"#;
+const PRICES: &str = r#"{"apiVersion":"trimtab/v1","table":{"name":"default","revision":3,"appliedMs":1795258200000,"currency":"EUR",
+    "perCoreHour":0.03,"perGibHour":0.004,"document":{}}}"#;
+const NO_PRICES: &str = r#"{"apiVersion":"trimtab/v1","table":null}"#;
+
+#[test]
+fn use_over_time_is_shown_in_each_form_and_as_money_where_there_are_prices() {
+    let url = service_of(vec![
+        ("/api/v1/usage?range=30d", USAGE),
+        ("/api/v1/usage?range=24h", USAGE),
+        ("/api/v1/prices", NO_PRICES),
+    ]);
+    let ask =
+        |url: &str, arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", url).output().unwrap());
+    insta::assert_snapshot!("usage", ask(&url, &["get", "usage"]));
+    insta::assert_snapshot!("usage-wide", ask(&url, &["get", "usage", "--for", "30d", "-o", "wide"]));
+    for form in ["json", "yaml", "csv"] {
+        insta::assert_snapshot!(format!("usage-{form}"), ask(&url, &["--quiet", "get", "usage", "-o", form]));
+    }
+    let priced =
+        service_of(vec![("/api/v1/usage", USAGE), ("/api/v1/idle", IDLE), ("/api/v1/prices", PRICES)]);
+    insta::assert_snapshot!("usage-priced", ask(&priced, &["get", "usage"]));
+    insta::assert_snapshot!("idle-priced", ask(&priced, &["get", "idle"]));
+    let older = service_of(vec![("/api/v1/idle", IDLE)]);
+    insta::assert_snapshot!("idle", ask(&older, &["get", "idle"]));
+    let nothing = r#"{"apiVersion":"trimtab/v1","fromMs":1,"toMs":2,"coveredMs":0,"cpu":null,"memory":null,"idle":[],"stepMs":60000,
+        "cpuPoints":{"capacity":[],"used":[],"unknown":[]},"memoryPoints":{"capacity":[],"used":[],"unknown":[]}}"#;
+    let empty = service_of(vec![("/api/v1/usage", nothing), ("/api/v1/prices", PRICES)]);
+    insta::assert_snapshot!("usage-empty", ask(&empty, &["get", "usage", "--for", "7d"]));
+}
+
+#[test]
+fn prices_are_checked_shown_planned_and_applied() {
+    let table = include_str!("../../examples/prices.yaml");
+    insta::assert_snapshot!("validate-prices", shown(&fed(&["validate", "-"], table)));
+    insta::assert_snapshot!("validate-prices-json", shown(&fed(&["validate", "-o", "json", "-"], table)));
+    let bad = table.replace("perCoreHour: 0.0316", "perCoreHours: 0,0316");
+    insta::assert_snapshot!("validate-prices-faults", shown(&fed(&["validate", "-"], &bad)));
+    let ask =
+        |url: &str, arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", url).output().unwrap());
+    let url = service(PRICES);
+    insta::assert_snapshot!("prices", ask(&url, &["get", "prices", "-o", "wide"]));
+    insta::assert_snapshot!("prices-json", ask(&url, &["get", "prices", "-o", "json"]));
+    insta::assert_snapshot!("prices-none", ask(&service(NO_PRICES), &["get", "prices"]));
+    insta::assert_snapshot!("prices-delete-asks", ask(&url, &["delete", "prices"]));
+    let applied = service(
+        r#"{"apiVersion":"trimtab/v1","dryRun":true,"created":false,"unchanged":false,"revision":null,
+        "before":{"spec":{"currency":"EUR","perCoreHour":0.03,"perGibHour":0.004}},"after":{"spec":{"currency":"EUR","perCoreHour":0.0316,"perGibHour":0.004}}}"#,
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/prices.yaml");
+    insta::assert_snapshot!("prices-plan", ask(&applied, &["plan", "-f", file]));
+    insta::assert_snapshot!("prices-plan-json", ask(&applied, &["plan", "-f", file, "-o", "json"]));
+    insta::assert_snapshot!("prices-apply", ask(&applied, &["apply", "--yes", "-f", file]));
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.yaml", "b.yaml"] {
+        std::fs::write(folder.path().join(name), table).unwrap();
+    }
+    let twice = shown(&run(&[
+        "validate",
+        folder.path().join("a.yaml").to_str().unwrap(),
+        folder.path().join("b.yaml").to_str().unwrap(),
+    ]));
+    assert!(twice.starts_with("exit 5") && twice.contains("another file"), "{twice}");
+}
+
+#[test]
+fn what_if_shows_both_plays_and_what_nobody_knows_as_such() {
+    let url = service(include_str!("what-if.json"));
+    let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
+    let all = [
+        "what-if",
+        "--target",
+        "cpu=80%",
+        "--load=+20%",
+        "--lose",
+        "1",
+        "--node-type",
+        "cpus=8,memory=32Gi,price=0.4",
+    ];
+    insta::assert_snapshot!("what-if", ask(&all));
+    insta::assert_snapshot!("what-if-wide", ask(&["what-if", "web", "-o", "wide", "--quiet"]));
+    insta::assert_snapshot!("what-if-csv", ask(&["what-if", "-o", "csv"]));
+    let json = ask(&["what-if", "-o", "json"]);
+    assert!(json.contains("\"nodesAsked\"") && json.contains("\"enoughInMs\": 360000"), "{json}");
+}
+
+#[test]
+fn what_if_refuses_what_it_cannot_read_and_says_how_to_write_it() {
+    for (name, arguments) in [
+        ("target", ["--target", "memory=1Gi"]),
+        ("share", ["--target", "cpu=650%"]),
+        ("load", ["--load", "much"]),
+        ("type", ["--node-type", "cpus=8"]),
+        ("price", ["--node-type", "cpus=8,memory=32Gi,price=cheap"]),
+        ("headroom", ["--headroom", "3"]),
+    ] {
+        let output = run(&["what-if", arguments[0], arguments[1]]);
+        assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+        insta::assert_snapshot!(format!("what-if-bad-{name}"), shown(&output));
+    }
 }

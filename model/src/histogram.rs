@@ -37,7 +37,7 @@ impl DelayHistogram {
     /// How many delays.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// The smallest bucket's middle, in ns, at or below which `share` (0..=1) of the delays are; `None` when empty.
@@ -50,7 +50,7 @@ impl DelayHistogram {
         let wanted = ((total as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
         for (bucket, n) in self.counts.iter().enumerate() {
-            seen += n;
+            seen = n.saturating_add(seen);
             if seen >= wanted {
                 return midpoint(bucket);
             }

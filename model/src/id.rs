@@ -125,6 +125,11 @@ name!(
     check_node
 );
 name!(
+    /// A rack, room or zone whose nodes may be lost together, as the nodes' owner names it.
+    RackName,
+    check_node
+);
+name!(
     /// A workload, as its specification names it. Unique in a fleet.
     WorkloadName,
     check_label
@@ -137,6 +142,11 @@ name!(
 name!(
     /// What a node's owner allows to be started, by name.
     LauncherName,
+    check_label
+);
+name!(
+    /// A table of prices, as its specification names it.
+    PriceTableName,
     check_label
 );
 

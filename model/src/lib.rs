@@ -16,6 +16,7 @@
 //! | [`yarn`], [`hdfs`], [`cassandra`] | what a cluster of that kind is seen to be, and what can be asked of it |
 //! | [`action`] | the closed set of verbs, commands with their fence, outcomes |
 //! | [`workload`] | what an owner asks for |
+//! | [`prices`] | what capacity costs |
 //! | [`reason`] | why something was done, or not |
 //! | [`decision`] | one act or non-act with everything needed to judge it |
 
@@ -30,6 +31,7 @@ pub mod histogram;
 pub mod id;
 pub mod metric;
 pub mod node;
+pub mod prices;
 pub mod reason;
 pub mod sample;
 #[cfg(feature = "spec")]

@@ -68,8 +68,8 @@ catalogue! {
     OomKills, "oom_kills", Counter, Exact, "Processes killed for lack of memory.";
     IoRead, "io_read_bytes", Counter, Exact, "Bytes read from block devices.";
     IoWritten, "io_written_bytes", Counter, Exact, "Bytes written to block devices.";
-    MemoryCurrent, "memory_current_bytes", Gauge, Exact, "Memory charged now, in bytes.";
-    MemoryPeak, "memory_peak_bytes", Gauge, Exact, "Largest memory charged, in bytes.";
+    MemoryCurrent, "memory_current_bytes", Gauge, Exact, "Memory charged to it now, without what is charged to cgroups below it, in bytes.";
+    MemoryPeak, "memory_peak_bytes", Gauge, Exact, "Largest memory charged, with cgroups below it, in bytes.";
     Processes, "processes", Gauge, Exact, "Processes and threads charged now.";
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::gap::Unavailable;
-use crate::id::{BootId, CgroupId, TaskName, WorkloadName};
+use crate::id::{BootId, CgroupId, RackName, TaskName, WorkloadName};
 
 /// How well a host can be measured; found by trial, never by version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +47,12 @@ pub struct Inventory {
     pub launchers: Vec<String>,
     /// True when the agent may act; false when it only observes.
     pub acts: bool,
+    /// The rack that it stands in, when its owner says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<RackName>,
+    /// The agent's version; empty when it does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
 }
 
 impl Inventory {
@@ -62,6 +68,8 @@ impl Inventory {
             unavailable: Vec::new(),
             launchers: Vec::new(),
             acts: false,
+            rack: None,
+            version: String::new(),
         }
     }
 }

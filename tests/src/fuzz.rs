@@ -11,7 +11,7 @@ mod ingest;
 
 use agent_core::{haproxy, parse, puma};
 use model::sample::Values;
-use model::spec::{Format, parse_as};
+use model::spec::{Format, parse_as, parse_prices_as, prices_document};
 use model::units::{Bytes, MilliCpu, Millis, Share};
 use prost::Message;
 use wire::batch::Decoder;
@@ -119,7 +119,8 @@ const SPEC_WORDS: [&str; 12] = [
 ];
 
 fn specification_seeds() -> Vec<Vec<u8>> {
-    let seeds: [&[u8]; 4] = [
+    let seeds: [&[u8]; 5] = [
+        b"apiVersion: trimtab/v1\nkind: PriceTable\nmetadata: { name: default }\nspec: { currency: EUR, perCoreHour: 0.031, perGibHour: 0.004 }\n",
         b"apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: jobs }\nspec:\n  type: service\n  replicas: { min: 1, max: 5 }\n  target: { cpu: 65% }\n  mode: auto\n  service: { launcher: worker }\n",
         b"apiVersion: trimtab/v1\nkind: Workload\nmetadata: { name: web }\nspec:\n  type: rails\n  replicas: { min: 2, max: 9 }\n  target: { queueDelayP95: 100ms }\n  size: { mode: recommend, cpu: 300m, memory: 512Mi }\n  rails:\n    balancer: { haproxy: /run/h.sock, backend: web }\n    launcher: puma\n    workers: 1\n    threads: 3\n    ports: { from: 20000, span: 20 }\n  behavior: { growAfter: 1s, shrinkAfter: 6s, shrinkCooldown: 10s, growCooldown: 2s }\n",
         br#"{"apiVersion":"trimtab/v1","kind":"Workload","metadata":{"name":"jobs"},"spec":{"type":"service","replicas":{"min":1,"max":5},"target":{"cpu":"65%"},"service":{"launcher":"worker"}}}"#,
@@ -143,6 +144,14 @@ pub fn specifications(bytes: &[u8]) -> bool {
                     let json = serde_json::to_string(&workload).unwrap();
                     serde_json::from_str::<model::workload::Workload>(&json).unwrap();
                 }
+            }
+            Err(faults) => assert!(!faults.is_empty(), "a refusal has a reason"),
+        }
+        match parse_prices_as(format, "a", &text) {
+            Ok(table) => {
+                accepted = true;
+                let document = prices_document(&table).to_string();
+                assert_eq!(parse_prices_as(Format::Json, "a", &document).unwrap(), table);
             }
             Err(faults) => assert!(!faults.is_empty(), "a refusal has a reason"),
         }

@@ -95,6 +95,12 @@ fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
     stage.put("ring", &ring(3, 4, "auto"));
     stage.wait_for("ring", 3);
 
+    let told = stage.until("its signals", |s| {
+        let load = s.status("ring")["load"].clone();
+        (load["disk"].is_f64() && load["latencyP99Ms"].is_number()).then_some(load)
+    });
+    assert!((0.0..1.0).contains(&told["disk"].as_f64().unwrap()), "{told}");
+
     // One node knows all members; each must have been heard itself, so that its silence can be seen.
     stage.until("the words of all three", |s| {
         let members = s.get("/members")["items"].as_array()?.clone();
@@ -138,6 +144,7 @@ fn a_node_joins_and_leaves_under_load_and_nothing_is_lost() {
     let count = |number: &std::sync::atomic::AtomicU32| number.load(Ordering::Relaxed);
     let measured = json!({
         "errors": count(&tally.errors),
+        "why": *tally.why.lock().unwrap(),
         "lost_rows": count(&tally.lost_rows),
         "wrong_rows": count(&tally.wrong_rows),
         "written": count(&tally.written),

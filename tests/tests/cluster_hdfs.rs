@@ -28,6 +28,7 @@ fn a_data_node_leaves_and_comes_with_every_byte_in_its_place() {
     let Some(mut stage) = lab::whole(&lab) else { return };
     stage.put("store", &lab::store(3));
     stage.wait_for("store", 3);
+    stage.until("how full its disks are", |s| s.status("store")["load"]["disk"].as_f64());
     // A quarter of each of two disks, and a sixth of each of three.
     let files = lab::write_files(&lab, 16, 8 << 20);
     let missing = Missing::watch();

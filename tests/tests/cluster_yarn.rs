@@ -87,6 +87,7 @@ fn open(lab: &Path) -> Option<Yarn> {
     stage.put("batch", &lab::batch(3));
     stage.wait_for("store", 2);
     stage.wait_for("batch", 2);
+    stage.until("how long containers wait", |s| s.status("batch")["load"]["containerWaitMs"].as_f64());
     Some(Yarn { stage, killed: 0, failed_jobs: 0 })
 }
 

@@ -80,3 +80,45 @@ fn without_a_terminal_it_is_text_once() {
     assert!(output.status.success() && text.contains("n1"), "{text}");
     assert!(!text.contains('\x1b'), "{text}");
 }
+
+/// An agent that nobody listens to still shows what it measures: with one word, and by itself when no autoscaler answers.
+#[test]
+fn on_a_host_without_an_autoscaler_it_shows_what_the_agent_measures() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("trimtab-agent");
+    std::fs::write(home.path().join("agent.toml"), "node = \"alone\"\n").unwrap();
+    let mut agent = Command::new(support::bin("trimtab-agent"))
+        .arg("--config")
+        .arg(home.path().join("agent.toml"))
+        .arg("--state")
+        .arg(&state)
+        .args(["--http", "127.0.0.1:0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !state.join("http.address").exists() {
+        assert!(began.elapsed() < PATIENCE, "{:?}", agent.try_wait());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // An autoscaler was here once.
+    std::fs::create_dir(home.path().join("trimtab")).unwrap();
+    std::fs::write(home.path().join("trimtab/endpoints.json"), r#"{"api":["127.0.0.1:1"]}"#).unwrap();
+    let top = |arguments: &[&str]| {
+        let mut command = Command::new(support::bin("trimtab"));
+        command.env("XDG_STATE_HOME", home.path()).env_remove("TRIMTAB_URL").arg("top").args(arguments);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    for arguments in [&["--agent"][..], &[]] {
+        let text = top(arguments);
+        let first = text.lines().next().unwrap();
+        assert!(first.contains("the agent alone") && first.contains("1 nodes"), "{text}");
+        // Of two rounds, so there are rates; nobody knows a machine on which nothing runs at all.
+        assert!(text.contains("alone") && !first.contains(" - used"), "{text}");
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}

@@ -4,6 +4,8 @@
 //! server, a status, a form and headers that are described. Once as a program of this host would ask, and once as the
 //! dashboards do, about a workload that is there.
 
+pub(crate) mod compare;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -57,6 +57,8 @@ enum Command {
     },
     /// Hold what the description of the REST interface promises against a real autoscaler.
     ApiFuzz(interface::Args),
+    /// Compare the description of the REST interface with that of the last release: nothing may break.
+    ApiCompare(interface::compare::Args),
     /// Look for inputs that break what reads bytes from outside.
     Fuzz(fuzz::Args),
     /// Real Hadoop, Cassandra and Rails on loopback, to develop and test against.
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::BenchSleeper { awake } => bench::sleeper(&awake),
         Command::BenchBrief { cgroup, life_ms } => bench::brief(&cgroup, life_ms),
         Command::ApiFuzz(args) => interface::run(&args, &root()),
+        Command::ApiCompare(args) => interface::compare::run(&args, &root()),
         Command::Fuzz(args) => fuzz::run(&args, &root()),
         Command::Lab(args) => lab::run(&args, &root()),
         Command::LabTest(args) => lab_test::run(&args, &root()),

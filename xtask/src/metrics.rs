@@ -8,6 +8,7 @@
 //! | [`prometheus`] | where does Prometheus come from, and how is it asked? |
 //! | [`second`] | who has the series that a healthy fleet lacks? |
 //! | [`live`] | what does a real one say, that scrapes real daemons? |
+//! | [`written`] | is what was written to it what it scraped? |
 
 mod alerts;
 mod boards;
@@ -15,6 +16,7 @@ mod dashboard;
 mod live;
 mod prometheus;
 mod second;
+mod written;
 
 use std::fs;
 use std::path::Path;

@@ -69,7 +69,10 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         Box::new(move || cargo(root, &["nextest", "run", "--workspace", "--profile", profile])),
     ));
     if !args.quick {
-        steps.push(("interface", Box::new(|| xtask(root, &["api-fuzz"]))));
+        steps.push((
+            "interface",
+            Box::new(|| xtask(root, &["api-compare"]).and_then(|()| xtask(root, &["api-fuzz"]))),
+        ));
         steps.push(("browser", Box::new(|| xtask(root, &["web", "--browser"]))));
         steps.push(("metrics", Box::new(|| xtask(root, &["metrics", "--check"]))));
         steps.push(("clusters", Box::new(|| xtask(root, &["lab-test", "short"]))));

@@ -11,11 +11,13 @@
 //! | [`watch`] | what is shown while it runs? |
 //! | [`ledger`] | what does the kernel itself say, beside Trimtab? |
 //! | [`report`] | what came of it? |
+//! | [`pictures`] | what does it look like? |
 
 pub(crate) mod beside;
 pub(crate) mod install;
 mod ledger;
 mod load;
+mod pictures;
 pub(crate) mod ports;
 pub(crate) mod report;
 pub(crate) mod stage;
@@ -49,6 +51,9 @@ pub(crate) struct Args {
     /// Build without optimisation: faster to build, slower to run.
     #[arg(long)]
     debug: bool,
+    /// Take the pictures of docs/guide during the day into this folder: with a browser and a terminal, at real daemons.
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
     /// Leave logs and state in place after the end.
     #[arg(long)]
     keep: bool,
@@ -70,7 +75,8 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let stop = on_signals()?;
     let directory = args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("trimtab-up"));
     let sharing = if args.all { Sharing::Trimtab } else { Sharing::Web };
-    let plan = Plan { directory, sharing, day, capacity: None, keep: args.keep };
+    let plan =
+        Plan { directory, sharing, day, capacity: None, pictures: args.pictures.clone(), keep: args.keep };
     let report = plan.play(root, &bin, &stop)?;
     println!("\n{report}");
     if let Some(path) = &args.json {
@@ -116,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) day: Duration,
     /// Requests per second that one replica serves; measured first when it is not given.
     pub(crate) capacity: Option<f64>,
+    /// Where pictures go; none are taken otherwise.
+    pub(crate) pictures: Option<PathBuf>,
     pub(crate) keep: bool,
 }
 
@@ -126,12 +134,17 @@ impl Plan {
     /// When something does not start, or ends on the way.
     pub(crate) fn play(&self, root: &Path, bin: &Path, stop: &Arc<AtomicBool>) -> Result<Report> {
         let mut stage = stage::Stage::open(&self.directory, root, bin, self.sharing, stage::SLICE)?;
-        let played = self.play_on(&mut stage, stop);
+        let played = self.play_on(&mut stage, (root, bin), stop);
         stage.end(self.keep);
         played
     }
 
-    fn play_on(&self, stage: &mut stage::Stage, stop: &Arc<AtomicBool>) -> Result<Report> {
+    fn play_on(
+        &self,
+        stage: &mut stage::Stage,
+        (root, bin): (&Path, &Path),
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Report> {
         let day = self.day;
         stage.start(stop)?;
         println!("==> waiting for the first replicas");
@@ -151,12 +164,19 @@ impl Plan {
         ledger.begin();
         let load = load::Load::start(stage.front(), capacity * stage.load(), day, stop);
         let mut watch = watch::Watch::new(stage.api(), work.is_some());
+        let mut pictures = None;
         let began = Instant::now();
         while began.elapsed() < day && !stop.load(Ordering::Relaxed) {
             watch.show((began.elapsed(), day), &load, &queue, work.as_mut());
             stage.check_alive()?;
+            if let Some(into) = self.pictures.as_ref().filter(|_| pictures.is_none())
+                && began.elapsed() > day.mul_f64(pictures::AT)
+            {
+                pictures = Some(pictures::Pictures::start(root, bin, stage, into)?);
+            }
             std::thread::sleep(Duration::from_secs(1));
         }
+        pictures.map(pictures::Pictures::finish).transpose()?;
         let beside = work.map(|work| work.finish(began.elapsed())).transpose()?;
         let load = load.finish();
         let mut kernel = ledger.finish();

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// A suite; several times for several.
     #[arg(long, value_name = "NAME", default_value = "kernel")]
     suite: Vec<String>,
-    /// Machines at a time; as many as the host has processors, otherwise.
+    /// Suites at a time; one more than the host has processors, otherwise.
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZero<u32>>,
     /// Write what each kernel can do as a table (Markdown); needs the suite `kernel`.
@@ -272,15 +272,16 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
             jobs.push(Job { on: kernel.name, kernel: Arc::clone(&bootable), suite, payload, image });
         }
     }
-    // The longest first: what runs last runs alone.
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.suite.seconds));
+    // The heaviest first, which later would wait until enough of the host is free, then the longest: what runs last runs alone.
+    jobs.sort_by_key(|job| std::cmp::Reverse((job.suite.weight(), job.suite.seconds)));
     let width = args.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        // A suite waits for a good part of its time.
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1,
         |jobs| jobs.get() as usize,
     );
     let alone = width == 1 || jobs.len() == 1;
     let jobs =
-        jobs.into_iter().enumerate().map(|(number, job)| (job.suite.machines(), (number, job))).collect();
+        jobs.into_iter().enumerate().map(|(number, job)| (job.suite.weight(), (number, job))).collect();
     let shared = Mutex::new(report);
     queue::run_all(jobs, width, |(number, job)| {
         println!("==> {} on {}", job.suite.name, job.kernel.release);

@@ -96,6 +96,20 @@ pub(crate) fn bench(root: &Path, url: &str, nodes: u32) -> Result<serde_json::Va
     serde_json::from_slice(&output.stdout).context("reading what tests/bench.mjs says")
 }
 
+/// What takes the pictures of the documentation into a folder, of a running demo with its dashboards at an address.
+///
+/// # Errors
+/// When there is no browser, or what it is driven by cannot be fetched.
+pub(crate) fn pictures(root: &Path, programs: &Path, dashboard: &str, into: &Path) -> Result<Command> {
+    let web = Web::new(root);
+    web.packages()?;
+    let mut command = Command::new("node");
+    command.current_dir(&web.path).arg("tests/pictures.mjs").env("CHROMIUM", chromium()?);
+    command.env("TRIMTAB_DASHBOARD", dashboard).env("TRIMTAB_PROGRAMS", std::path::absolute(programs)?);
+    command.env("PICTURES", std::path::absolute(into)?);
+    Ok(command)
+}
+
 /// Debian's browser, installed where there is none.
 fn chromium() -> Result<&'static str> {
     const BROWSERS: [&str; 2] = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"];

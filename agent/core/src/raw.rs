@@ -29,7 +29,7 @@ pub struct Raw {
     pub wall_offset_ns: i64,
     /// Every cgroup but the root.
     pub cgroups: Vec<RawCgroup>,
-    /// What runs in the root cgroup itself (kernel threads among it): on-CPU time by the switch ledger, ns.
+    /// What runs in the root cgroup itself (kernel threads among it): on-CPU time by the switch ledger, ns; and the stalls of the whole host.
     pub root: Values,
     /// Busy time of all CPUs by /proc/stat, µs.
     pub busy_us: Option<u64>,

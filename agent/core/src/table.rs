@@ -4,7 +4,8 @@
 //! cgroups many times, and a cgroup that came and went between two rounds is in nobody's row.
 //! **Method.** A row's own time = its total − Σ totals of its live children − Σ last totals of its dead children. What
 //! a child used after its last reading, or a child that was never seen, thus stays with its parent: late, but never
-//! lost. For a leaf, own time is the kernel's total.
+//! lost. For a leaf, own time is the kernel's total. Memory likewise, of live children only: what the kernel still charges for a
+//! dead cgroup it charges to its parent. Nobody's row has what a row below it has, so rows can be added up.
 //! **Bounds.** A round may see parent and child a flush apart; own totals are held monotone, and the difference shows
 //! up one round later. Work is linear in the number of cgroups; rows keep their position from round to round, so a
 //! stable population needs no look-ups.
@@ -46,6 +47,9 @@ struct Row {
     own_ns: u64,
     live_children_ns: u64,
     dead_children_ns: u64,
+    /// Memory as the kernel charges it, with all below, bytes; `None` when it was not read.
+    charged_bytes: Option<u64>,
+    live_children_bytes: u64,
     seen: u64,
     live: bool,
 }
@@ -60,11 +64,15 @@ pub struct Round {
 }
 
 impl Row {
-    /// Takes what was read. The CPU time is not read but settled, and stays until then.
+    /// Takes what was read. CPU time and memory are not read but settled, and stay until then.
     fn read(&mut self, values: &Values) {
         let mut values = *values;
-        if let Some(us) = self.values.get(Metric::CpuTime) {
-            values.set(Metric::CpuTime, us);
+        self.charged_bytes = values.get(Metric::MemoryCurrent);
+        for settled in [Metric::CpuTime, Metric::MemoryCurrent] {
+            match self.values.get(settled) {
+                Some(value) => values.set(settled, value),
+                None => values.clear(settled),
+            }
         }
         self.changed = values != self.values;
         self.values = values;
@@ -76,6 +84,19 @@ impl Row {
             self.values.set(Metric::CpuTime, us);
             self.changed = true;
         }
+    }
+
+    /// Parent and child are read a moment apart: what the child took meanwhile is the child's.
+    fn set_memory(&mut self) {
+        let own = self.charged_bytes.map(|bytes| bytes.saturating_sub(self.live_children_bytes));
+        if self.values.get(Metric::MemoryCurrent) == own {
+            return;
+        }
+        match own {
+            Some(bytes) => self.values.set(Metric::MemoryCurrent, bytes),
+            None => self.values.clear(Metric::MemoryCurrent),
+        }
+        self.changed = true;
     }
 }
 
@@ -114,6 +135,7 @@ impl Table {
             // A kernel total never falls; a smaller one is a torn reading.
             row.total_ns = row.total_ns.max(cgroup.cpu_ns);
             row.live_children_ns = 0;
+            row.live_children_bytes = 0;
         }
         self.order = order;
         // The root is in no round.
@@ -144,6 +166,8 @@ impl Table {
             own_ns: 0,
             live_children_ns: 0,
             dead_children_ns: 0,
+            charged_bytes: None,
+            live_children_bytes: 0,
             seen: 0,
             live: true,
         };
@@ -192,9 +216,12 @@ impl Table {
     fn settle(&mut self, raw: &Raw) {
         for position in 0..self.order.len() {
             let slot = self.order[position];
-            let total = self.rows[slot as usize].total_ns;
+            let row = &self.rows[slot as usize];
+            let (total, bytes) = (row.total_ns, row.charged_bytes);
             if let Some(parent) = self.parent_of(slot) {
-                self.rows[parent as usize].live_children_ns += total;
+                let parent = &mut self.rows[parent as usize];
+                parent.live_children_ns += total;
+                parent.live_children_bytes = parent.live_children_bytes.saturating_add(bytes.unwrap_or(0));
             }
         }
         for position in 0..self.order.len() {
@@ -202,10 +229,12 @@ impl Table {
             let own = row.total_ns.saturating_sub(row.live_children_ns).saturating_sub(row.dead_children_ns);
             row.own_ns = row.own_ns.max(own);
             row.set_cpu_time();
+            row.set_memory();
         }
         let root = &mut self.rows[0];
         root.seen = self.round;
         root.read(&raw.root);
+        root.set_memory();
         // The kernel keeps no exact ledger of the root cgroup: the switch ledger is its only exact source.
         match raw.root.get(Metric::OnCpu) {
             Some(on_cpu) => {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use agent_core::qos::allowance::Allowance;
 use agent_core::qos::memory::Possible;
-use agent_core::qos::settings::{CLEAN_MS, GROWTH, LEAST_MILLIS, STALE_MS};
+use agent_core::qos::settings::{CLEAN_MS, GROWTH, HEADROOM, LEAST_MILLIS, STALE_MS};
 use agent_core::qos::{Act, BestEffort, Critical, Delay, Governor, NodeUse, Observation, Reason, Settings};
 use proptest::prelude::*;
 
@@ -60,6 +60,7 @@ struct Node {
     memory_us: f64,
     best_us: u64,
     busy_us: u64,
+    idle: bool,
 }
 
 impl Node {
@@ -88,6 +89,7 @@ impl Node {
             memory_bytes: Some(1 << 30),
             own_millis: None,
             held: false,
+            idle: self.idle,
         });
         Observation {
             now_ms: self.now_ms,
@@ -246,10 +248,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn promises_hold_whatever_is_read(rounds in prop::collection::vec(round(), 1..200)) {
-        let (mut node, mut governor) = (Node::default(), governor());
+    fn promises_hold_whatever_is_read(rounds in prop::collection::vec(round(), 1..200), idle in any::<bool>()) {
+        let (mut node, mut governor) = (Node { idle, ..Node::default() }, governor());
         let settings = Settings::default();
-        let most = (f64::from(CPU_MILLIS) * (1.0 - settings.headroom)) as u32;
+        let usual = if idle { 0.0 } else { HEADROOM };
+        let most = (f64::from(CPU_MILLIS) * (1.0 - usual)) as u32;
         let (mut before, mut last_unclean, mut grown_at) = (None, 0u64, None::<u64>);
         let mut given: BTreeMap<String, Option<u32>> = BTreeMap::new();
         for round in &rounds {
@@ -281,7 +284,7 @@ proptest! {
             }
             if let Some(now) = now {
                 let floor = 400.max(LEAST_MILLIS * round.tasks as u32);
-                let most = if governor.headroom() < settings.headroom { CPU_MILLIS } else { most };
+                let most = if governor.headroom() < usual { CPU_MILLIS } else { most };
                 prop_assert!((floor..=most).contains(&now), "{now}");
                 prop_assert_eq!(given.len(), round.tasks, "each task has its share");
                 let shares: u32 = if now >= CPU_MILLIS { 0 } else { given.values().map(|share| share.unwrap_or(u32::MAX / 8)).sum() };

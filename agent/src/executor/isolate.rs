@@ -126,6 +126,12 @@ impl Executor {
         Possible { reclaim: memory, high: memory, freeze: true }
     }
 
+    /// Whether a task is in the kernel's idle class.
+    #[must_use]
+    pub fn is_idle(&self, file: &TaskFile) -> bool {
+        self.cgroups.is_idle(&file.path)
+    }
+
     /// What a class cannot have on this host, and why.
     #[must_use]
     pub fn class_gaps(&self) -> Vec<model::gap::Unavailable> {

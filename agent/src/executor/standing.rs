@@ -246,6 +246,15 @@ impl Cgroups {
         }
     }
 
+    /// Whether any other thread takes the CPU from a task at once: its group and those above it, below the top, are idle ones, as the kernel says.
+    pub(crate) fn is_idle(&self, path: &str) -> bool {
+        let groups = std::path::Path::new(path).ancestors().filter_map(std::path::Path::to_str);
+        groups.filter(|group| !group.is_empty()).all(|group| {
+            let file = self.cpu_directory(group).map(|directory| directory.join("cpu.idle"));
+            file.and_then(|file| fs::read_to_string(file).ok()).is_some_and(|is| is.trim() == "1")
+        })
+    }
+
     /// Where the CPU controller has this group.
     pub(super) fn cpu_directory(&self, path: &str) -> Option<PathBuf> {
         self.quota_directory(path).or_else(|| self.has_unified("cpu").then(|| self.unified(path)))
@@ -307,6 +316,9 @@ mod tests {
             ("1".into(), "900".into(), "default 1".into())
         );
         assert!(stood.gaps.is_empty(), "{:?}", stood.gaps);
+        assert!(!cgroups.is_idle("jobs/jobs-1"), "its workload has a weight: it yields to siblings only");
+        cgroups.stand("jobs", best, &mut Stood::default());
+        assert!(cgroups.is_idle("jobs/jobs-1"));
         cgroups.stand("jobs/jobs-1", Standing::DEFAULT, &mut Stood::default());
         assert_eq!((is("cpu.idle"), is("memory.high")), ("0".into(), "max".into()), "and back");
 
@@ -314,6 +326,7 @@ mod tests {
         let mut stood = Stood::default();
         cgroups.stand("jobs/jobs-1", best, &mut stood);
         assert_eq!(file(root.path(), "jobs/jobs-1/cpu.weight"), "1");
+        assert!(!cgroups.is_idle("jobs/jobs-1"), "a small weight is no idle class");
         assert_eq!(
             stood.gaps.iter().map(|gap| gap.what.as_str()).collect::<Vec<_>>(),
             ["cpu.idle", "io.weight"]

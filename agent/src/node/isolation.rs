@@ -106,6 +106,7 @@ impl Node {
                         memory_bytes: None,
                         own_millis: file.own_cpu_millis(),
                         held: file.frozen,
+                        idle: self.executor.is_idle(file),
                     };
                     watch.best.push((place(), known));
                 }
@@ -285,7 +286,7 @@ impl Node {
                 "delayMs": settings.delay_ns as f64 / 1e6,
                 "cpuStall": settings.cpu_stall,
                 "memoryStall": settings.memory_stall,
-                "headroom": settings.headroom,
+                "headroom": governor.usual_headroom(),
                 "floor": settings.floor,
                 "memoryFree": settings.memory_free,
                 "harm": settings.harm,

@@ -1,17 +1,51 @@
-//! What `/metrics` and `/readyz` say.
+//! What `/metrics`, `/tasks` and `/readyz` say.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
 
 use super::Node;
 use crate::clock;
-use crate::http::{Published, metric};
+use crate::http::{About, metric};
 
 impl Node {
     /// Made when somebody asks, which is much rarer than a round.
-    pub(super) fn published(&self) -> Published {
-        let mut not_ready = Vec::new();
-        if self.settings.autoscaler.is_some() && self.up.is_none() {
-            not_ready.push(format!("no stream to the autoscaler: {}", self.why_down));
+    pub(super) fn said(&self, about: About) -> String {
+        match about {
+            About::Metrics => self.metrics(),
+            About::Tasks => self.tasks(),
+            About::Qos => self.isolation_shown(),
+            About::Readiness if self.settings.autoscaler.is_some() && self.up.is_none() => {
+                format!("no stream to the autoscaler: {}\n", self.why_down)
+            }
+            About::Readiness => String::new(),
         }
-        Published { metrics: self.metrics(), qos: self.isolation_shown(), not_ready }
+    }
+
+    /// The node and each task with its totals: what `trimtab top` shows where there is no autoscaler.
+    fn tasks(&self) -> String {
+        let tasks = self.table.live().map(|(_, info, values)| {
+            let totals: BTreeMap<&str, u64> =
+                values.iter().map(|(metric, value)| (metric.entry().name, value)).collect();
+            json!({
+                "cgroup": info.cgroup.0,
+                "kind": info.class.kind,
+                "name": info.class.name,
+                "workload": info.class.workload,
+                "task": info.class.task,
+                "totals": totals,
+            })
+        });
+        json!({
+            "apiVersion": "trimtab/v1",
+            "node": self.settings.node,
+            "atMs": self.read_ms,
+            "ageMs": clock::boot_ms().saturating_sub(self.read_ms),
+            "connected": self.up.is_some(),
+            "inventory": self.inventory,
+            "tasks": tasks.collect::<Vec<_>>(),
+        })
+        .to_string()
     }
 
     fn metrics(&self) -> String {

@@ -26,6 +26,7 @@ impl Node {
     pub(super) fn round(&mut self, reading: &mut Reading) {
         self.keep_rows();
         self.health = reading.health;
+        self.read_ms = reading.raw.boot_ns / 1_000_000;
         self.paths.extend(reading.paths.drain(..));
         let (rules, paths, processes) = (&self.rules, &mut self.paths, &self.processes);
         let (containers, now_ms) = (&mut self.containers, reading.raw.boot_ns / 1_000_000);

@@ -1,8 +1,41 @@
 //! `[qos]`: how best-effort work is held back beside latency-critical work.
 
 use agent_core::qos::Settings;
-use model::units::{Millis, Share};
+use model::units::{Millis, Share, UnitError};
 use serde::Deserialize;
+
+/// How much of the node's CPUs is left free beside best-effort work.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Headroom {
+    /// As much as the kernel makes necessary.
+    Auto,
+    /// This share, 0..=1.
+    Share(f64),
+}
+
+impl TryFrom<String> for Headroom {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.trim() {
+            "auto" => Ok(Self::Auto),
+            "0" | "0%" => Ok(Self::Share(0.0)),
+            text => text.parse::<Share>().map(|share| Self::Share(share.0)).map_err(|error| match error {
+                UnitError::Malformed { .. } => format!("{error}, or auto"),
+                UnitError::OutOfRange { .. } => error.to_string(),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for Headroom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Share(share) => Share(*share).fmt(f),
+        }
+    }
+}
 
 /// `[qos]` of one source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -16,8 +49,8 @@ pub struct QosFragment {
     pub cpu_stall: Option<Share>,
     /// Share of time in which some thread of it waits for memory that is borne.
     pub memory_stall: Option<Share>,
-    /// Share of the node's CPUs that is left free.
-    pub headroom: Option<Share>,
+    /// Share of the node's CPUs that is left free, or `auto`.
+    pub headroom: Option<Headroom>,
     /// Share of the node's CPUs that best-effort work keeps.
     pub floor: Option<Share>,
     /// Share of the node's memory that must be available.
@@ -71,7 +104,11 @@ impl QosFragment {
             delay_ns: self.run_queue_delay.map_or(d.delay_ns, |ms| ms.0.saturating_mul(1_000_000)),
             cpu_stall: share(self.cpu_stall, d.cpu_stall),
             memory_stall: share(self.memory_stall, d.memory_stall),
-            headroom: share(self.headroom, d.headroom),
+            headroom: match self.headroom {
+                None => d.headroom,
+                Some(Headroom::Auto) => None,
+                Some(Headroom::Share(share)) => Some(share),
+            },
             floor: share(self.floor, d.floor),
             memory_free: share(self.memory_free, d.memory_free),
             harm: share(self.harm, d.harm),
@@ -88,7 +125,7 @@ pub(super) fn shown(settings: &Settings) -> [(&'static str, String); 9] {
         ("qos.run_queue_delay", Millis(settings.delay_ns / 1_000_000).to_string()),
         ("qos.cpu_stall", share(settings.cpu_stall)),
         ("qos.memory_stall", share(settings.memory_stall)),
-        ("qos.headroom", share(settings.headroom)),
+        ("qos.headroom", settings.headroom.map_or(Headroom::Auto, Headroom::Share).to_string()),
         ("qos.floor", share(settings.floor)),
         ("qos.memory_free", share(settings.memory_free)),
         ("qos.harm", share(settings.harm)),

@@ -68,8 +68,18 @@ fn isolation_is_set_key_by_key_and_a_share_that_makes_no_sense_is_refused() {
     let headroom = shown.lines().find(|line| line.starts_with("qos.headroom = 25%")).unwrap();
     assert!(headroom.ends_with("20.toml") && shown.contains("qos.run_queue_delay = 3ms"), "{shown}");
     let qos = read_now.qos;
-    assert_eq!((qos.enabled, qos.delay_ns, qos.headroom), (false, 3_000_000, 0.25));
+    assert_eq!((qos.enabled, qos.delay_ns, qos.headroom), (false, 3_000_000, Some(0.25)));
     assert_eq!(qos.floor, qos::Settings::default().floor, "what is not said is as by default");
+    for (said, is) in [("auto", None), ("0%", Some(0.0)), ("12.5%", Some(0.125))] {
+        std::fs::write(dir.path().join("conf.d/20.toml"), format!("[qos]\nheadroom = \"{said}\"\n")).unwrap();
+        let read_now = read(&dir.path().join("agent.toml"), &[]).unwrap();
+        assert_eq!(read_now.qos.headroom, is);
+        assert!(read_now.show(false).contains(&format!("qos.headroom = {said}")), "{}", read_now.show(false));
+    }
+    std::fs::write(dir.path().join("conf.d/20.toml"), "[qos]\nheadroom = \"some\"\n").unwrap();
+    let fault = read(&dir.path().join("agent.toml"), &[]).unwrap_err().to_string();
+    assert!(fault.contains("65%, or auto"), "{fault}");
+    std::fs::remove_file(dir.path().join("conf.d/20.toml")).unwrap();
     std::fs::write(&file, "[qos]\nfloor = \"90%\"\n").unwrap();
     let fault = read(&dir.path().join("agent.toml"), &[]).unwrap_err().to_string();
     assert!(fault.contains("qos (") && fault.contains("floor"), "{fault}");

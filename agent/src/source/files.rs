@@ -128,6 +128,8 @@ impl Files {
         if !self.pressure {
             return;
         }
+        // Of the whole host: the stalls of cgroups overlap, and cannot be added up.
+        self.pressures((ROOT, Path::new("")), &mut raw.root, health);
         for position in paths.own() {
             if let Some(cgroup) = raw.cgroups.get_mut(*position) {
                 self.stall(cgroup, paths, health);
@@ -142,13 +144,18 @@ impl Files {
     }
 
     fn stall(&mut self, cgroup: &mut RawCgroup, paths: &Paths, health: &mut Health) {
-        let Some(path) = paths.get(cgroup.id) else { return };
+        if let Some(path) = paths.get(cgroup.id) {
+            self.pressures((cgroup.id, path), &mut cgroup.values, health);
+        }
+    }
+
+    fn pressures(&mut self, (id, path): (CgroupId, &Path), values: &mut Values, health: &mut Health) {
         for (file, metric) in [
             ("cpu.pressure", Metric::CpuStall),
             ("memory.pressure", Metric::MemoryStall),
             ("io.pressure", Metric::IoStall),
         ] {
-            let parsed = match self.read(cgroup.id, path, file) {
+            let parsed = match self.read(id, path, file) {
                 Ok(Some(bytes)) => parse::pressure(bytes),
                 Ok(None) => {
                     health.vanished += 1;
@@ -160,7 +167,7 @@ impl Files {
                 Ok(p) => {
                     let us = if metric == Metric::MemoryStall { p.full_us } else { p.some_us };
                     if let Some(us) = us {
-                        cgroup.values.set(metric, us);
+                        values.set(metric, us);
                     }
                 }
                 Err(_) => health.malformed += 1,

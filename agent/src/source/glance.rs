@@ -135,6 +135,7 @@ mod tests {
             memory_bytes: None,
             own_millis: None,
             held: false,
+            idle: true,
         };
         let alone = Watch { critical: vec![], best: vec![(place.clone(), best.clone())] };
         assert_eq!((alone.is_empty(), alone.every_ms()), (false, SLOW_MS));

@@ -421,22 +421,22 @@ impl Controller {
     }
 }
 
-fn threads(workload: &Workload) -> u32 {
+pub(crate) fn threads(workload: &Workload) -> u32 {
     workload.spec.rails.as_ref().map_or(1, |rails| rails.workers.saturating_mul(rails.threads).max(1))
 }
 
 /// The CPU quota of one replica, cores.
-fn cores(workload: &Workload) -> Option<f64> {
+pub(crate) fn cores(workload: &Workload) -> Option<f64> {
     workload.spec.size.cpu.map(|cpu| f64::from(cpu.0) / 1_000.0)
 }
 
 /// Levels are smoothed over the time for which a need must be there, at least two rounds.
-fn smooth_ms(workload: &Workload, config: &Config) -> u64 {
+pub(crate) fn smooth_ms(workload: &Workload, config: &Config) -> u64 {
     workload.spec.behavior.grow_after.0.clamp(2 * config.round_ms, 60_000)
 }
 
 /// Share of rounds in which the load may pass the forecast, for this risk and time until a replica is ready.
-fn budget(config: &Config, ready_ms: f64) -> f64 {
+pub(crate) fn budget(config: &Config, ready_ms: f64) -> f64 {
     let risk = config.risk.clamp(0.0, 1.0) * 2.0;
     let low = (risk as usize).min(1);
     // Between two settings on a logarithmic scale.
@@ -457,7 +457,7 @@ fn forecast_settings(workload: &Workload, config: &Config) -> Settings {
 
 /// What one replica carries: requests per second (rails) or cores (service). Half of it is added to levels before ratios
 /// are taken: under that, ratios are noise and one replica does anyway.
-fn one(workload: &Workload, capacity: &Capacity, work: Work) -> f64 {
+pub(crate) fn one(workload: &Workload, capacity: &Capacity, work: Work) -> f64 {
     let spec = &workload.spec;
     if spec.kind == WorkloadKind::Rails {
         capacity.carries(1, work, crate::rails::target_ms(spec))

@@ -10,16 +10,19 @@
 mod clusters;
 mod digest;
 mod table;
+mod waits;
 
 use std::collections::BTreeMap;
 
 use model::adapter::{AdapterReport, BalancerReport, PumaReport};
-use model::id::{BootId, NodeId, TaskName, WorkloadName};
-use model::node::{Incarnation, Inventory, Receipt};
+use model::histogram::DelayHistogram;
+use model::id::{BootId, CgroupId, NodeId, TaskName, WorkloadName};
+use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
 use model::workload::Workload;
 
 pub use self::clusters::{Clusters, Reported};
 pub use self::table::{ENDED_LIMIT, EndedTask, Ingest, NodeTable, SLOT_LIMIT, TaskView};
+pub use self::waits::WaitView;
 use crate::event::{ClusterDigest, Time};
 
 /// Everything that is measured now.
@@ -62,6 +65,23 @@ pub struct NodeView {
     pub refused: u64,
     /// Its last comparison of CPU ledgers.
     pub receipt: Option<Receipt>,
+    /// How long its tasks wait; `None` until there is enough of it.
+    pub waits: Option<WaitView>,
+}
+
+/// A replica that runs, by the name under which history has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// On which node.
+    pub node: NodeId,
+    /// In which boot of it.
+    pub boot: BootId,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Its name.
+    pub task: TaskName,
 }
 
 impl Fleet {
@@ -156,6 +176,12 @@ impl Fleet {
         Some(self.nodes.get(node)?.view(node, now))
     }
 
+    /// Run-queue delays of all tasks of a node over about the last minute, by length; `None` when the node is not known.
+    #[must_use]
+    pub fn delays(&self, node: &NodeId) -> Option<DelayHistogram> {
+        Some(self.nodes.get(node)?.delays())
+    }
+
     /// All tasks of all nodes, or of one, with their usage; by node, then slot.
     #[must_use]
     pub fn tasks(&self, node: Option<&NodeId>, now: Time) -> Vec<TaskView> {
@@ -164,6 +190,20 @@ impl Fleet {
             .filter(|(name, _)| node.is_none_or(|wanted| wanted == *name))
             .flat_map(|(name, table)| table.tasks(name, now))
             .collect()
+    }
+
+    /// The cgroup of each replica that runs, as far as nodes have named it; by node.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<Running> {
+        let of = |(node, table): (&NodeId, &NodeTable)| {
+            let boot = table.incarnation().boot;
+            let named = |info: &TaskInfo| {
+                let (workload, task) = (info.class.workload.clone()?, info.class.task.clone()?);
+                Some(Running { node: node.clone(), boot, cgroup: info.cgroup, workload, task })
+            };
+            table.replicas().filter_map(named).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of).collect()
     }
 
     /// Tasks that ended since the last call, with their final totals: what the shell writes to history.

@@ -104,16 +104,7 @@ impl Capacity {
     /// Smallest number of replicas whose wait is within the target at `rate` requests per second; at most `limit`.
     #[must_use]
     pub fn replicas_for(&self, rate: f64, work: Work, target_ms: f64, limit: u32) -> u32 {
-        let (mut low, mut high) = (1, limit.max(1));
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.carries(middle, work, target_ms) >= rate {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
+        smallest(rate, limit, |replicas| self.carries(replicas, work, target_ms))
     }
 
     /// Learns from a measured wait: above the target although the model saw room → a replica is worth less; well within
@@ -130,6 +121,21 @@ impl Capacity {
         }
         self.efficiency = self.efficiency.clamp(EFFICIENCY.0, EFFICIENCY.1);
     }
+}
+
+/// Smallest number of replicas that carry `rate`, at most `limit`; `carries` says what so many carry, and more carry more.
+#[must_use]
+pub fn smallest(rate: f64, limit: u32, mut carries: impl FnMut(u32) -> f64) -> u32 {
+    let (mut low, mut high) = (1, limit.max(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if carries(middle) >= rate {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// Requests per second at which 95 % wait at most `target_ms` for one of `servers`.

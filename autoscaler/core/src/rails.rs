@@ -17,7 +17,7 @@ use model::workload::{Class, RailsSpec, WorkloadSpec};
 
 use crate::assess::{Assessment, samples};
 use crate::event::{Digest, ReplicaDigest};
-use crate::horizontal::Capacity;
+use crate::horizontal::{Capacity, smallest};
 use crate::replica::Step;
 use crate::rollout::Replica;
 use crate::signal::Load;
@@ -115,40 +115,69 @@ pub fn target_ms(spec: &WorkloadSpec) -> f64 {
     spec.target.queue_delay_p95.map_or(TARGET_MS, |target| target.0 as f64)
 }
 
+/// What the wishes follow from, wherever the load was seen.
+pub(crate) struct Seen<'a> {
+    /// The specification.
+    pub(crate) spec: &'a WorkloadSpec,
+    /// Numbers of the load.
+    pub(crate) load: &'a Load,
+    /// Learned capacity.
+    pub(crate) capacity: &'a Capacity,
+    /// Demand at t + τ, requests per second, at the quantile of the risk; and τ, ms.
+    pub(crate) ahead: Option<(f64, u64)>,
+    /// Replicas that take requests.
+    pub(crate) serving: u32,
+    /// Replicas wanted so far.
+    pub(crate) wanted: u32,
+}
+
 /// What the signals say.
 #[must_use]
 pub fn assess(round: &Round<'_>) -> Assessment {
     let Round { spec, load, capacity, wanted, .. } = *round;
     let frozen = fresh(round);
-    let usable = round.digest.balancer.as_ref().is_some_and(|b| b.age_ms <= round.stale_ms);
-    let (Some(demand), true) = (load.demand(), usable) else {
+    if round.digest.balancer.as_ref().is_none_or(|b| b.age_ms > round.stale_ms) {
         return Assessment::blind(wanted, frozen);
-    };
+    }
     let (work, target) = (load.work(), target_ms(spec));
     let serving = u32::try_from(round.serving.len()).unwrap_or(u32::MAX);
+    let ahead = round.ahead.map(|ahead| (ahead, round.ahead_ms));
+    let seen = Seen { spec, load, capacity, ahead, serving, wanted };
+    wishes(&seen, |replicas| capacity.carries(replicas, work, target), frozen)
+}
+
+/// What the signals wish; `carries` says how many requests per second so many replicas carry within the target, `frozen` why nothing
+/// may shrink.
+pub(crate) fn wishes(
+    seen: &Seen<'_>,
+    mut carries: impl FnMut(u32) -> f64,
+    frozen: Vec<Reason>,
+) -> Assessment {
+    let Seen { spec, load, capacity, serving, wanted, .. } = *seen;
+    let Some(demand) = load.demand() else { return Assessment::blind(wanted, frozen) };
     // One step beyond the maximum shows that the maximum binds.
     let limit = spec.replicas.max.saturating_add(1);
-    let one = capacity.carries(serving.max(1), work, target) / f64::from(serving.max(1));
+    let one = carries(serving.max(1)) / f64::from(serving.max(1));
     let mut said = Assessment::blind(1, frozen);
     said.utilisation = utilisation(load, capacity, serving);
     said.load = demand / one.max(1e-9);
 
-    let wish = capacity.replicas_for(demand, work, target, limit);
+    let wish = smallest(demand, limit, &mut carries);
     said.wish(Signal::Demand, wish, demand_detail(demand, load, capacity));
     if wish > wanted {
         let (level, signal) = (said.load / f64::from(wanted.max(1)), Signal::Demand);
         said.grow.push(Reason::LevelAbove { signal, level, target: 1.0, held_ms: 0 });
     }
-    if let Some(ahead) = round.ahead {
+    if let Some((ahead, ahead_ms)) = seen.ahead {
         said.ahead = ahead / one.max(1e-9);
-        let wish = capacity.replicas_for(ahead, work, target, limit);
-        said.wish(Signal::Forecast, wish, format!("{ahead:.0} requests/s in {} ms", round.ahead_ms));
+        let wish = smallest(ahead, limit, &mut carries);
+        said.wish(Signal::Forecast, wish, format!("{ahead:.0} requests/s in {ahead_ms} ms"));
         if wish > wanted {
             let (load, capacity) = (said.ahead, f64::from(wanted));
-            said.grow.push(Reason::ForecastAbove { load, capacity, ahead_ms: round.ahead_ms });
+            said.grow.push(Reason::ForecastAbove { load, capacity, ahead_ms });
         }
     }
-    queue(round, target, serving, &mut said);
+    queue(seen, &mut said);
     if let Some(cpu) = spec.target.cpu {
         crate::service::cpu(spec, load, cpu.0, serving, wanted, &mut said);
     }
@@ -175,8 +204,9 @@ fn demand_detail(demand: f64, load: &Load, capacity: &Capacity) -> String {
     text
 }
 
-fn queue(round: &Round<'_>, target: f64, serving: u32, said: &mut Assessment) {
-    let (load, wanted) = (round.load, round.wanted);
+fn queue(seen: &Seen<'_>, said: &mut Assessment) {
+    let Seen { load, serving, wanted, .. } = *seen;
+    let target = target_ms(seen.spec);
     match load.delay_p95_ms() {
         Some(p95_ms) if p95_ms > target => {
             // The model may see room where users wait: then one more than there are, and it learns.

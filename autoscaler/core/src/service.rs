@@ -76,11 +76,24 @@ pub fn assess(
     stale_ms: u64,
 ) -> Assessment {
     let frozen: Vec<Reason> = samples(&digest.replicas, serving, stale_ms).into_iter().collect();
-    let Some(used) = load.cpu_cores().filter(|_| !digest.replicas.is_empty()) else {
+    if digest.replicas.is_empty() {
         return Assessment::blind(wanted, frozen);
-    };
-    let target = spec.target.cpu.map_or(TARGET, |share| share.0);
+    }
     let there = u32::try_from(serving.len()).unwrap_or(u32::MAX);
+    wishes(spec, load, ahead, there, wanted, frozen)
+}
+
+/// What the signals wish of `there` replicas that serve; `frozen` is why nothing may shrink.
+pub(crate) fn wishes(
+    spec: &WorkloadSpec,
+    load: &Load,
+    ahead: Option<(f64, u64)>,
+    there: u32,
+    wanted: u32,
+    frozen: Vec<Reason>,
+) -> Assessment {
+    let Some(used) = load.cpu_cores() else { return Assessment::blind(wanted, frozen) };
+    let target = spec.target.cpu.map_or(TARGET, |share| share.0);
     let one = cores(spec) * target;
     let mut said = Assessment::blind(1, frozen);
     said.utilisation = used / (cores(spec) * f64::from(there.max(1)));

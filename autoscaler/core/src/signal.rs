@@ -121,6 +121,23 @@ pub struct Load {
 }
 
 impl Load {
+    /// A load that is said, not observed, in which nothing waits: what a replay of the past asks with. `rate` in requests per second,
+    /// `cores` of all replicas, `threads` of those that take requests.
+    pub(crate) fn said(rate: f64, work: Work, cores: f64, threads: u64) -> Self {
+        // Any number of requests that is enough to be believed.
+        let requests = SERVICE_SMOOTH_MS;
+        let per = |ms: f64| PerRequest { took_seconds: ms * requests / 1_000.0, requests };
+        Self {
+            rate: Smooth(Some(rate)),
+            busy: Smooth(Some(rate * work.service_ms / 1_000.0)),
+            service: per(work.service_ms),
+            cost: work.cpu_ms.map(per).unwrap_or_default(),
+            cpu: Smooth(Some(cores)),
+            threads,
+            ..Self::default()
+        }
+    }
+
     /// Takes a digest; `warmth` says of a replica whether it takes requests, and is warm. True when the balancer's report was a new one.
     pub fn observe(
         &mut self,
@@ -391,6 +408,18 @@ mod tests {
         }
         assert!(load.work().cpu_ms.is_some_and(|ms| (ms - 7.0).abs() < 0.01), "{:?}", load.work());
         assert!(load.cpu_cores().is_some_and(|cores| (cores - 0.28).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_load_that_is_said_answers_as_if_it_had_been_observed() {
+        let work = Work { service_ms: 40.0, cpu_ms: Some(7.0) };
+        let load = Load::said(100.0, work, 0.7, 12);
+        assert_eq!((load.demand(), load.cpu_cores(), load.threads), (Some(100.0), Some(0.7), 12));
+        assert_eq!((load.busy(), load.delay_p95_ms()), (Some(4.0), None));
+        let answered = load.work();
+        assert!((answered.service_ms - 40.0).abs() < 1e-9, "{answered:?}");
+        assert!(answered.cpu_ms.is_some_and(|ms| (ms - 7.0).abs() < 1e-9), "{answered:?}");
+        assert_eq!(Load::said(1.0, Work { cpu_ms: None, ..work }, 0.0, 1).work().cpu_ms, None);
     }
 
     fn warm(_: &TaskName) -> Warmth {

@@ -138,6 +138,12 @@ pub struct LoadView {
     pub queue_delay_p95_ms: Option<f64>,
     /// Requests queued now.
     pub queued: Option<u64>,
+    /// For how long containers have waited without a pause, ms: none of those that wait now has waited longer (yarn).
+    pub container_wait_ms: Option<f64>,
+    /// Share of the space in use: of all (hdfs), or of the fullest disk (cassandra).
+    pub disk: Option<f64>,
+    /// 99 % of requests take at most so long at the slowest member, ms (cassandra).
+    pub latency_p99_ms: Option<f64>,
     /// Busy share of what is there: of threads or of the CPU given, whichever is tighter (rails), or of the CPU given (service).
     pub utilisation: Option<f64>,
     /// CPU of all replicas, cores.

@@ -46,7 +46,8 @@ pub struct Member {
 
 impl Members {
     /// Everybody whom agents report.
-    pub(crate) fn of(clusters: &Reports, now: Time) -> Self {
+    #[must_use]
+    pub fn of(clusters: &Reports, now: Time) -> Self {
         let yarn = clusters.yarn.values().flat_map(|one| yarn(one, now));
         let hdfs = clusters.hdfs.values().flat_map(|one| hdfs(one, now));
         let cassandra = clusters.cassandra.values().map(|one| cassandra(one, now));

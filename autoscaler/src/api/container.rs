@@ -44,7 +44,8 @@ pub struct Container {
 
 impl Containers {
     /// Gathers the tasks that are containers or parts of one.
-    pub(crate) fn of(tasks: impl IntoIterator<Item = TaskView>) -> Self {
+    #[must_use]
+    pub fn of(tasks: impl IntoIterator<Item = TaskView>) -> Self {
         let mut items: BTreeMap<(String, String), Container> = BTreeMap::new();
         for task in tasks {
             let Some(container) = &task.info.class.container else { continue };

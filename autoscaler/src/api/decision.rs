@@ -6,6 +6,8 @@ use model::reason::Reason;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::word;
+
 use super::workload::Workload;
 
 /// Why something was done, or not.
@@ -141,10 +143,6 @@ pub struct Prediction {
     pub utilisation: f64,
     /// Load then, in replicas' worth.
     pub load: f64,
-}
-
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl From<&core::Decision> for Decision {

@@ -69,7 +69,7 @@ impl From<core::Amount> for Amount {
 }
 
 /// A cause's name, whose it is, and the rule.
-fn tags(cause: &core::Cause) -> (String, Option<String>, Option<String>) {
+pub(crate) fn cause_words(cause: &core::Cause) -> (String, Option<String>, Option<String>) {
     let tags = serde_json::to_value(cause).unwrap_or_default();
     let tag = |name: &str| tags.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     (tag("cause").unwrap_or_default(), tag("workload"), tag("rule"))
@@ -80,7 +80,7 @@ impl From<core::Page> for IdlePage {
         let all = page.capacity;
         let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
         let idle = page.idle.into_iter().map(|line| {
-            let (cause, workload, rule) = tags(&line.cause);
+            let (cause, workload, rule) = cause_words(&line.cause);
             IdleCause {
                 cause,
                 workload,
@@ -187,7 +187,7 @@ impl From<stored::Usage> for Usage {
             }
         };
         let idle = usage.idle.iter().map(|share| {
-            let (cause, workload, rule) = tags(&share.cause);
+            let (cause, workload, rule) = cause_words(&share.cause);
             IdleShare { cause, workload, rule, cpu_ratio: share.cpu, memory_ratio: share.memory }
         });
         Self {

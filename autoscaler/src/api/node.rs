@@ -7,6 +7,7 @@ use autoscaler_core::view::DrainView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::waits::Waits;
 use crate::store::{EndedTaskRow, Part};
 
 /// All nodes.
@@ -59,6 +60,21 @@ pub struct Node {
     pub refused_samples: u64,
     /// How far its CPU ledgers differ, share; absent when only one is known.
     pub accounting_error_ratio: Option<f64>,
+    /// The rack that it stands in, when its owner says so.
+    #[serde(default)]
+    pub rack: Option<String>,
+    /// Version of its agent; null when that does not say it.
+    #[serde(default)]
+    pub agent_version: Option<String>,
+    /// How long its tasks wait; null until there is enough of it.
+    #[serde(default)]
+    pub waits: Option<Waits>,
+    /// Why waits for a CPU are not known, if so.
+    #[serde(default)]
+    pub run_delay_unknown: Option<String>,
+    /// Why stalls are not known, if so.
+    #[serde(default)]
+    pub stalls_unknown: Option<String>,
     /// Set while an operator wants it empty.
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -96,6 +112,8 @@ pub struct Unavailable {
 
 impl From<NodeView> for Node {
     fn from(view: NodeView) -> Self {
+        let (run_delay_unknown, stalls_unknown) =
+            (super::waits::run_delay_unknown(&view), super::waits::stalls_unknown(&view));
         let inventory = view.inventory;
         Self {
             name: view.node.to_string(),
@@ -120,6 +138,11 @@ impl From<NodeView> for Node {
             samples: view.samples,
             refused_samples: view.refused,
             accounting_error_ratio: view.receipt.and_then(|receipt| receipt.error_ratio()),
+            rack: inventory.rack.map(String::from),
+            agent_version: Some(inventory.version).filter(|version| !version.is_empty()),
+            waits: view.waits.map(Waits::from),
+            run_delay_unknown,
+            stalls_unknown,
             drain: None,
         }
     }

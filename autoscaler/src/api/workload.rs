@@ -4,6 +4,8 @@ use autoscaler_core::view::{ReplicaView, SizeView, WorkloadView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::word;
+
 use super::change::Cluster;
 use super::decision::{Decision, ReasonText};
 use crate::store::PauseRow;
@@ -128,6 +130,12 @@ pub struct Load {
     pub queue_delay_p95_ms: Option<f64>,
     /// Requests queued now.
     pub queued: Option<u64>,
+    /// For how long containers have waited without a pause, ms: none of those that wait now has waited longer (yarn).
+    pub container_wait_ms: Option<f64>,
+    /// Share of the space in use: of all (hdfs), or of the fullest disk (cassandra).
+    pub disk: Option<f64>,
+    /// 99 % of requests take at most so long at the slowest member, ms (cassandra).
+    pub latency_p99_ms: Option<f64>,
     /// Busy share of what is there: of threads or of the CPU given, whichever is tighter.
     pub utilisation: Option<f64>,
     /// CPU of all replicas, cores.
@@ -212,10 +220,6 @@ impl From<PauseRow> for Pause {
     }
 }
 
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 impl From<WorkloadView> for Workload {
     fn from(view: WorkloadView) -> Self {
         let load = view.load;
@@ -237,6 +241,9 @@ impl From<WorkloadView> for Workload {
                 requests_per_second: load.requests_per_second,
                 queue_delay_p95_ms: load.queue_delay_p95_ms,
                 queued: load.queued,
+                container_wait_ms: load.container_wait_ms,
+                disk: load.disk,
+                latency_p99_ms: load.latency_p99_ms,
                 utilisation: load.utilisation,
                 cpu_cores: load.cpu_cores,
                 memory_bytes: load.memory_bytes,

@@ -33,6 +33,13 @@ impl Input {
         self.values.iter().filter(|(key, (value, _))| other.get(key).0 != value).map(|(key, _)| *key)
     }
 
+    /// What turned out to be wrong with a key's value when it was used.
+    #[must_use]
+    pub fn fault(&self, name: &str, message: &str) -> ConfigFaults {
+        let origin = self.get(name).1.clone();
+        ConfigFaults(vec![ConfigFault { origin, message: format!("`{name}`: {message}") }])
+    }
+
     /// A key's value and origin.
     pub(super) fn get(&self, name: &str) -> (&str, &Origin) {
         self.values.get(name).map_or(("", &Origin::Default), |(value, origin)| (value.as_str(), origin))

@@ -72,6 +72,35 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("tls.key", "", "its private key (PEM)"),
     key("tls.agents_ca", "", "authority that signs agents' certificates (PEM), with tls.certificate"),
+    key(
+        "remote_write.url",
+        "",
+        "where the samples of /metrics are sent (Prometheus remote write 1.0); empty = nowhere",
+    ),
+    key("remote_write.interval", "15s", "distance of the samples that are sent"),
+    key("remote_write.timeout", "30s", "a request that takes longer has failed, and is tried again"),
+    key(
+        "remote_write.max_bytes",
+        "64Mi",
+        "what waits while the receiver is away; above it the oldest is dropped",
+    ),
+    key(
+        "remote_write.labels",
+        "",
+        "labels on every sample, NAME=VALUE; default job=trimtab-autoscaler and instance=this host's name",
+    ),
+    key("remote_write.bearer_token_file", "", "file with a token that is sent as `Authorization: Bearer`"),
+    key("remote_write.basic_auth_file", "", "file with one line USER:PASSWORD, instead of a token"),
+    key(
+        "remote_write.ca",
+        "",
+        "authorities that may sign the receiver's certificate (PEM); default the host's",
+    ),
+    key(
+        "remote_write.allow_plain_http",
+        "false",
+        "true lets http:// lead to other hosts, readable by everybody between",
+    ),
 ];
 
 /// The names of all keys.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use model::units::{Bytes, Millis, Share};
 
+use super::remote_write::RemoteWriteSettings;
 use super::tls::TlsSettings;
 use super::{Address, ConfigFault, Input};
 use crate::store::JournalSettings;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub history: HistorySettings,
     /// Bounds on what peers may use.
     pub limits: LimitSettings,
+    /// Where samples are sent; `None` = nowhere.
+    pub remote_write: Option<RemoteWriteSettings>,
 }
 
 /// How much history is kept at which resolution.
@@ -78,6 +81,7 @@ impl Settings {
         let history = check.history();
         let journal = check.journal();
         let limits = check.limits();
+        let remote_write = check.remote_write();
         Some(Self {
             state: state?,
             listen: listen?,
@@ -91,6 +95,7 @@ impl Settings {
             journal: journal?,
             history: history?,
             limits: limits?,
+            remote_write: remote_write?,
         })
     }
 }
@@ -106,7 +111,7 @@ impl Check<'_> {
         self.faults.push(ConfigFault { origin, message: format!("`{name}`: {}", message.into()) });
     }
 
-    fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Option<T> {
         match self.input.get(name).0.parse() {
             Ok(value) => Some(value),
             Err(error) => {
@@ -128,7 +133,7 @@ impl Check<'_> {
         None
     }
 
-    fn bytes(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+    pub(super) fn bytes(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
         let value = self.parsed::<Bytes>(name)?.0;
         if (least..=most).contains(&value) {
             return Some(value);

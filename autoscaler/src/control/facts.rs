@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::NodeView;
+use autoscaler_core::survive::Question;
 use autoscaler_core::view::{DrainView, WorkloadView};
 use model::decision::{Decision, DecisionKind};
 use model::id::{NodeId, WorkloadName};
@@ -28,6 +29,8 @@ pub struct Facts {
     pub drains: BTreeMap<NodeId, DrainView>,
     /// All workloads, by name, with what is asked of each.
     pub workloads: Vec<(WorkloadView, Target)>,
+    /// What must be known to say what a loss would mean.
+    pub losses: Question,
     /// Decisions since the start, about workloads that are there.
     pub decided: BTreeMap<Decided, u64>,
 }
@@ -83,6 +86,7 @@ impl Control {
             nodes: self.fleet.nodes(now),
             drains: self.brain.drains(),
             workloads: workloads.collect(),
+            losses: self.brain.losses(),
             decided: self.decided.clone(),
         }
     }

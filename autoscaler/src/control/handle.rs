@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
+use autoscaler_core::survive::Question;
 use autoscaler_core::view::{DrainView, Explanation, WorkloadView};
+use model::histogram::DelayHistogram;
 use model::id::{NodeId, WorkloadName};
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -22,7 +24,7 @@ use crate::ingest::Batch;
 use crate::metrics::Metrics;
 use crate::store::StoredReply;
 
-type Question = Box<dyn FnOnce(&mut Control) + Send>;
+type Asked = Box<dyn FnOnce(&mut Control) + Send>;
 
 /// One value that the control loop takes.
 pub(super) enum Input {
@@ -31,7 +33,7 @@ pub(super) enum Input {
     Said { session: SessionId, said: Box<Said> },
     Disconnected { session: SessionId, why: &'static str },
     Write { write: Box<Write>, reply: Reply },
-    Ask(Question),
+    Ask(Asked),
 }
 
 /// The control loop has ended.
@@ -136,7 +138,7 @@ impl Handle {
         question: impl FnOnce(&mut Control, Time) -> T + Send + 'static,
     ) -> Result<T, Unreachable> {
         let (reply, answer) = oneshot::channel();
-        let asked: Question = Box::new(move |control| {
+        let asked: Asked = Box::new(move |control| {
             let now = control.clock.now();
             // Whoever asked may be gone.
             let _ = reply.send(question(control, now));
@@ -161,12 +163,28 @@ impl Handle {
         self.ask(move |control, now| control.fleet.view(&node, now)).await
     }
 
+    /// One node with the run-queue delays of its tasks; `None` when it never introduced itself.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn delays(&self, node: NodeId) -> Result<Option<(NodeView, DelayHistogram)>, Unreachable> {
+        self.ask(move |control, now| control.fleet.view(&node, now).zip(control.fleet.delays(&node))).await
+    }
+
     /// The nodes that are to be empty, with what is left on each.
     ///
     /// # Errors
     /// [`Unreachable`] at the end of the service.
     pub async fn drains(&self) -> Result<BTreeMap<NodeId, DrainView>, Unreachable> {
         self.ask(|control, _| control.brain.drains()).await
+    }
+
+    /// What must be known to say whether the loss of a node or a rack is survived.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn losses(&self) -> Result<Question, Unreachable> {
+        self.ask(|control, _| control.brain.losses()).await
     }
 
     /// Live tasks of all nodes, or of one.

@@ -74,6 +74,7 @@ impl Control {
             brain: replayed.brain,
             fleet: Fleet::new(),
             history,
+            course: autoscaler_core::course::Course::default(),
             observed: Vec::new(),
             metrics,
             decided: std::collections::BTreeMap::new(),

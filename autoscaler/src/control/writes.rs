@@ -92,6 +92,19 @@ pub enum Expect {
     Revision(i64),
 }
 
+impl Expect {
+    /// Whether this revision may be changed; 0 = there is none.
+    #[must_use]
+    pub fn fits(self, found: i64) -> bool {
+        match self {
+            Expect::Any => true,
+            Expect::Some => found > 0,
+            Expect::Nothing => found == 0,
+            Expect::Revision(wanted) => found == wanted,
+        }
+    }
+}
+
 /// A change that is durable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
@@ -150,6 +163,15 @@ pub enum WriteError {
     Conflict {
         /// Which.
         name: WorkloadName,
+        /// In force; 0 = none.
+        found: i64,
+    },
+    /// No prices are in force.
+    #[error("no price table is in force")]
+    NoPrices,
+    /// Somebody else changed the prices in between.
+    #[error("the price table is at revision {found}, not at the one that was expected: read it again")]
+    OtherPrices {
         /// In force; 0 = none.
         found: i64,
     },
@@ -297,13 +319,7 @@ impl Control {
             Event::SpecRemoved { workload } => workload == name,
             _ => false,
         });
-        let good = match expect {
-            Expect::Any => true,
-            Expect::Some => found > 0,
-            Expect::Nothing => found == 0,
-            Expect::Revision(wanted) => found == wanted,
-        };
-        if good && !(pending && expect != Expect::Any) { Ok(row) } else { Err(conflict()) }
+        if expect.fits(found) && !(pending && expect != Expect::Any) { Ok(row) } else { Err(conflict()) }
     }
 
     /// The round is durable: answers everybody who waited for it, and tells agents of changed policies.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::id::{BootId, NodeId};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::chunk::{self, Effort, Run};
 use super::open::{PartKey, Parts};
+use super::walk::{Walk, Which};
 use super::{Series, Tier, WINDOW};
 use crate::config::HistorySettings;
 
@@ -272,7 +273,7 @@ fn insert(
     Ok(())
 }
 
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -310,46 +311,22 @@ pub struct Points {
 const MOST_POINTS: u64 = 20_000;
 
 pub(super) fn query(path: &Path, query: &Query) -> Result<Points, HistoryError> {
-    let failed = |error| HistoryError::Sqlite { path: path.to_owned(), error };
     let step = query.tier.seconds();
     let from = query.from / step * step;
     let count = (query.to.saturating_sub(from).div_ceil(step)).min(MOST_POINTS);
     let mut values: Vec<Option<f64>> = vec![None; usize::try_from(count).unwrap_or(0)];
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed)?;
     let boot = query.boot.map(|boot| boot.to_string());
-    let mut statement = db
-        .prepare(
-            "SELECT c.row, c.window, c.chunk FROM chunks c JOIN sources s ON s.id = c.source
-             WHERE s.node = ?1 AND (?2 IS NULL OR s.boot = ?2) AND c.tier = ?3 AND c.series = ?4
-               AND c.window > ?5 AND c.window < ?6 ORDER BY c.row",
-        )
-        .map_err(failed)?;
-    let after = i64::try_from(from).unwrap_or(0) - integer(WINDOW);
-    let of =
-        params![query.node.as_str(), boot, query.tier as i64, query.series as i64, after, integer(query.to)];
-    let mut rows = statement.query(of).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let (number, window): (i64, i64) = (row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
-        let blob: Vec<u8> = row.get(2).map_err(failed)?;
-        let runs = chunk::decode(&blob).map_err(|why| HistoryError::Chunk {
-            path: path.to_owned(),
-            row: number,
-            why,
-        })?;
-        for run in runs.iter().filter(|run| query.cgroup.is_none_or(|wanted| wanted == run.cgroup)) {
-            for (slot, value) in (u64::from(run.first)..).zip(&run.values) {
-                let second = window.unsigned_abs() + slot * step;
-                let at = second.checked_sub(from).map(|offset| offset / step);
-                let Some(into) = at.and_then(|at| values.get_mut(usize::try_from(at).ok()?)) else {
-                    continue;
-                };
-                *into = Some(
-                    into.filter(|_| query.cgroup.is_none()).unwrap_or(0.0)
-                        + f64::from(*value) * query.series.unit(),
-                );
+    let (node, boot) = (query.node.as_str(), boot.as_deref());
+    let which = Which { node, boot, series: query.series, tier: query.tier, from, to: query.to };
+    Walk::open(path)?.each(which, |cgroup, run| {
+        if query.cgroup.is_some_and(|wanted| wanted != cgroup) {
+            return;
+        }
+        for (at, value) in run.placed() {
+            if let Some(into) = values.get_mut(at) {
+                *into = Some(into.filter(|_| query.cgroup.is_none()).unwrap_or(0.0) + value);
             }
         }
-    }
+    })?;
     Ok(Points { from_ms: from * 1000, step_ms: step * 1000, values })
 }

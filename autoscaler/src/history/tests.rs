@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::chunk::{self, Effort, Run};
 use super::file::{self, HistoryFile};
+use super::gather::{self, Gather, Tasks};
 use super::open::Open;
+use super::sums::{self, SumQuery};
 use super::{Observed, Query, Reading, Series, Tier};
 use crate::config::HistorySettings;
 
@@ -35,6 +37,43 @@ fn batch(at_ms: u64, appeared: &[u64], changed: Vec<(u64, Values)>) -> Observed 
         changed: changed.into_iter().map(|(c, v)| Reading::new(c as u32, CgroupId(c), &v)).collect(),
         gone: Vec::new(),
     }
+}
+
+/// Totals of a task: CPU in µs, and waits in ns when they are counted.
+pub(crate) fn task(cgroup: u64, cpu_us: u64, delay_ns: Option<u64>) -> Reading {
+    let cgroup_id = CgroupId(cgroup);
+    Reading { slot: cgroup as u32, cgroup: cgroup_id, cpu_us: Some(cpu_us), delay_ns, memory_bytes: None }
+}
+
+/// A history in which `n1` was read at these seconds, in its boot 7, with the same tasks each time.
+pub(crate) fn written(
+    state: &std::path::Path,
+    batches: impl Iterator<Item = (u64, Vec<Reading>)>,
+) -> super::Handle {
+    let mut file = HistoryFile::open(state).unwrap();
+    let mut open = Open::default();
+    let mut last = 0;
+    for (second, changed) in batches {
+        let appeared =
+            if last == 0 { changed.iter().map(|r| (r.slot, r.cgroup)).collect() } else { Vec::new() };
+        let at = Time(second * 1000);
+        let (node, boot) = (node(), BootId(7));
+        let snapshot = last == 0;
+        open.observe(&Observed {
+            node,
+            boot,
+            at,
+            snapshot,
+            backlog: false,
+            appeared,
+            changed,
+            gone: Vec::new(),
+        });
+        last = second;
+    }
+    file.write(&open.drain(last + 1)).unwrap();
+    let (batches, _) = tokio::sync::mpsc::channel(1);
+    super::Handle { batches, metrics: crate::metrics::Metrics::new(), path: file.path().to_owned() }
 }
 
 fn ask(
@@ -268,6 +307,43 @@ fn the_cost_of_a_minute_is_printed() {
     assert_eq!(written[1].values, NODES * TASKS * (60 * 3 + 6 * 5 + 5));
 }
 
+#[test]
+fn many_tasks_at_once_are_as_each_by_itself() {
+    let state = tempfile::tempdir().unwrap();
+    let mut file = HistoryFile::open(state.path()).unwrap();
+    let mut open = Open::default();
+    for second in 1..=300u64 {
+        let appeared: &[u64] = if second == 1 { &[5, 6, 7] } else { &[] };
+        // One of them is idle for a while, and for a minute nothing comes at all.
+        if (120..180).contains(&second) {
+            continue;
+        }
+        let mut changed = vec![(5, values(second * 250_000, 8192 * second, 0)), (7, values(second, 4096, 0))];
+        if second > 60 {
+            changed.push((6, values(second * 500_000, 4096, 0)));
+        }
+        open.observe(&batch(second * 1000, appeared, changed));
+    }
+    for until in [60, 120, 240, 301] {
+        file.write(&open.drain(until)).unwrap();
+    }
+    let source = (node().to_string(), BootId(7).to_string());
+    let of = |cgroups: &[(u64, usize)]| Tasks::from([(source.clone(), cgroups.iter().copied().collect())]);
+    for (series, tier) in [(Series::Cpu, Tier::S10), (Series::MemoryMax, Tier::M1), (Series::Cpu, Tier::S1)] {
+        let (from, count) = (60, (240 / tier.seconds()) as usize);
+        let tasks = of(&[(5, 1), (6, 0), (99, 2)]);
+        let mut into = vec![vec![None; count]; 3];
+        let asked = Gather { tasks: &tasks, series, tier, from, count };
+        gather::gather(&state.path().join("history.db"), &asked, &mut into).unwrap();
+        for (cgroup, place) in [(5, 1), (6, 0), (99, 2)] {
+            let alone = ask(state.path(), Some(cgroup), series, tier, from, from + 240);
+            assert_eq!(into[place], alone, "{series:?} of {cgroup}");
+        }
+        assert!(into[1].iter().flatten().count() > 2 && into[2].iter().all(Option::is_none));
+        assert!(into[1].iter().any(Option::is_none), "the minute without data is a hole");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -322,4 +398,45 @@ proptest! {
         blob[at] ^= 1 << bit;
         let _ = chunk::decode(&blob);
     }
+}
+
+#[test]
+fn groups_of_tasks_are_summed_in_one_walk_and_other_boots_are_left_out() {
+    let state = tempfile::tempdir().unwrap();
+    let mut file = HistoryFile::open(state.path()).unwrap();
+    let mut open = Open::default();
+    for second in 1..=120u64 {
+        let appeared: &[u64] = if second == 1 { &[5, 6, 7, 8] } else { &[] };
+        let changed = vec![
+            (5, values(second * 250_000, 4096, second * 1_000_000)),
+            (6, values(second * 500_000, 4096, 0)),
+            (7, values(second * 125_000, 4096, 0)),
+            (8, values(second * 999_000, 4096, 0)),
+        ];
+        open.observe(&batch(second * 1000, appeared, changed));
+    }
+    file.write(&open.drain(121)).unwrap();
+    let ask = |boot: u128, series: Series| {
+        let groups = BTreeMap::from([(5, 0), (6, 1), (7, 1), (99, 2)]);
+        let query = SumQuery {
+            node: node(),
+            boot: BootId(boot),
+            groups,
+            series,
+            tier: Tier::S10,
+            from: 0,
+            count: 14,
+        };
+        sums::query(&state.path().join("history.db"), &query).unwrap()
+    };
+    let cpu = ask(7, Series::Cpu);
+    assert_eq!((cpu.groups.len(), cpu.groups[0].len()), (3, 14));
+    let near = |value: f32, expected: f32| (value - expected).abs() < 1e-3;
+    assert!(
+        near(cpu.groups[0][5], 0.25) && near(cpu.groups[1][5], 0.625) && near(cpu.groups[2][5], 0.0),
+        "{cpu:?}"
+    );
+    assert_eq!((cpu.known[0], cpu.known[11], cpu.known[13]), (true, true, false));
+    assert!(near(ask(7, Series::RunDelay).groups[0][5], 0.001));
+    assert!(ask(8, Series::Cpu).known.iter().all(|known| !known), "another boot");
 }

@@ -49,6 +49,7 @@ fn batch(
             .iter()
             .map(|(slot, cgroup, us)| Gone { slot: *slot, cgroup: CgroupId(*cgroup), values: cpu(*us) })
             .collect(),
+        delays: Vec::new(),
     }
 }
 
@@ -137,4 +138,39 @@ fn the_cost_of_a_sample_is_printed() {
     let each = began.elapsed().as_secs_f64() * 1e6 / (BATCHES as f64 * f64::from(TASKS));
     println!("{each:.3} µs per task sample (three changing values each)");
     assert_eq!(fleet.nodes(Time(0))[0].samples, BATCHES * u64::from(TASKS));
+}
+
+/// From the wire to what is shown of a node: waits of its tasks, and the stalls of its root cgroup.
+#[test]
+fn waits_of_tasks_and_stalls_of_the_root_are_those_of_the_node() {
+    let mut fleet = fleet();
+    let mut stream = Stream::new(node()).unwrap();
+    let mut encoder = Encoder::new().unwrap();
+    assert_eq!(fleet.view(&node(), Time(0)).unwrap().waits, None);
+    for second in 0..=20u64 {
+        let (mut root, mut task) = (Values::default(), Values::default());
+        root.set(Metric::CpuStall, 500 + second * 100_000);
+        root.set(Metric::MemoryStall, second * 10_000);
+        task.set(Metric::RunDelay, second * 2_000_000);
+        task.set(Metric::RunCount, second * 100);
+        task.set(Metric::CpuStall, second * 900_000);
+        let appeared = if second == 0 { vec![(0, info(1)), (1, info(9))] } else { Vec::new() };
+        let delays = [(1, vec![(10, 99), (100, 1)])];
+        let input = Input {
+            appeared: &appeared,
+            tasks: &[(0, &root), (1, &task)],
+            gone: &[],
+            delays: if second % 10 == 9 { &delays } else { &[] },
+        };
+        let header = Header { seq: second + 1, boot_ns: 7 + second * 1_000_000_000, wall_offset_ns: 0 };
+        let message = encoder.encode(header, &input, false).unwrap();
+        stream.take(&message, &mut fleet, Time(second * 1_000)).unwrap();
+    }
+    let waits = fleet.view(&node(), Time(20_000)).unwrap().waits.unwrap();
+    assert_eq!((waits.seconds, waits.run_delay_mean_seconds), (20.0, Some(20e-6)));
+    let shares = (waits.cpu_stall_ratio, waits.memory_stall_ratio, waits.io_stall_ratio);
+    assert_eq!(shares, (Some(0.1), Some(0.01), None), "of the root, and not of a task");
+    let short = model::histogram::midpoint(10).unwrap() as f64 / 1e9;
+    assert_eq!(waits.run_delay_p99_seconds, Some(short));
+    assert_eq!(fleet.delays(&node()).unwrap().count(), 200);
 }

@@ -4,15 +4,17 @@
 //! Unknown is absent, never 0: a sum over what is there is then a lower bound, and alerts on absence work. Use is told of
 //! connected nodes only, since a line that stays flat after its node fell silent would look like calm.
 
-use autoscaler_core::fleet::NodeView;
+use autoscaler_core::fleet::{NodeView, WaitView};
 use autoscaler_core::idle::{Amount, Page};
+use autoscaler_core::survive::{Loss, Lost, Verdict};
 use autoscaler_core::view::WorkloadView;
+use model::prices::PriceSpec;
+use model::units::{Millis, Share};
 use model::workload::Target;
-use serde::Serialize;
 
 use super::Metrics;
 use super::text::{Format, Kind, Text, labels};
-use crate::api::IdlePage;
+use crate::api::{cause_words, word};
 use crate::control::Facts;
 use crate::store::PauseRow;
 
@@ -30,12 +32,14 @@ pub struct Stored {
     pub pauses: Vec<PauseRow>,
     /// The newest page of the idle ledger.
     pub page: Option<Page>,
+    /// The prices in force.
+    pub prices: Option<PriceSpec>,
 }
 
 type Of<T> = (&'static str, Kind, &'static str, fn(&T) -> Option<f64>);
 
 /// Of each node, with the label `node`.
-const NODES: [Of<NodeView>; 11] = [
+const NODES: [Of<NodeView>; 16] = [
     ("node_connected", Gauge, "1 while the node's agent is connected", |n| Some(flag(n.connected))),
     ("node_acts", Gauge, "1 when its owner lets the agent act", |n| Some(flag(n.inventory.acts))),
     ("node_capacity_cpu_cores", Gauge, "Logical CPUs of a connected node", |n| {
@@ -54,6 +58,27 @@ const NODES: [Of<NodeView>; 11] = [
     ("node_sample_age_seconds", Gauge, "Age of the newest sample of a node", |n| n.age_ms.map(seconds)),
     ("node_samples", Counter, "Samples taken since the node connected", |n| Some(n.samples as f64)),
     ("node_refused_samples", Counter, "Samples refused since the node connected", |n| Some(n.refused as f64)),
+    ("node_run_delay_mean_seconds", Gauge, "Mean run-queue delay of a node's tasks over a minute", |n| {
+        waits(n)?.run_delay_mean_seconds
+    }),
+    (
+        "node_run_delay_p99_seconds",
+        Gauge,
+        "Run-queue delay of a node's tasks over a minute, 99th percentile",
+        |n| waits(n)?.run_delay_p99_seconds,
+    ),
+    ("node_cpu_stall_ratio", Gauge, "Share of a minute in which some task of a node waited for a CPU", |n| {
+        waits(n)?.cpu_stall_ratio
+    }),
+    (
+        "node_memory_stall_ratio",
+        Gauge,
+        "Share of a minute in which all tasks of a node waited for memory",
+        |n| waits(n)?.memory_stall_ratio,
+    ),
+    ("node_io_stall_ratio", Gauge, "Share of a minute in which some task of a node waited for IO", |n| {
+        waits(n)?.io_stall_ratio
+    }),
     ("node_accounting_error_ratio", Gauge, "How far the node's two CPU ledgers differ", |n| {
         n.receipt.and_then(|receipt| receipt.error_ratio())
     }),
@@ -62,7 +87,7 @@ const NODES: [Of<NodeView>; 11] = [
 type Asked = (WorkloadView, Target);
 
 /// Of each workload, with the label `workload`.
-const WORKLOADS: [Of<Asked>; 24] = [
+const WORKLOADS: [Of<Asked>; 27] = [
     ("replicas_min", Gauge, "Replicas at least", |(w, _)| Some(f64::from(w.min))),
     ("replicas_max", Gauge, "Replicas at most", |(w, _)| Some(f64::from(w.max))),
     ("workload_paused", Gauge, "1 while an operator has paused it", |(w, _)| Some(flag(w.paused.is_some()))),
@@ -72,6 +97,18 @@ const WORKLOADS: [Of<Asked>; 24] = [
         w.load.queue_delay_p95_ms.map(|ms| ms / 1e3)
     }),
     ("utilisation_ratio", Gauge, "Busy share of what replicas are given", |(w, _)| w.load.utilisation),
+    ("container_wait_seconds", Gauge, "For how long containers have waited without a pause", |(w, _)| {
+        w.load.container_wait_ms.map(|ms| ms / 1e3)
+    }),
+    (
+        "disk_ratio",
+        Gauge,
+        "Share of the space in use: of all (hdfs), of the fullest disk (cassandra)",
+        |(w, _)| w.load.disk,
+    ),
+    ("latency_p99_seconds", Gauge, "Latency of requests at the slowest member, 99th percentile", |(w, _)| {
+        w.load.latency_p99_ms.map(|ms| ms / 1e3)
+    }),
     ("target_queue_delay_p95_seconds", Gauge, "Target: 95 % of requests wait at most so long", |(_, t)| {
         t.queue_delay_p95.map(|at_most| seconds(at_most.0))
     }),
@@ -143,6 +180,7 @@ impl Metrics {
         if let Some(bytes) = resident_bytes() {
             text.family("resident_memory_bytes", Gauge, "Resident memory of this service", one(bytes));
         }
+        self.remote_write.tell(&mut text, crate::clock::wall_ms());
         if let Some(facts) = facts {
             text.family("epoch", Gauge, "This controller's epoch", one(facts.epoch as f64));
             text.family(
@@ -153,12 +191,14 @@ impl Metrics {
             );
             nodes(&mut text, facts);
             workloads(&mut text, facts);
+            headroom(&mut text, facts);
             if let Some(stored) = stored {
                 pauses(&mut text, &stored.pauses, facts);
                 let page = stored.page.as_ref();
                 if let Some(page) = page.filter(|page| facts.now.since(page.to) <= PAGE_SHOWN_MS) {
                     ledger(&mut text, page);
                 }
+                stored.prices.iter().for_each(|spec| prices(&mut text, spec));
             }
         }
         text.end()
@@ -206,12 +246,19 @@ fn workloads(text: &mut Text, facts: &Facts) {
         text.family(name, kind, help, all.iter().filter_map(sample).collect());
     }
     let reached = all.iter().flat_map(|(w, target)| {
-        let of =
-            |signal: &str, share: f64| (labels(&[("workload", w.name.as_str()), ("signal", signal)]), share);
-        let delay = w.load.queue_delay_p95_ms.zip(target.queue_delay_p95);
-        let delay = delay.map(|(ms, at_most)| of("queue_delay", ms / at_most.0 as f64));
-        let cpu = w.load.utilisation.zip(target.cpu).map(|(used, share)| of("cpu", used / share.0));
-        delay.into_iter().chain(cpu)
+        let (load, time) = (&w.load, |limit: Option<Millis>| limit.map(|limit| limit.0 as f64));
+        let share = |limit: Option<Share>| limit.map(|limit| limit.0);
+        let signals = [
+            ("queue_delay", load.queue_delay_p95_ms, time(target.queue_delay_p95)),
+            ("cpu", load.utilisation, share(target.cpu)),
+            ("container_wait", load.container_wait_ms, time(target.container_wait)),
+            ("disk", load.disk, share(target.disk)),
+            ("latency", load.latency_p99_ms, time(target.latency_p99)),
+        ];
+        let name = w.name.as_str();
+        signals.into_iter().filter_map(move |(signal, now, limit)| {
+            Some((labels(&[("workload", name), ("signal", signal)]), now? / limit?))
+        })
     });
     let help = "A signal as a share of its target: missed above 1, absent when one of the two is not known";
     text.family(
@@ -238,6 +285,38 @@ fn workloads(text: &mut Text, facts: &Facts) {
         "Decisions by what and why; act is true when carried out",
         decided.collect(),
     );
+}
+
+/// What cannot be told is absent.
+fn headroom(text: &mut Text, facts: &Facts) {
+    let answer = facts.losses.answer();
+    let survived = |verdict: Verdict| match verdict {
+        Verdict::Yes => Some(1.0),
+        Verdict::No => Some(0.0),
+        Verdict::Unknown => None,
+    };
+    let all = [("node", &answer.node), ("rack", &answer.rack)];
+    let all = all.iter().filter_map(|(of, answer)| Some((labels(&[("of", *of)]), survived(answer.verdict)?)));
+    let help = "1 when all that runs has a place after the loss of any one node, or rack";
+    text.family("survives_loss", Gauge, help, all.collect());
+    let node = |loss: &Loss| match &loss.lost {
+        Lost::Node(node) => Some((labels(&[("node", node.as_str())]), survived(loss.verdict)?)),
+        Lost::Rack(_) => None,
+    };
+    let help = "1 when all that runs on a node has a place elsewhere";
+    text.family("node_loss_survived", Gauge, help, answer.losses.iter().filter_map(node).collect());
+    if let Some(free) = answer.free {
+        let one = |value: f64| vec![(String::new(), value)];
+        let of = "neither given nor used on nodes where something may be started";
+        text.family("headroom_cpu_cores", Gauge, &format!("CPU {of}"), one(free.cpu_millis as f64 / 1e3));
+        text.family("headroom_memory_bytes", Gauge, &format!("Memory {of}"), one(free.memory_bytes as f64));
+    }
+    let more = answer
+        .more
+        .iter()
+        .filter_map(|more| Some((labels(&[("workload", more.workload.as_str())]), more.replicas? as f64)));
+    let help = "More replicas of a workload that would fit, if nothing else took the room";
+    text.family("workload_room_replicas", Gauge, help, more.collect());
 }
 
 /// The pause of a workload outlives its withdrawal, should the name come back; until then it is nobody's.
@@ -274,23 +353,28 @@ fn ledger(text: &mut Text, page: &Page) {
     text.family("ledger_capacity_memory_bytes", Gauge, &format!("Memory {of}"), one(bytes(&page.capacity)));
     text.family("ledger_used_cpu_cores", Gauge, &format!("CPU used {of}"), one(cores(&page.used)));
     text.family("ledger_used_memory_bytes", Gauge, &format!("Memory used {of}"), one(bytes(&page.used)));
-    // The words are those of the REST interface.
-    let shown = IdlePage::from(page.clone());
     let lines = |value: &dyn Fn(&Amount) -> f64| {
-        let pairs = shown.idle.iter().zip(&page.idle);
-        let sample = |(shown, line): (&crate::api::IdleCause, &autoscaler_core::idle::Idle)| {
-            let (workload, reason) = (shown.workload.as_deref(), shown.rule.as_deref());
+        let sample = |line: &autoscaler_core::idle::Idle| {
+            // The words are those of the REST interface.
+            let (cause, workload, reason) = cause_words(&line.cause);
             let all = [
-                ("cause", shown.cause.as_str()),
-                ("workload", workload.unwrap_or_default()),
-                ("reason", reason.unwrap_or_default()),
+                ("cause", cause.as_str()),
+                ("workload", workload.as_deref().unwrap_or_default()),
+                ("reason", reason.as_deref().unwrap_or_default()),
             ];
             (labels(&all), value(&line.amount))
         };
-        pairs.map(sample).collect::<Vec<_>>()
+        page.idle.iter().map(sample).collect::<Vec<_>>()
     };
     text.family("idle_cpu_cores", Gauge, &format!("CPU that was idle {of}, by cause"), lines(&cores));
     text.family("idle_memory_bytes", Gauge, &format!("Memory that was idle {of}, by cause"), lines(&bytes));
+}
+
+/// As their owner gave them, so that what is idle can be shown as money.
+fn prices(text: &mut Text, spec: &PriceSpec) {
+    let one = |price: f64| vec![(labels(&[("currency", spec.currency.as_str())]), price)];
+    text.family("price_core_hour", Gauge, "Price of a core for an hour", one(spec.per_core_hour.0));
+    text.family("price_gib_hour", Gauge, "Price of a GiB of memory for an hour", one(spec.per_gib_hour.0));
 }
 
 /// Each replica that runs, times the size of one.
@@ -299,17 +383,17 @@ fn given(view: &WorkloadView, size: Option<f64>) -> Option<f64> {
     if replicas == 0 { Some(0.0) } else { size.map(|size| size * f64::from(replicas)) }
 }
 
+/// Those of a node that is there.
+fn waits(node: &NodeView) -> Option<&WaitView> {
+    node.waits.as_ref().filter(|_| node.connected)
+}
+
 fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1e3
-}
-
-/// A value's word in the REST interface and in specifications.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// What the kernel says; `None` where /proc is not as usual.

@@ -91,7 +91,7 @@ impl Text {
 }
 
 /// Labels as they are written; empty for none. A label without a value is left out, which means the same.
-pub(super) fn labels(all: &[(&str, &str)]) -> String {
+pub(crate) fn labels(all: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (name, value) in all.iter().filter(|(_, value)| !value.is_empty()) {
         out.push(if out.is_empty() { '{' } else { ',' });

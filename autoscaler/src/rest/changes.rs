@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::id::WorkloadName;
-use model::spec::{Format, parse_as, to_document};
+use model::spec::{Format, SpecFault, parse_as, to_document};
 use model::units::Millis;
 use model::workload::Workload;
 use serde::Deserialize;
@@ -19,7 +19,6 @@ use super::repeat;
 use super::workloads::{entity_tag, named};
 use crate::api::{API_VERSION, Applied, PauseRequest, Problem, ResumeRequest, Status};
 use crate::control::{Expect, Write, WriteError};
-use crate::store::SpecRow;
 
 /// How to apply.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -83,7 +82,7 @@ pub(super) async fn put_in_force(
         bounds,
     };
     if dry_run {
-        if !fits(expect, before.as_ref()) {
+        if !expect.fits(before.as_ref().map_or(0, |row| row.revision)) {
             return Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
                 "conflict",
@@ -102,7 +101,8 @@ pub(super) async fn put_in_force(
     Ok((status, [(header::ETAG, tag)], Json(applied)).into_response())
 }
 
-fn document(name: &WorkloadName, headers: &HeaderMap, body: &Bytes) -> Result<Workload, Failure> {
+/// How a document was written, and its text.
+pub(super) fn written<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<(Format, &'a str), Failure> {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = match content.split(';').next().unwrap_or_default().trim() {
         "application/json" => Format::Json,
@@ -114,16 +114,26 @@ fn document(name: &WorkloadName, headers: &HeaderMap, body: &Bytes) -> Result<Wo
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail));
         }
     };
-    let invalid = |detail: String| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-spec", detail);
     let text = std::str::from_utf8(body).map_err(|_| invalid("the document is not UTF-8".to_owned()))?;
-    let documents = parse_as(format, "document", text).map_err(|faults| {
-        let lines: Vec<String> = faults
-            .iter()
-            .map(|fault| format!("{}:{} {}: {}", fault.line, fault.column, fault.field, fault.message))
-            .collect();
-        let values = faults.iter().filter_map(|fault| serde_json::to_value(fault).ok()).collect();
-        invalid(lines.join("; ")).with_faults(values)
-    })?;
+    Ok((format, text))
+}
+
+fn invalid(detail: String) -> Failure {
+    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-spec", detail)
+}
+
+/// All faults of a document.
+pub(super) fn faulty(faults: &[SpecFault]) -> Failure {
+    let line =
+        |fault: &SpecFault| format!("{}:{} {}: {}", fault.line, fault.column, fault.field, fault.message);
+    let lines: Vec<String> = faults.iter().map(line).collect();
+    let values = faults.iter().filter_map(|fault| serde_json::to_value(fault).ok()).collect();
+    invalid(lines.join("; ")).with_faults(values)
+}
+
+fn document(name: &WorkloadName, headers: &HeaderMap, body: &Bytes) -> Result<Workload, Failure> {
+    let (format, text) = written(headers, body)?;
+    let documents = parse_as(format, "document", text).map_err(|faults| faulty(&faults))?;
     match <[Workload; 1]>::try_from(documents) {
         Ok([workload]) if workload.name == *name => Ok(workload),
         Ok([workload]) => {
@@ -147,15 +157,6 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Expect, Failure> {
                 .map_err(|_| Failure::bad_request("If-Match: give the ETag that was read"))
         }
         _ => Err(Failure::bad_request("give either If-Match with an entity tag or If-None-Match: *")),
-    }
-}
-
-fn fits(expect: Expect, row: Option<&SpecRow>) -> bool {
-    match expect {
-        Expect::Any => true,
-        Expect::Some => row.is_some(),
-        Expect::Nothing => row.is_none(),
-        Expect::Revision(wanted) => row.is_some_and(|row| row.revision == wanted),
     }
 }
 

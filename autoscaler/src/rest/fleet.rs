@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::problem::Failure;
-use crate::api::{API_VERSION, Containers, EndedTasks, Members, Node, Nodes, Problem, Task, Tasks};
+use crate::api::{API_VERSION, Containers, Delays, EndedTasks, Members, Node, Nodes, Problem, Task, Tasks};
 
 /// Most items of one answer.
 pub(super) const MOST: usize = 1000;
@@ -48,6 +48,14 @@ pub(super) async fn one(app: &App, name: &NodeId) -> Result<Json<Node>, Failure>
     let drains = app.control.drains().await?;
     let view = app.control.node(name.clone()).await?.ok_or_else(|| no_such_node(name.as_str()))?;
     Ok(Json(Node::from(view).drained(drains.get(name))))
+}
+
+/// Run-queue delays of all tasks of a node over about the last minute, by length.
+#[utoipa::path(get, path = "/api/v1/nodes/{id}/delays", tag = "fleet", params(("id" = String, Path, description = "The node's name")),
+    responses((status = 200, body = Delays), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delays(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Delays>, Failure> {
+    let (view, histogram) = app.control.delays(named(&id)?).await?.ok_or_else(|| no_such_node(&id))?;
+    Ok(Json(Delays::of(&view, &histogram)))
 }
 
 /// Which tasks.

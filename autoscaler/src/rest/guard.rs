@@ -75,8 +75,10 @@ fn admit(method: &Method, uri: &Uri, headers: &HeaderMap, session: &Token) -> Re
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         authority.zip(own).is_none_or(|(authority, own)| !authority.eq_ignore_ascii_case(own))
     };
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    let comes_by_link = reads && all(headers, &FETCH_MODE).eq(["navigate"]);
+    let shows = matches!(*method, Method::GET | Method::HEAD);
+    // A question whose words are too many for an address: it changes nothing.
+    let reads = shows || (*method == Method::POST && uri.path() == super::what_if::PATH);
+    let comes_by_link = shows && all(headers, &FETCH_MODE).eq(["navigate"]);
     let elsewhere = all(headers, &FETCH_SITE).any(|site| !matches!(site, "same-origin" | "none"));
     if all(headers, &header::ORIGIN).any(foreign) || (elsewhere && !comes_by_link) {
         let detail = "a page of another address asks, and only the dashboards of this address may: open them, or ask without a browser";
@@ -255,6 +257,27 @@ mod tests {
             ("POST", vec![("authorization", "")], WRONG),
             ("POST", vec![("authorization", "RIGHT"), ("authorization", "Bearer wrong")], WRONG),
         ]);
+    }
+
+    #[test]
+    fn a_page_without_the_session_may_ask_what_if_and_a_page_of_elsewhere_may_not() {
+        let state = tempfile::tempdir().unwrap();
+        let session = Token::open(state.path()).unwrap();
+        let ask = |method: Method, path: &str, headers: &[(&'static str, &str)]| {
+            let own = [("host", OWN)].into_iter().chain(headers.iter().copied());
+            let map =
+                own.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+            let uri = path.parse().unwrap();
+            admit(&method, &uri, &map, &session).map_err(|failure| failure.kind().to_owned())
+        };
+        let other = Err("other-origin".to_owned());
+        assert_eq!(ask(Method::POST, "/api/v1/what-if", &[OWN_ORIGIN]), Ok(Caller::Page));
+        assert_eq!(ask(Method::POST, "/api/v1/what-if", &[("origin", "http://127.0.0.1:3000")]), other);
+        let form = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(ask(Method::POST, "/api/v1/what-if", &form), other, "nor a form of another page");
+        let required = Err("session-required".to_owned());
+        assert_eq!(ask(Method::DELETE, "/api/v1/what-if", &[OWN_ORIGIN]), required);
+        assert_eq!(ask(Method::POST, "/api/v1/what-if/more", &[OWN_ORIGIN]), required);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{self, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use super::{changes, drain, fleet, join, live, members, past, probes, revisions, session, workloads};
+use super::{
+    changes, drain, fleet, headroom, join, live, members, neighbours, past, prices, probes, revisions,
+    session, what_if, workloads,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,15 +24,18 @@ use super::{changes, drain, fleet, join, live, members, past, probes, revisions,
         session::session,
         fleet::nodes,
         fleet::node,
+        fleet::delays,
         join::token,
         drain::begin,
         drain::end,
+        headroom::headroom,
         fleet::tasks,
         fleet::containers,
         fleet::members,
         workloads::list,
         workloads::one,
         workloads::explain,
+        neighbours::neighbours,
         revisions::list,
         revisions::rollback,
         changes::apply,
@@ -43,6 +49,11 @@ use super::{changes, drain, fleet, join, live, members, past, probes, revisions,
         past::idle,
         past::history,
         past::usage,
+        past::course,
+        prices::prices,
+        prices::apply_prices,
+        prices::remove_prices,
+        what_if::ask,
         live::stream,
         probes::livez,
         probes::readyz,
@@ -120,6 +131,11 @@ pub fn document() -> String {
 
 pub(super) async fn serve() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], document())
+}
+
+/// Of specifications, for editors.
+pub(super) async fn schema() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/schema+json")], model::spec::SCHEMA)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use autoscaler_core::event::Time;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use model::id::NodeId;
 use model::units::Millis;
 use serde::Deserialize;
@@ -12,8 +12,8 @@ use utoipa::IntoParams;
 use super::App;
 use super::fleet::{MOST, cursor};
 use super::problem::Failure;
-use super::workloads::named;
-use crate::api::{API_VERSION, Decision, Decisions, History, Idle, IdlePage, Problem, Usage};
+use super::workloads::{missing, named};
+use crate::api::{API_VERSION, Course, Decision, Decisions, History, Idle, IdlePage, Problem, Usage};
 use crate::history::{self, Series, Tier};
 use crate::store::usage::SLOT_MS;
 
@@ -104,6 +104,47 @@ pub(super) async fn usage(
     let now = app.control.now();
     let from = Time(now.0.saturating_sub(range));
     Ok(Json(app.stored(move |reader| reader.usage(from, now, points)).await?.into()))
+}
+
+/// Which stretch.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CourseQuery {
+    /// How far back: `1h` (default), or any other time from 10 minutes to 7 days.
+    range: Option<String>,
+    /// About how many steps, at most 1000; default 240. A step is at least a minute.
+    points: Option<u64>,
+}
+
+/// Longest that is kept, ms.
+const WEEK_MS: u64 = 7 * 86_400_000;
+
+/// How a workload went: what came, what was foreseen for that time, what its replicas carried. A minute is stored when it is over.
+#[utoipa::path(get, path = "/api/v1/workloads/{name}/course", tag = "workloads",
+    params(("name" = String, Path, description = "The workload's name", example = "worker"), CourseQuery),
+    responses((status = 200, body = Course), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn course(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    query: Result<Query<CourseQuery>, QueryRejection>,
+) -> Result<Json<Course>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let range = query.range.as_deref().unwrap_or("1h").parse::<Millis>();
+    let range = range.map_err(|error| Failure::bad_request(format!("range: {error}")))?.0;
+    if !(SLOT_MS..=WEEK_MS).contains(&range) {
+        return Err(Failure::bad_request("range must be from 10m to 7d"));
+    }
+    let points = query.points.unwrap_or(240).clamp(1, 1_000);
+    let name = named(&name)?;
+    let now = app.control.now();
+    let (of, from) = (name.clone(), Time(now.0.saturating_sub(range)));
+    let course = app.stored(move |reader| {
+        let known = reader.spec(&of)?.is_some();
+        Ok(if known { Some(reader.course(&of, from, now, points)?) } else { None })
+    });
+    let course = course.await?.ok_or_else(|| missing(&name))?;
+    Ok(Json(Course::of(name.to_string(), &course)))
 }
 
 /// Which values.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::App;
 use super::problem::Failure;
 use crate::api::{API_VERSION, Pause, Status};
-use crate::metrics::{Format, Stored};
+use crate::metrics::{Format, Scraper};
 
 /// The control loop must answer within this time to count as ready.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -73,13 +73,9 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     // Who asks for the older text format only gets that one.
     let format = Format::wanted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    // Whoever watches this service must hear of it also when its loop is stuck.
-    let facts = tokio::time::timeout(PATIENCE, app.control.facts()).await.ok().and_then(Result::ok);
-    let now = app.control.now();
-    let stored = app.stored(move |reader| {
-        Ok(Stored { pauses: reader.pauses(now)?, page: reader.idle(1)?.into_iter().next() })
-    });
-    let stored = stored.await.ok();
-    let text = app.metrics.scrape(format, facts.as_ref(), stored.as_ref());
-    ([(header::CONTENT_TYPE, format.media_type())], text).into_response()
+    let scraper = Scraper::new(app.control.clone(), app.reader.clone(), app.metrics.clone());
+    match scraper.scrape(format).await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.media_type())], text).into_response(),
+        Err(error) => Failure::internal(&error).into_response(),
+    }
 }

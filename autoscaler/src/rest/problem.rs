@@ -98,6 +98,8 @@ impl From<WriteError> for Failure {
                 Self::new(StatusCode::CONFLICT, "nothing-to-approve", detail)
             }
             WriteError::NothingToCancel(_) => Self::new(StatusCode::CONFLICT, "nothing-to-cancel", detail),
+            WriteError::NoPrices => Self::not_found(detail),
+            WriteError::OtherPrices { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", detail),
             WriteError::Conflict { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", detail),
             WriteError::Frozen(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "frozen", detail),
             WriteError::Store(error) => Self::internal(&error),

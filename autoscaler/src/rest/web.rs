@@ -18,7 +18,7 @@ const BESIDE: &[&str] = &["/favicon.svg", "/licenses.txt"];
 
 /// Paths at which the one page answers; the page itself knows which of them it shows.
 const PAGES: &[&str] =
-    &["/", "/workloads", "/workloads/{name}", "/nodes", "/nodes/{name}", "/changes", "/system"];
+    &["/", "/workloads", "/workloads/{name}", "/nodes", "/nodes/{name}", "/changes", "/what-if", "/system"];
 
 const POLICY: &str =
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn each_page_is_the_page_and_closed_against_others() {
         let paths = ["/workloads", "/workloads/web", "/workloads/..%2f..%2fx", "/nodes", "/nodes/n1"];
-        for path in ["/", "/changes", "/system"].into_iter().chain(paths) {
+        for path in ["/", "/changes", "/what-if", "/system"].into_iter().chain(paths) {
             let page = ask(some, path, &[]).await;
             assert_eq!((page.status(), header(&page, "etag")), (StatusCode::OK, "\"page\""), "{path}");
             assert_eq!(header(&page, "content-type"), "text/html; charset=utf-8");

@@ -10,7 +10,9 @@ use model::workload::{Workload, WorkloadSpec};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::course::{self, Course};
 use super::journal::{self, Entry};
+use super::schema::integer;
 use super::usage::{self, Usage};
 use super::{FILE, StoreError};
 
@@ -86,6 +88,19 @@ pub struct EndedTaskRow {
     pub signal: Option<i32>,
     /// True when a command asked for it.
     pub asked: Option<bool>,
+}
+
+/// A replica that ended, by the name under which history has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaRow {
+    /// On which node.
+    pub node: String,
+    /// In which boot of it.
+    pub boot: String,
+    /// Its cgroup.
+    pub cgroup: u64,
+    /// Its name.
+    pub task: String,
 }
 
 /// A remembered answer to a request.
@@ -227,6 +242,34 @@ impl Reader {
         Ok(Part { items: page.items.into_iter().map(|(_, task)| task).collect(), next: page.next })
     }
 
+    /// Replicas of a workload that ended since `since`: node, boot, cgroup and name, the newest `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn ended_replicas(
+        &self,
+        workload: &WorkloadName,
+        since: Time,
+        limit: usize,
+    ) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.ask(|db| {
+            db.prepare(
+                "SELECT node, boot, cgroup, task FROM tasks
+                 WHERE workload = ?1 AND task IS NOT NULL AND ended_ms >= ?2 ORDER BY ended_ms DESC LIMIT ?3",
+            )?
+            .query_map(params![workload.as_str(), integer(since.0), integer(limit as u64)], |row| {
+                let cgroup: i64 = row.get(2)?;
+                Ok(ReplicaRow {
+                    node: row.get(0)?,
+                    boot: row.get(1)?,
+                    cgroup: cgroup.unsigned_abs(),
+                    task: row.get(3)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
     /// The latest pages of the idle ledger, newest first.
     ///
     /// # Errors
@@ -247,6 +290,20 @@ impl Reader {
     /// [`StoreError`] when SQLite refuses.
     pub fn usage(&self, from: Time, to: Time, points: u64) -> Result<Usage, StoreError> {
         self.ask(|db| usage::read(db, from, to, points))
+    }
+
+    /// How a workload went, in about `points` steps.
+    ///
+    /// # Errors
+    /// [`StoreError`] when SQLite refuses.
+    pub fn course(
+        &self,
+        workload: &WorkloadName,
+        from: Time,
+        to: Time,
+        points: u64,
+    ) -> Result<Course, StoreError> {
+        self.ask(|db| course::read(db, workload, (from, to), points))
     }
 
     /// The remembered answer to a request.

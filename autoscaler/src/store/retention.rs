@@ -34,6 +34,7 @@ pub(super) fn retain(db: &Connection, settings: &JournalSettings, now: Time) -> 
         ("idle", "row", "at_ms", before(settings.decisions_retain_ms)),
         ("idle_causes", "rowid", "at_ms", before(settings.decisions_retain_ms)),
         ("tasks", "row", "ended_ms", before(settings.tasks_retain_ms)),
+        ("course", "rowid", "at_ms", before(super::course::KEPT_MS)),
         ("replies", "key", "at_ms", before(REPLIES_MS)),
         ("join_tokens", "hash", "expires_ms", before(TOKENS_MS)),
     ];

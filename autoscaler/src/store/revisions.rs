@@ -54,11 +54,7 @@ impl Reader {
 /// Gives what is asked of a workload from now on its number, and forgets what was asked too many times ago. Numbers are
 /// taken from one counter, so a name that comes back never repeats one.
 pub(super) fn add(db: &Connection, name: &str, at: i64, spec: Option<&str>) -> Result<i64, rusqlite::Error> {
-    let revision = db.query_row(
-        "INSERT INTO meta VALUES ('revision', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
-        [],
-        |row| row.get(0),
-    )?;
+    let revision = next(db)?;
     db.execute(
         "INSERT INTO spec_revisions (name, revision, at_ms, spec) VALUES (?1, ?2, ?3, ?4)",
         params![name, revision, at, spec],
@@ -69,6 +65,15 @@ pub(super) fn add(db: &Connection, name: &str, at: i64, spec: Option<&str>) -> R
         params![name, KEPT],
     )?;
     Ok(revision)
+}
+
+/// The next number.
+pub(super) fn next(db: &Connection) -> Result<i64, rusqlite::Error> {
+    db.query_row(
+        "INSERT INTO meta VALUES ('revision', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// Forgets workloads that were withdrawn before `limit`.

@@ -98,6 +98,18 @@ pub(super) const STEPS: &[&str] = &["
         SELECT (at_ms - 1) / 600000 * 600000, json_remove(value, '$.cpu_millicore_ms', '$.memory_kib_ms'),
             CAST(total(value ->> '$.cpu_millicore_ms') AS INTEGER), CAST(total(value ->> '$.memory_kib_ms') AS INTEGER)
         FROM idle, json_each(idle.body, '$.idle') GROUP BY 1, 2;
+", "
+    -- What capacity costs: one table is in force, or none. Name and spec are JSON.
+    CREATE TABLE prices (
+        id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL, spec TEXT NOT NULL, revision INTEGER NOT NULL, at_ms INTEGER NOT NULL
+    ) STRICT;
+", "
+    -- How workloads went, minute by minute: the worst of each number; null is not known.
+    CREATE TABLE course (
+        workload TEXT NOT NULL, at_ms INTEGER NOT NULL, load REAL, expected REAL, upper REAL, carried REAL,
+        queue_ms REAL, used REAL, up INTEGER, wanted INTEGER, UNIQUE (workload, at_ms)
+    ) STRICT;
+    CREATE INDEX course_by_time ON course (at_ms);
 "];
 
 /// Marks the file as ours: 'trim'.

@@ -55,8 +55,8 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(chain)
 }
 
-/// The authorities that sign agents' certificates.
-pub(super) fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
+/// The authorities whose certificates a file holds.
+pub(crate) fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots

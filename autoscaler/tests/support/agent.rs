@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::action::{Command, Outcome, OutcomeKind, TaskEvent, TaskEventKind, Verb};
 use model::adapter::AdapterReport;
-use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
+use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, RackName, TaskName, WorkloadName};
 use model::metric::Metric;
 use model::node::{Incarnation, Inventory, TaskClass, TaskInfo, Tier};
 use model::sample::Values;
@@ -30,6 +30,8 @@ pub(crate) struct Books {
     pub(crate) acknowledged: u64,
     /// Ended by the controller with these words.
     pub(crate) refusals: Vec<String>,
+    /// The rack that it says it is in.
+    pub(crate) rack: Option<RackName>,
     /// What it says of a cluster, with each batch.
     pub(crate) cluster: Option<AdapterReport>,
     next_cgroup: u64,
@@ -46,6 +48,7 @@ pub(crate) fn hello(node: &str, books: &Books) -> Hello {
             kernel: "6.1".into(),
             launchers: vec!["worker".into()],
             acts: true,
+            rack: books.rack.clone(),
             ..Inventory::new(64, 64 << 30, Tier::A)
         },
         tasks: books

@@ -2,12 +2,14 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod agent;
+pub(crate) mod receiver;
 pub(crate) mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,6 +29,7 @@ pub(crate) struct Service {
     pub(crate) agents: String,
     pub(crate) api: String,
     pub(crate) state: PathBuf,
+    log: Arc<Mutex<String>>,
 }
 
 impl Service {
@@ -61,14 +64,17 @@ impl Service {
         let mut child = command.args(more).stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().unwrap();
         let show = std::env::var_os("SHOW_LOG").is_some();
+        let logged = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&logged);
         std::thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 if show {
                     eprintln!("service: {line}");
                 }
+                *written.lock().unwrap() += &(line + "\n");
             }
         });
-        Self { child, agents: String::new(), api: String::new(), state: state.to_owned() }
+        Self { child, agents: String::new(), api: String::new(), state: state.to_owned(), log: logged }
     }
 
     fn find(&mut self, endpoints: &Path) {
@@ -85,6 +91,17 @@ impl Service {
             assert!(began.elapsed() < PATIENCE, "the service did not start in time");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Asks it to read its configuration anew.
+    pub(crate) fn reload(&self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,12 +1,13 @@
-//! What the autoscaler says.
+//! What the autoscaler says; where there is none, what the agent of this host measures.
 
 use autoscaler::api::{
     Decision, Decisions, Explanation, Node, Nodes, Status, Task, Tasks, Workload, Workloads,
 };
 
+use super::agent::Local;
 use crate::client::{Client, escaped};
-use crate::explain;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
+use crate::{explain, output};
 
 /// Decisions that are asked for.
 const DECISIONS: u32 = 200;
@@ -23,8 +24,53 @@ pub(super) struct Data {
     pub(super) explained: Option<(String, String)>,
 }
 
-/// Asks everything; `about` is the workload that is to be explained.
-pub(super) fn ask(client: &Client, about: Option<&str>) -> Result<Data, Failure> {
+/// Whom to ask.
+#[derive(Debug)]
+pub(super) enum Source {
+    Autoscaler(Client),
+    Agent(Box<Local>),
+}
+
+impl Source {
+    /// The autoscaler; the agent of this host when that is wanted, or when nobody named an autoscaler and none answers. And the first answer.
+    pub(super) fn open(url: Option<&str>, agent: bool) -> Result<(Self, Data), Failure> {
+        let local = || {
+            let mut local = Local::find()?;
+            let first = local.ask()?;
+            Ok((Self::Agent(Box::new(local)), first))
+        };
+        if agent {
+            return local();
+        }
+        let client = Client::new(url)?;
+        match ask(&client, None) {
+            Ok(first) => Ok((Self::Autoscaler(client), first)),
+            Err(failure) if url.is_none() && failure.kind() == Kind::Unreachable => {
+                let found = local().map_err(|_| failure)?;
+                output::remark("no autoscaler answers on this host: this is its agent alone");
+                Ok(found)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub(super) fn address(&self) -> &str {
+        match self {
+            Self::Autoscaler(client) => client.address(),
+            Self::Agent(local) => local.address(),
+        }
+    }
+
+    /// Asks everything; `about` is the workload that is to be explained.
+    pub(super) fn ask(&mut self, about: Option<&str>) -> Result<Data, Failure> {
+        match self {
+            Self::Autoscaler(client) => ask(client, about),
+            Self::Agent(local) => local.ask(),
+        }
+    }
+}
+
+fn ask(client: &Client, about: Option<&str>) -> Result<Data, Failure> {
     let (nodes, workloads, tasks): (Nodes, Workloads, Tasks) =
         (client.get("/api/v1/nodes")?, client.get("/api/v1/workloads")?, client.get("/api/v1/tasks")?);
     let decisions: Decisions = client.get(&format!("/api/v1/decisions?limit={DECISIONS}"))?;

@@ -157,8 +157,8 @@ fn table(frame: &mut Frame<'_>, screen: &Screen, area: Rect, look: Look) {
     let title = |(at, column): (usize, &Column)| {
         let arrow = match (at == ordered, largest_first) {
             (false, _) => "",
-            (true, true) => "v",
-            (true, false) => "^",
+            (true, true) => "↓",
+            (true, false) => "↑",
         };
         aligned(column, format!("{}{arrow}", column.title))
     };

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HOSTILE, LONG, serve } from './sample.mjs';
 import { healthy, PATIENCE, Stage } from './stage.mjs';
 
-const PAGES = { fleet: '/', workloads: '/workloads', workload: '/workloads/worker', nodes: '/nodes', node: '/nodes/n1', changes: '/changes', system: '/system' };
-const SHOWN = { fleet: 'Last decisions', nodes: '1 node', node: 'Last tasks that ended', changes: 'What was done', system: 'Faults since its start' };
+const PAGES = { fleet: '/', workloads: '/workloads', workload: '/workloads/worker', nodes: '/nodes', node: '/nodes/n1', changes: '/changes', whatif: '/what-if', system: '/system' };
+const SHOWN = { fleet: 'Last decisions', nodes: '1 node', node: 'Last tasks that ended', changes: 'What was done', whatif: 'is not replayed', system: 'Faults since its start' };
 
 const stage = new Stage();
 const open = (options) => stage.open(options);
@@ -73,7 +73,7 @@ test('the keyboard leads everywhere', async () => {
     assert.notEqual(focus.outline, 'none', `focus on ${focus.text} cannot be seen`);
     seen.add(focus.text);
   }
-  for (const text of ['Workloads', 'Nodes', 'Changes', 'System', 'Pause view', 'Table', 'CSV']) assert.ok(seen.has(text), `${text}: ${[...seen]}`);
+  for (const text of ['Workloads', 'Nodes', 'Changes', 'What-if', 'System', 'Pause view', 'Table', 'CSV']) assert.ok(seen.has(text), `${text}: ${[...seen]}`);
   await page.getByRole('link', { name: 'Nodes', exact: true }).focus();
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Nodes', level: 1 }).waitFor();
@@ -97,11 +97,47 @@ test('idle causes and use add up to 100 %', async () => {
   await close();
 });
 
+test('money is shown where its owner said what capacity costs, and nowhere else', async () => {
+  const url = `http://${stage.at.api}/api/v1/prices`;
+  const { page, faults, close } = await open();
+  const region = (name) => page.getByRole('region', { name, exact: true });
+  const shown = async (path) => {
+    await page.goto(`http://${stage.at.api}${path}`);
+    await page.getByText(/^live/).waitFor();
+  };
+  await shown('/system');
+  await region('Prices').getByText('Not set, so nothing is shown as money').waitFor();
+  await shown('/');
+  await region('CPU').locator('tbody tr.sum').waitFor({ timeout: 90_000 });
+  assert.doesNotMatch(await page.locator('main').textContent(), /an hour|EUR|Idle cost/);
+  const table = { apiVersion: 'trimtab/v1', kind: 'PriceTable', metadata: { name: 'default' }, spec: { currency: 'EUR', perCoreHour: 3.5, perGibHour: 0.25 } };
+  const put = await fetch(url, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(table) });
+  assert.equal(put.status, 201, await put.text());
+  await shown('/');
+  for (const [name, price] of [['CPU', 3.5], ['Memory', 0.25]]) {
+    await region(name).getByText(/EUR an hour/).waitFor();
+    const all = await region(name).locator('tbody tr.sum td').allTextContents();
+    const [amount, cost] = [Number.parseFloat(all[2]), Number.parseFloat(all[3].replaceAll(',', ''))];
+    const unit = all[2].includes('TiB') ? 1024 : all[2].includes('MiB') ? 1 / 1024 : 1;
+    assert.ok(Math.abs(cost / (amount * unit * price) - 1) < 0.02, `${name}: ${all}`);
+  }
+  await page.getByText('Idle cost').waitFor();
+  await healthy(page, 'fleet-money');
+  await shown('/system');
+  await region('Prices').getByText('3.5 EUR').waitFor();
+  await healthy(page, 'system-prices');
+  assert.equal((await fetch(url, { method: 'DELETE' })).status, 204);
+  await shown('/system');
+  await region('Prices').getByText('Not set').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('names that mean harm are text, and a large fleet is shown', async () => {
   for (const colorScheme of ['light', 'dark']) {
     const { page, close } = await open({ colorScheme, viewport: { width: 768, height: 900 } });
     await serve(page, 2000);
-    const hostile = { ...PAGES, system: '/system?find=%3Cimg', filtered: `/changes?workload=${encodeURIComponent(HOSTILE)}&kind=hold&all=1`, edit: `/workloads/${encodeURIComponent(HOSTILE)}?edit=1`, cluster: '/workloads/ring', node: '/nodes/node-00003', harm: `/workloads/${encodeURIComponent(HOSTILE)}`, long: `/workloads/${LONG}` };
+    const hostile = { ...PAGES, system: '/system?find=%3Cimg', filtered: `/changes?workload=${encodeURIComponent(HOSTILE)}&kind=hold&all=1`, edit: `/workloads/${encodeURIComponent(HOSTILE)}?edit=1`, cluster: '/workloads/ring', whatif: '/what-if', played: `/what-if?workload=${encodeURIComponent(HOSTILE)}&cpu=70&headroom=20&risk=1&lose=2&cpus=8&memory=32&price=0.4`, node: '/nodes/node-00003', harm: `/workloads/${encodeURIComponent(HOSTILE)}`, long: `/workloads/${LONG}` };
     for (const [name, path] of Object.entries(hostile)) {
       await page.goto(`http://${stage.at.api}${path}`);
       await page.getByText('<img').filter({ visible: true }).first().waitFor();
@@ -126,6 +162,22 @@ test('after a restart of the autoscaler the page goes on by itself', async () =>
   await stage.autoscaler(stage.at.api, stage.at.agents);
   await page.getByRole('alert').waitFor({ state: 'detached', timeout: PATIENCE });
   await page.getByText(/^live/).waitFor({ timeout: PATIENCE });
+  await close();
+});
+
+test('events without the lists that they belong to are no sign of life', async () => {
+  const { page, close } = await open();
+  // As if it ended between its first answers: the stream tells of a workload that is in no list yet.
+  await page.route('**/api/v1/workloads', (route) => route.abort());
+  await page.goto(`http://${stage.at.api}/`);
+  await page.getByText(/^live/).waitFor();
+  await stage.apply('worker', 'observe', '{ min: 1, max: 3 }');
+  await stage.apply('worker', 'recommend', '{ min: 1, max: 3 }');
+  await sleep(3000);
+  await stage.end(stage.at.child);
+  await page.getByRole('alert').waitFor({ timeout: PATIENCE });
+  await stage.autoscaler(stage.at.api, stage.at.agents);
+  await page.getByRole('alert').waitFor({ state: 'detached', timeout: PATIENCE });
   await close();
 });
 

@@ -56,6 +56,12 @@ export function nodes(count, now) {
       samples: 1000,
       refusedSamples: 0,
       accountingErrorRatio: 0.00002,
+      rack: i % 5 === 0 ? null : `r${i % 5}`,
+      waits: known
+        ? { seconds: 61, runDelayMeanSeconds: 1e-5 * (1 + (i % 90)), runDelayP99Seconds: 1e-5 * 10 ** ((i % 9) / 2), cpuStallRatio: share / 2, memoryStallRatio: i % 5 ? 0.01 : null, ioStallRatio: (i % 10) / 10 }
+        : null,
+      runDelayUnknown: known ? null : HOSTILE,
+      stallsUnknown: known && i % 5 ? null : HOSTILE,
       drain: i === 12 ? { why: HOSTILE, left: 2 } : null,
     };
   });
@@ -182,6 +188,23 @@ export function idle(now) {
   }];
 }
 
+/** What would have been, of one workload or of some that mean harm. */
+function whatIf(names) {
+  const wave = (most, gap) => Array.from({ length: 300 }, (_, i) => (gap && i > 90 && i < 110 ? null : Math.round(most * (0.6 + 0.4 * Math.sin(i / 20)))));
+  const outcome = (most) => ({ replicaHours: most * 14.4, coreHours: most * 7.2, gibHours: most * 14.4, breachMinutes: 12 - most, changes: 31, most, cpuMillis: 500, memoryBytes: 2 ** 30 });
+  const said = (before, after) => ({ before, after, reasons: [reason('within_target', HOSTILE), reason('at_max', LONG)] });
+  const differences = Array.from({ length: 50 }, (_, i) => ({ atMs: Date.now() - i * 600_000, asIs: said(4, 4), asked: said(4, 5) }));
+  const series = { stepMs: 288_000, load: wave(9, true), recorded: wave(6, true), asIs: wave(7, true), asked: wave(5, true) };
+  const played = (name) => ({ name, kind: 'rails', unit: 'requests_per_second', coveredMs: 80_000_000, why: null, enoughInMs: null, asIs: outcome(9), asked: outcome(7), series, differences, differed: 213, assumes: [HOSTILE, LONG] });
+  const refused = (name) => ({ ...played(name), why: `only 5 min: ${HOSTILE}`, enoughInMs: 400_000, coveredMs: 300_000, asIs: null, asked: null, series: null, differences: [], differed: 0, assumes: [] });
+  const unplaced = [{ workload: HOSTILE, count: 3 }, { workload: LONG, count: 1 }, { workload: null, count: 2 }];
+  const nodes = { givenCpuMillis: 400_000, givenMemoryBytes: 2 ** 40, othersCpuMillis: 9_000, othersMemoryBytes: 2 ** 36, nodes: 1900, used: 31, unplaced, loss: { lost: [HOSTILE, LONG], unplaced }, ofType: { nodes: 77, least: 70, pricePerHour: 30.8, unplaced }, memoryUnknown: [HOSTILE] };
+  return {
+    apiVersion: 'trimtab/v1', fromMs: Date.now() - 86_400_000, toMs: Date.now(), stepMs: 60_000, limited: HOSTILE, nodesAsIs: nodes, nodesAsked: { ...nodes, used: 27 },
+    workloads: names.length > 0 ? names.map(played) : [played('web'), played(HOSTILE), refused(HOSTILE.slice(1)), refused(LONG)],
+  };
+}
+
 /** Answers instead of the interface. */
 export async function serve(page, count, writes = true) {
   const json = (make) => (route) => route.fulfill({ json: make(new URL(route.request().url())) });
@@ -212,12 +235,33 @@ export async function serve(page, count, writes = true) {
     pauses: [{ workload: 'worker', reason: HOSTILE, sinceMs: 0, untilMs: null }],
   })));
   await page.route(`${api}/nodes`, json(() => ({ items: nodes(count, Date.now()) })));
+  await page.route(`${api}/nodes/*/delays`, json((url) => ({
+    apiVersion: 'trimtab/v1', node: of(url), count: 4711, p50Seconds: 3e-6, p90Seconds: 8e-5, p99Seconds: 0.021, unknown: null,
+    buckets: Array.from({ length: 18 }, (_, i) => ({ fromSeconds: i === 0 ? 0 : 1.024e-6 * 2 ** (i - 1), toSeconds: 1.024e-6 * 2 ** i, count: i === 7 ? 0 : Math.round(4000 / (1 + (i - 4) ** 2)) })),
+  })));
   await page.route(`${api}/workloads`, json(() => ({ items: workloads() })));
   await page.route(`${api}/workloads/*`, json((url) => ({ revision: 3, appliedMs: Date.now(), document: document(find(url)), status: find(url) })));
   await page.route(`${api}/workloads/*/explain`, json((url) => ({
     frozen: null, workload: find(url), blocks: [reason('missing', HOSTILE)], wouldAct: [LONG],
     decisions: Array.from({ length: 6 }, (_, i) => decision(i, 'web')), anomalies: [`${Date.now()} web-1: ${HOSTILE}`],
   })));
+  await page.route(`${api}/workloads/*/course*`, json((url) => {
+    const values = (make) => Array.from({ length: 60 }, (_, i) => (i > 20 && i < 25 ? null : make(i)));
+    const load = (i) => 400 + 80 * Math.sin(i / 9);
+    return {
+      apiVersion: 'trimtab/v1', workload: of(url), fromMs: Date.now() - 3_600_000, stepMs: 60_000, load: values(load), expected: values((i) => load(i + 1) * 1.02),
+      upper: values((i) => load(i + 1) * 1.15), carried: values((i) => (i < 40 ? 480 : 576)), queueDelayP95Ms: values((i) => 12 + (i % 13)), utilisation: values((i) => 0.5 + (i % 7) / 20),
+      up: values(() => 5), wanted: values(() => 6),
+    };
+  }));
+  await page.route(`${api}/workloads/*/neighbours*`, json((url) => {
+    const item = (i, name, more) => ({ node: `node-0000${i}`, name, workload: i % 2 === 0, meanCores: 4 / i, waitedPerCpuSecond: 0.1 / i, waitedPerSecond: 0.4 / i, explained: 0.8 / i, standardErrors: 12 / i, points: 360, standsOut: i < 3, ...more });
+    const on = (node, unknown) => ({ node, waitedPerSecond: unknown ? null : 0.21, points: unknown ? 0 : 360, unknown });
+    return {
+      apiVersion: 'trimtab/v1', workload: of(url), fromMs: Date.now() - 3_600_000, toMs: Date.now(), stepMs: 10_000, summary: `on ${HOSTILE} its waits move most with ${LONG}`,
+      nodes: [on('node-00001', null), on(HOSTILE, HOSTILE)], leftOut: 2, compared: 321, items: [item(1, HOSTILE), item(2, LONG), item(3, 'cron', { waitedPerCpuSecond: -0.02, waitedPerSecond: 0 }), item(4, RTL)],
+    };
+  }));
   await page.route(`${api}/session`, json(() => ({ apiVersion: 'trimtab/v1', writes })));
   await page.route(`${api}/workloads/*/revisions`, json((url) => ({ items: revisions(find(url)) })));
   await page.route(`${api}/members`, json(() => ({
@@ -230,6 +274,16 @@ export async function serve(page, count, writes = true) {
     items: [...Array.from({ length: 8 }, (_, i) => decision(i, i % 3 === 2 ? HOSTILE : 'web')), decision(9, LONG, { act: false, kind: 'scale_in', reasons: [reason('recommend_only', 'x'), reason('below', LONG)] })],
   })));
   await page.route(`${api}/idle*`, json(() => ({ items: idle(Date.now()) })));
+  await page.route(`${api}/headroom`, json(() => {
+    const why = `node ${HOSTILE}: 2 of 3 replicas of ${LONG} would have no place, no other node may start them`;
+    const loss = (of, name, survives, replicas) => ({ of, name, survives, why, replicas, members: 1, short: [] });
+    return {
+      apiVersion: 'trimtab/v1', node: { survives: 'no', why, asked: count, survived: count - 3, replicas: 9 }, rack: { survives: 'unknown', why: 'no node tells its rack', asked: 0, survived: 0, replicas: 0 },
+      losses: [loss('node', HOSTILE, 'no', 3), loss('node', RTL, 'no', 3), loss('node', LONG, 'unknown', 7), loss('rack', HOSTILE, 'unknown', 7)],
+      free: { cpuCores: count * 3.5, memoryBytes: count * 2 ** 33 }, freeOn: count - 1, without: [HOSTILE],
+      more: workloads().map((one, i) => ({ workload: one.name, replicas: i % 2 ? i * 1000 : null })),
+    };
+  }));
   await page.route(`${api}/usage*`, json(() => {
     const values = (size, gap) => Array.from({ length: 240 }, (_, i) => (gap && i > 90 && i < 110 ? null : size * (0.6 + 0.3 * Math.sin(i / 20))));
     const points = (size) => ({ capacity: values(size, true).map((value) => value && size), used: values(size, true), unknown: values(0, true) });
@@ -241,6 +295,11 @@ export async function serve(page, count, writes = true) {
       idle: [share('no_demand', 0.25), share('over_sized', 0.1, HOSTILE), share(LONG, 0.04)],
     };
   }));
+  await page.route(`${api}/prices`, json(() => ({
+    apiVersion: 'trimtab/v1',
+    table: { name: 'default', revision: 1, appliedMs: Date.now() - 3_600_000, currency: HOSTILE.slice(0, 16), perCoreHour: 0.0316, perGibHour: 0.0042, document: {} },
+  })));
+  await page.route(`${api}/what-if`, (route) => route.fulfill({ json: whatIf(route.request().postDataJSON().workloads ?? []) }));
   await page.route(`${api}/tasks*`, json((url) => ({ items: url.searchParams.get('state') === 'ended' ? ended(Date.now()) : tasks(url.searchParams.get('node')) })));
   await page.route(`${api}/history*`, json((url) => ({
     unit: 'cores', stepMs: 60_000, fromMs: Date.now() - 3_600_000,

@@ -71,14 +71,14 @@ export class Stage {
     this.at = { child, api: found.api[0], agents: found.agents[0] };
   }
 
-  /** An agent that may start `worker`, which does nothing, when it may act. */
-  async agent(act) {
+  /** An agent that may start `worker`, which does nothing unless another command is given, when it may act. */
+  async agent(act, command = '["/bin/sleep", "1000000"]') {
     const directory = (name) => {
       mkdirSync(join(this.state, name));
       return join(this.state, name);
     };
     const launchers = directory('launch.d');
-    writeFileSync(join(launchers, 'worker.toml'), 'command = ["/bin/sleep", "1000000"]\nallow_root = true\n');
+    writeFileSync(join(launchers, 'worker.toml'), `command = ${command}\nallow_root = true\n`);
     const config = join(this.state, 'agent.toml');
     writeFileSync(config, `node = "n1"
 autoscaler = "http://${this.at.agents}"
@@ -167,6 +167,8 @@ function unified() {
 export async function healthy(page, what) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(wide <= 0, `${what}: wider than the window by ${wide} px`);
+  // A colour on its way to another one is neither.
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished)));
   await page.evaluate(axe);
   const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
   const bad = found.violations.filter((one) => ['serious', 'critical'].includes(one.impact));

@@ -101,6 +101,9 @@ test('a target that is set in the page changes real replicas', async () => {
   assert.deepEqual([spec.mode, spec.replicas, spec.target], ['auto', { min: 2, max: 3 }, { cpu: '55%' }]);
   await until('two processes', () => stage.processes().length === 2);
   await page.getByRole('region', { name: 'Now' }).getByText('2 / 2').first().waitFor();
+  // What was done is marked where it is drawn, and says why.
+  await page.getByRole('region', { name: 'Since this page was opened' }).getByRole('button', { name: /→ 2:/ }).click();
+  await page.getByRole('list', { name: 'The decision at the mark' }).getByRole('heading', { name: 'Why' }).waitFor();
   await healthy(page, 'workload-applied');
   assert.deepEqual(faults, []);
   await close();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::fault::{Faults, Place};
-use super::section::{Section, word};
+use super::section::{Read, Section, word};
 use super::tree::{Node, Value};
-use super::workload::read_spec;
+use super::{Documents, prices, workload};
 use crate::id::WorkloadName;
+use crate::prices::PriceTable;
 use crate::workload::Workload;
 
 /// The one version of specifications that is read.
@@ -15,27 +16,55 @@ pub const API_VERSION: &str = "trimtab/v1";
 const FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 const METADATA: &[&str] = &["name"];
 /// Kinds that are planned but that this version does not read.
-const LATER: &[&str] = &["NodePool", "Policy", "PriceTable"];
+const LATER: &[&str] = &["NodePool", "Policy"];
 
-pub(super) fn decode_all(documents: &[Node], faults: &mut Faults<'_>) -> Vec<Workload> {
-    let mut workloads = Vec::new();
-    let mut seen: BTreeMap<WorkloadName, Place> = BTreeMap::new();
-    for node in documents.iter().filter(|node| !matches!(node.value, Value::Nothing)) {
-        let Some((workload, at)) = decode(node, faults) else { continue };
-        if let Some(first) = seen.insert(workload.name.clone(), at) {
-            let message = format!("workload `{}` is specified twice in this file", workload.name);
-            let help = format!("the first one is at line {}", first.line);
-            faults.push(at, "metadata.name", message, Some(help));
-        }
-        workloads.push(workload);
-    }
-    if workloads.is_empty() && !faults.any() {
-        faults.whole_file("the file has no document".to_owned());
-    }
-    workloads
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Workload,
+    Prices,
 }
 
-fn decode(node: &Node, faults: &mut Faults<'_>) -> Option<(Workload, Place)> {
+const KINDS: &[(&str, Kind)] = &[("Workload", Kind::Workload), ("PriceTable", Kind::Prices)];
+
+enum Document {
+    Workload(Box<Workload>),
+    Prices(PriceTable),
+}
+
+/// All documents, and where the prices are.
+pub(super) fn decode_all(documents: &[Node], faults: &mut Faults<'_>) -> (Documents, Option<Place>) {
+    let mut all = Documents::default();
+    let mut seen: BTreeMap<WorkloadName, Place> = BTreeMap::new();
+    let mut prices_at: Option<Place> = None;
+    for node in documents.iter().filter(|node| !matches!(node.value, Value::Nothing)) {
+        let Some((document, at)) = decode(node, faults) else { continue };
+        match document {
+            Document::Workload(workload) => {
+                if let Some(first) = seen.insert(workload.name.clone(), at) {
+                    let message = format!("workload `{}` is specified twice in this file", workload.name);
+                    let help = format!("the first one is at line {}", first.line);
+                    faults.push(at, "metadata.name", message, Some(help));
+                }
+                all.workloads.push(*workload);
+            }
+            Document::Prices(table) => {
+                if let Some(first) = prices_at {
+                    let message = "there are two price tables in this file, and one is in force".to_owned();
+                    let help = format!("the first one is at line {}", first.line);
+                    faults.push(at, "metadata.name", message, Some(help));
+                }
+                prices_at = prices_at.or(Some(at));
+                all.prices = Some(table);
+            }
+        }
+    }
+    if all == Documents::default() && !faults.any() {
+        faults.whole_file("the file has no document".to_owned());
+    }
+    (all, prices_at)
+}
+
+fn decode(node: &Node, faults: &mut Faults<'_>) -> Option<(Document, Place)> {
     let before = faults.count();
     let document = Section::open(node, "", FIELDS, faults)?;
     let version: Option<String> = document.required("apiVersion", "apiVersion: trimtab/v1", faults);
@@ -48,38 +77,70 @@ fn decode(node: &Node, faults: &mut Faults<'_>) -> Option<(Workload, Place)> {
             faults,
         );
     }
-    let kind = document.node("kind");
-    match kind.map(|node| &node.value) {
+    let (read, at) = match kind(&document, faults) {
+        Kind::Workload => {
+            let (name, at) = named(&document, "web", faults);
+            let spec = section(&document, "spec: { type: service, … }", workload::read_spec, faults);
+            (name.zip(spec).map(|(name, spec)| Document::Workload(Box::new(Workload { name, spec }))), at)
+        }
+        Kind::Prices => {
+            let (name, at) = named(&document, "default", faults);
+            let example = "spec: { currency: EUR, perCoreHour: 0.031, perGibHour: 0.004 }";
+            let spec = section(&document, example, prices::read_spec, faults);
+            (name.zip(spec).map(|(name, spec)| Document::Prices(PriceTable { name, spec })), at)
+        }
+    };
+    Some((read.filter(|_| faults.count() == before)?, at))
+}
+
+/// What a document is read as; one whose kind is not clear as a workload, so that more of its faults are found.
+fn kind(document: &Section<'_>, faults: &mut Faults<'_>) -> Kind {
+    let node = document.node("kind");
+    match node.map(|node| &node.value) {
         None => drop(document.required::<String>("kind", "kind: Workload", faults)),
         Some(Value::Text(text)) if LATER.contains(&text.as_str()) => {
             document.fault(
                 "kind",
                 format!("`{text}` is not read by this version"),
-                "only `Workload` is",
+                "only `Workload` and `PriceTable` are",
                 faults,
             );
         }
-        Some(_) => drop(kind.and_then(|node| word(node, "kind", &[("Workload", ())], faults))),
+        Some(_) => {
+            if let Some(kind) = node.and_then(|node| word(node, "kind", KINDS, faults)) {
+                return kind;
+            }
+        }
     }
-    let name = match document.node("metadata") {
-        Some(node) => Section::open(node, "metadata", METADATA, faults).and_then(|metadata| {
-            Some((metadata.required::<WorkloadName>("name", "name: web", faults)?, metadata.place_of("name")))
-        }),
+    Kind::Workload
+}
+
+/// The name, and where it is or should be.
+fn named<N: Read>(document: &Section<'_>, example: &str, faults: &mut Faults<'_>) -> (Option<N>, Place) {
+    let Some(node) = document.node("metadata") else {
+        let example = format!("metadata: {{ name: {example} }}");
+        drop(document.required::<String>("metadata", &example, faults));
+        return (None, document.place_of("metadata"));
+    };
+    let Some(metadata) = Section::open(node, "metadata", METADATA, faults) else {
+        return (None, node.place);
+    };
+    (metadata.required("name", &format!("name: {example}"), faults), metadata.place_of("name"))
+}
+
+fn section<T>(
+    document: &Section<'_>,
+    example: &str,
+    read: fn(&Node, &mut Faults<'_>) -> Option<T>,
+    faults: &mut Faults<'_>,
+) -> Option<T> {
+    match document.node("spec") {
+        Some(node) => read(node, faults),
         None => {
-            drop(document.required::<String>("metadata", "metadata: { name: web }", faults));
+            drop(document.required::<String>("spec", example, faults));
             None
         }
-    };
-    let spec = match document.node("spec") {
-        Some(node) => read_spec(node, faults),
-        None => {
-            drop(document.required::<String>("spec", "spec: { type: service, … }", faults));
-            None
-        }
-    };
-    let (name, at) = name?;
-    let spec = spec?;
-    (faults.count() == before).then_some((Workload { name, spec }, at))
+    }
 }
 
 /// A workload as the document that would specify it.
@@ -90,5 +151,16 @@ pub fn to_document(workload: &Workload) -> serde_json::Value {
         "kind": "Workload",
         "metadata": { "name": workload.name },
         "spec": workload.spec,
+    })
+}
+
+/// A price table as the document that would specify it.
+#[must_use]
+pub fn prices_document(table: &PriceTable) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": API_VERSION,
+        "kind": "PriceTable",
+        "metadata": { "name": table.name },
+        "spec": table.spec,
     })
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use super::fault::{Faults, Place};
 use super::tree::{Key, Node, Value};
-use crate::id::{LauncherName, WorkloadName};
+use crate::id::{LauncherName, PriceTableName, WorkloadName};
+use crate::prices::{Currency, Price};
 use crate::units::{Bytes, MilliCpu, Millis, Share};
 
 /// A mapping whose field names were checked.
@@ -201,6 +202,9 @@ read_text! {
     MilliCpu, "an amount of CPU such as 1500m";
     Millis, "a duration such as 30s";
     Share, "a share such as 65%";
+    Currency, "a currency such as EUR";
+    Price, "a price such as 0.031";
+    PriceTableName, "a name";
     WorkloadName, "a name";
     LauncherName, "a name";
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::{Format, SpecFault, parse, parse_as, to_document};
+use super::{Format, SpecFault, parse, parse_all, parse_as, parse_prices_as, prices_document, to_document};
+use crate::prices::Price;
 use crate::units::{Millis, Share};
 use crate::workload::{Class, Mode, WorkloadKind};
 
@@ -51,7 +52,7 @@ fn a_workload_is_the_same_in_all_three_formats_and_by_serde() {
     );
 }
 
-const EXAMPLES: [(&str, &str); 5] = [
+pub(super) const EXAMPLES: [(&str, &str); 5] = [
     ("rails.yaml", include_str!("../../../examples/rails.yaml")),
     ("service.yaml", include_str!("../../../examples/service.yaml")),
     ("yarn.yaml", include_str!("../../../examples/yarn.yaml")),
@@ -277,4 +278,59 @@ proptest! {
         text.replace_range(at..end, &put);
         let _ = parse("web.yaml", &text).map_err(|all| all.iter().map(ToString::to_string).collect::<String>());
     }
+}
+
+const PRICES: &str = include_str!("../../../examples/prices.yaml");
+
+#[test]
+fn prices_are_read_in_each_format_beside_workloads_and_alone() {
+    let both = format!("{PRICES}---\n{GOOD}");
+    let read = parse_all("all.yaml", &both).unwrap();
+    let table = read.prices.unwrap();
+    assert_eq!(
+        (read.workloads.len(), table.name.as_str(), table.spec.currency.as_str()),
+        (1, "default", "EUR")
+    );
+    assert!(table.spec.per_core_hour > Price(0.0));
+    let document = prices_document(&table);
+    for (format, text) in [
+        (Format::Yaml, PRICES.to_owned()),
+        (Format::Json, document.to_string()),
+        (Format::Toml, toml::to_string(&document).unwrap()),
+    ] {
+        assert_eq!(parse_prices_as(format, "p", &text).unwrap(), table, "{format:?}");
+    }
+    let wrong = parse("web.yaml", &both).unwrap_err();
+    assert!(wrong[0].message.contains("`Workload` is wanted") && wrong[0].line > 0, "{}", wrong[0]);
+    assert!(parse_prices_as(Format::Yaml, "p", &both).unwrap_err()[0].message.contains("nothing else"));
+    assert!(parse_prices_as(Format::Yaml, "p", GOOD).unwrap_err()[0].message.contains("PriceTable"));
+    assert!(parse_prices_as(Format::Yaml, "p", "").is_err());
+    let twice = parse_all("p.yaml", &format!("{PRICES}---\n{PRICES}")).unwrap_err();
+    assert!(twice[0].message.contains("two price tables"), "{}", twice[0]);
+}
+
+#[test]
+fn each_fault_of_prices_has_its_place_and_its_field() {
+    let good = "apiVersion: trimtab/v1\nkind: PriceTable\nmetadata: { name: default }\nspec:\n  currency: EUR\n  perCoreHour: 0.031\n  perGibHour: 0.004\n";
+    assert!(parse_all("p.yaml", good).is_ok());
+    for (from, to, field, said) in [
+        ("currency: EUR", "curency: EUR", "spec.curency", "did you mean `currency`"),
+        ("currency: EUR", "currency: 0.03", "spec.currency", "not a currency"),
+        ("currency: EUR", "currency: [a]", "spec.currency", "this is a list"),
+        ("perCoreHour: 0.031", "perCoreHour: 0,031", "spec.perCoreHour", "not a price"),
+        ("perCoreHour: 0.031", "perCoreHour: -1", "spec.perCoreHour", "not a price"),
+        ("perCoreHour: 0.031", "perCoreHours: 0.031", "spec.perCoreHours", "did you mean `perCoreHour`"),
+        ("  perGibHour: 0.004\n", "", "spec.perGibHour", "write for example `perGibHour: 0.004`"),
+        ("PriceTable", "PriceTables", "kind", "did you mean `PriceTable`"),
+        ("name: default", "name: The Prices", "metadata.name", "is not allowed"),
+        ("spec:\n  currency: EUR\n  perCoreHour: 0.031\n  perGibHour: 0.004\n", "", "spec", "currency: EUR"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = parse_all("p.yaml", &good.replacen(from, to, 1)).unwrap_err();
+        let hit = found.iter().find(|fault| fault.field == field);
+        let hit = hit.unwrap_or_else(|| panic!("{to}: {found:#?}"));
+        assert!(hit.to_string().contains(said) && hit.line > 0, "{to}: {hit}");
+    }
+    let free = good.replace("0.031", "0").replace("0.004", "0.0");
+    assert!(parse_all("p.yaml", &free).unwrap_err()[0].message.contains("says nothing"));
 }

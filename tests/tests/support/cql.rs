@@ -3,10 +3,10 @@
 #[path = "../../../xtask/src/lab/cql.rs"]
 mod client;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Session;
 
@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) retried: AtomicU32,
     /// Requests that failed at every node.
     pub(crate) errors: AtomicU32,
+    /// What they were.
+    pub(crate) why: Mutex<Vec<String>>,
     pub(crate) lost_rows: AtomicU32,
     pub(crate) wrong_rows: AtomicU32,
     /// Longest request, µs.
@@ -63,8 +65,36 @@ fn at_any(
     Err(why)
 }
 
+impl Tally {
+    /// A request failed at every node.
+    fn failed(&self, why: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.why.lock().unwrap().push(why);
+    }
+}
+
+/// Waits until all nodes that answer know the same tables: until then a write fails at each of them.
+fn agree(nodes: &[&str]) {
+    let began = Instant::now();
+    loop {
+        let version = |node: &&str| {
+            let mut session = Session::open(node).ok()?;
+            Some(session.query("SELECT CAST(schema_version AS text) FROM system.local"))
+        };
+        let versions: Vec<_> = nodes.iter().filter_map(version).collect();
+        if versions.iter().all(|version| matches!(version, Ok(Some(_))) && *version == versions[0]) {
+            return;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "the ring does not agree on its tables: {versions:?}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 impl Load {
-    /// Makes the table and begins.
+    /// Makes the table, waits until all know it, and begins.
     pub(crate) fn start(nodes: &[&str]) -> Self {
         let mut session = Session::open(nodes[0]).unwrap();
         for text in [
@@ -73,6 +103,7 @@ impl Load {
         ] {
             session.query(text).unwrap();
         }
+        agree(nodes);
         let nodes: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
         let (tally, stop) = (Arc::<Tally>::default(), Arc::<AtomicBool>::default());
         let (of, until, at) = (Arc::clone(&tally), Arc::clone(&stop), nodes.clone());
@@ -81,13 +112,12 @@ impl Load {
             let mut id = 0;
             while !until.load(Ordering::Relaxed) {
                 id += 1;
-                let began = std::time::Instant::now();
+                let began = Instant::now();
                 let text = format!("INSERT INTO shop.items (id, v) VALUES ({id}, '{}')", value(id));
                 match at_any(&at, id as usize, &mut sessions, &text, &of) {
                     Ok(_) => drop(of.written.fetch_add(1, Ordering::Relaxed)),
                     Err(why) => {
-                        println!("write {id}: {why}");
-                        of.errors.fetch_add(1, Ordering::Relaxed);
+                        of.failed(format!("write {id}: {why}"));
                         // It may be there, or not: it is not looked for.
                         id -= 1;
                     }
@@ -129,10 +159,7 @@ fn look(nodes: &[String], id: u32, sessions: &mut [Option<Session>], tally: &Tal
         Ok(Some(found)) if found == value(id) => drop(tally.read.fetch_add(1, Ordering::Relaxed)),
         Ok(Some(_)) => drop(tally.wrong_rows.fetch_add(1, Ordering::Relaxed)),
         Ok(None) => drop(tally.lost_rows.fetch_add(1, Ordering::Relaxed)),
-        Err(why) => {
-            println!("read {id}: {why}");
-            tally.errors.fetch_add(1, Ordering::Relaxed);
-        }
+        Err(why) => tally.failed(format!("read {id}: {why}")),
     }
 }
 

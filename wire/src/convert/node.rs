@@ -147,6 +147,8 @@ impl TryFrom<pb::Inventory> for Inventory {
                 .collect::<Result<_, WireError>>()?,
             launchers: texts("launchers", m.launchers)?,
             acts: m.acts,
+            rack: optional_name("rack", &m.rack)?,
+            version: text("version", m.version)?,
         })
     }
 }
@@ -171,6 +173,8 @@ impl From<Inventory> for pb::Inventory {
                 .collect(),
             launchers: i.launchers.into_iter().map(fit).collect(),
             acts: i.acts,
+            rack: i.rack.map(String::from).unwrap_or_default(),
+            version: fit(i.version),
         }
     }
 }

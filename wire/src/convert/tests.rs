@@ -172,6 +172,8 @@ fn an_introduction_survives_and_another_major_version_is_refused() {
             unavailable: vec![Unavailable { what: "io".into(), why: "no io controller".into() }],
             launchers: vec!["puma-web".into()],
             acts: true,
+            rack: Some("r1".parse().unwrap()),
+            version: "0.1.0".into(),
         },
         tasks: [None, Some(Class::BestEffort)]
             .map(|class| RunsHere {

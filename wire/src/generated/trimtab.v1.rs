@@ -95,6 +95,12 @@ pub struct Inventory {
     pub launchers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "8")]
     pub acts: bool,
+    /// empty = not said
+    #[prost(string, tag = "9")]
+    pub rack: ::prost::alloc::string::String,
+    /// of the agent; empty = not said
+    #[prost(string, tag = "10")]
+    pub version: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unavailable {

@@ -54,7 +54,8 @@ pub(super) fn run(root: &Path, directory: &Path, day: Duration, json: Option<&Pa
     for sharing in [Sharing::Halves, Sharing::Trimtab, Sharing::Halves, Sharing::Trimtab] {
         println!("==> day {} of 4: {sharing:?}", days.len() + 1);
         let capacity = days.first().map(|first| first.capacity);
-        let plan = Plan { directory: directory.to_owned(), sharing, day, capacity, keep: false };
+        let plan =
+            Plan { directory: directory.to_owned(), sharing, day, capacity, pictures: None, keep: false };
         let report = plan.play(root, &bin, &stop)?;
         println!("\n{report}");
         ensure!(!stop.load(Ordering::Relaxed), "interrupted");

@@ -26,7 +26,7 @@ pub(super) const ALL: [Dashboard; 4] = [
     Dashboard {
         name: "node",
         title: "Trimtab / Node",
-        question: "How full is this node, how well is it measured, what does its agent cost?",
+        question: "How full is this node, how long do its tasks wait, how well is it measured, what does its agent cost?",
         variable: Some(("node", "trimtab_node_info")),
         panels: node::PANELS,
     },

@@ -17,8 +17,10 @@ use serde_json::Value;
 use super::boards;
 use super::prometheus::{Programs, Prometheus};
 use super::second::{self, Second};
+use super::written;
 use crate::http;
 use crate::up::beside::Sharing;
+use crate::up::ports::free_ports;
 use crate::up::stage::Stage;
 
 const SLICE: &str = "trimtab-metrics.slice";
@@ -48,7 +50,8 @@ fn on_stage(
     stop: &Arc<AtomicBool>,
 ) -> Result<()> {
     stage.start(stop)?;
-    let second = Second::start(bin, &directory.join("second"))?;
+    let address = free_ports(1)?[0];
+    let second = Second::start(bin, &directory.join("second"), address)?;
     let (api, agent) = (stage.api().to_string(), stage.agent()?);
     let other = second.agent()?;
     let jobs = [
@@ -57,8 +60,9 @@ fn on_stage(
         ("trimtab-agent", agent.as_str()),
         ("trimtab-second-agent", other.as_str()),
     ];
-    let mut prometheus = Prometheus::start(programs, root, &directory.join("prometheus"), &jobs)?;
+    let mut prometheus = Prometheus::start(programs, root, &directory.join("prometheus"), address, &jobs)?;
     stage.wait_for_replicas(stop)?;
+    stage.tell(&["apply", "--yes", &root.join("examples/prices.yaml").display().to_string()])?;
     let asking = Asking::start(&stage.front().to_string());
     let node = http::json(&format!("http://{api}/api/v1/nodes"))
         .and_then(|nodes| Some(nodes["items"][0]["name"].as_str()?.to_owned()))
@@ -96,6 +100,7 @@ fn on_stage(
     println!("    {count} expressions of panels give something");
     variables(&prometheus, root, &node)?;
     alerts(&prometheus)?;
+    written::check(&prometheus, "trimtab-second", stop)?;
     drop(asking);
     Ok(())
 }

@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cache;
-use crate::up::ports::free_ports;
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -105,11 +104,12 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes these jobs each second.
+    /// Scrapes these jobs each second, and takes what is written to it.
     pub(super) fn start(
         programs: &Programs,
         root: &Path,
         folder: &Path,
+        address: SocketAddr,
         jobs: &[(&str, &str)],
     ) -> Result<Self> {
         fs::create_dir_all(folder)?;
@@ -123,13 +123,13 @@ impl Prometheus {
                 &format!("  - {{ job_name: {job}, static_configs: [{{ targets: [\"{target}\"] }}] }}\n");
         }
         fs::write(folder.join("prometheus.yml"), config)?;
-        let address = free_ports(1)?[0];
         let log = folder.join("prometheus.log");
         let to = File::create(&log)?;
         let child = Command::new(programs.bin.join("prometheus"))
             .current_dir(folder)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"])
             .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-remote-write-receiver")
             .stdin(Stdio::null())
             .stdout(to.try_clone()?)
             .stderr(to)

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::written;
 use crate::http;
 use crate::up::ports::free_ports;
 
@@ -28,8 +30,9 @@ pub(super) struct Second {
 }
 
 impl Second {
-    /// Starts both, and brings about what a healthy fleet has not.
-    pub(super) fn start(bin: &Path, folder: &Path) -> Result<Self> {
+    /// Starts both, and brings about what a healthy fleet has not. The autoscaler writes its samples to the Prometheus that
+    /// will listen on `receiver`.
+    pub(super) fn start(bin: &Path, folder: &Path, receiver: SocketAddr) -> Result<Self> {
         for part in ["autoscaler", "agent", "launch.d", "tasks.d"] {
             fs::create_dir_all(folder.join(part))?;
         }
@@ -37,6 +40,9 @@ impl Second {
             Self { bin: bin.to_owned(), folder: folder.to_owned(), children: Vec::new(), api: String::new() };
         let listen = format!("https://{}", free_ports(1)?[0]);
         let mut autoscaler = second.program("trimtab-autoscaler");
+        let url = format!("http://{receiver}/api/v1/write");
+        autoscaler.env("TRIMTAB_REMOTE_WRITE__URL", url).env("TRIMTAB_REMOTE_WRITE__INTERVAL", "1s");
+        autoscaler.env("TRIMTAB_REMOTE_WRITE__LABELS", format!("job={}", written::JOB));
         autoscaler.arg("--state").arg(folder.join("autoscaler"));
         second.spawn(autoscaler.args(["--listen", &listen, "--api", "127.0.0.1:0"]), "autoscaler.log")?;
         let endpoints = folder.join("autoscaler/endpoints.json");

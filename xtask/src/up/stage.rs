@@ -286,18 +286,12 @@ spec:
         let status = Command::new("ruby").arg(self.directory.join("app/seed.rb")).arg(&database).status();
         ensure!(status.context("running ruby")?.success(), "the database could not be made");
         println!("==> starting the autoscaler, the agent and HAProxy (http://{})", self.front);
-        let state = self.directory.join("autoscaler").display().to_string();
-        let autoscaler = self.bin.join("trimtab-autoscaler");
         let (agents, api) = (self.agents.to_string(), self.api.to_string());
-        let config = [("TRIMTAB_CONTROL__WARM_UP", "5s")];
-        self.spawn(
-            "autoscaler",
-            Command::new(autoscaler)
-                .args(["--state", &state, "--listen", &agents, "--api", &api])
-                .envs(config),
-        )?;
+        let mut autoscaler = Command::new(self.bin.join("trimtab-autoscaler"));
+        autoscaler.args(["--listen", &agents, "--api", &api]).env("TRIMTAB_CONTROL__WARM_UP", "5s");
+        self.spawn("autoscaler", autoscaler.arg("--state").arg(self.directory.join("autoscaler")))?;
         self.wait_for_port(self.api, stop)?;
-        println!("==> dashboards: {}", self.tell(&["dashboard", "--state", &state])?.trim());
+        println!("==> dashboards: {}", self.dashboard()?);
         let agent = self.bin.join("trimtab-agent");
         let config = self.directory.join("agent.toml");
         self.spawn("agent", Command::new(agent).arg("--config").arg(config))?;
@@ -317,8 +311,14 @@ spec:
         Ok(())
     }
 
+    /// The address of the dashboards, with the session.
+    pub(super) fn dashboard(&self) -> Result<String> {
+        let state = self.directory.join("autoscaler").display().to_string();
+        Ok(self.tell(&["dashboard", "--state", &state])?.trim().to_owned())
+    }
+
     /// Runs the operator's command against this stage; what it says.
-    pub(super) fn tell(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn tell(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(self.bin.join("trimtab"));
         command.env("TRIMTAB_URL", format!("http://{}", self.api)).args(arguments);
         let done = command.output().context("running trimtab")?;

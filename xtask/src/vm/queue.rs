@@ -1,4 +1,4 @@
-//! Runs beside each other: as many machines at a time as the host has processors, the longest runs first.
+//! Runs beside each other: as many as fit, in the order given.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

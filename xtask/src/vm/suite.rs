@@ -246,9 +246,9 @@ fn link(from: &Path, into: &Path) -> Result<()> {
 }
 
 impl Suite {
-    /// How many machines it has.
-    pub(super) fn machines(&self) -> usize {
-        self.machines.len()
+    /// What it takes beside others. A machine of several has one processor, one that is alone has two.
+    pub(super) fn weight(&self) -> usize {
+        self.machines.len().div_ceil(2)
     }
 
     /// Its machines: where in the network, if there is one, and MiB.

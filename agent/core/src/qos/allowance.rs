@@ -14,8 +14,8 @@ use super::meter::{Measured, Reading};
 use super::own::Own;
 use super::reason::Reason;
 use super::settings::{
-    ALIKE, BAND, CALM, CLEAN_MS, CUT, GROWTH, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS, SEVERE,
-    SLOW_MS, STALE_MS, Settings,
+    ALIKE, BAND, CALM, CLEAN_MS, CUT, GROWTH, HEADROOM, LEAST_MILLIS, NEAR, NEAR_GROWTH, REMEMBERED_MS,
+    SEVERE, SLOW_MS, STALE_MS, Settings,
 };
 
 /// A pause between readings after which what was calm before it proves nothing, ms.
@@ -51,6 +51,8 @@ pub struct Cpu {
     /// More than this was harm when it was tried, thousandths of a core.
     limit: Option<u32>,
     earned: Option<Earned>,
+    /// All of it is in the kernel's idle class.
+    idle: bool,
     /// What the others use in the mean of the last seconds, if that is known.
     others: Option<u32>,
 }
@@ -116,6 +118,7 @@ impl Cpu {
             broke: None,
             limit: None,
             earned: None,
+            idle: false,
             others: None,
         }
     }
@@ -139,10 +142,22 @@ impl Cpu {
         least.max((f64::from(self.cpu_millis) * self.settings.floor) as u32)
     }
 
+    /// Whether all best-effort work is in the kernel's idle class.
+    pub fn yields(&mut self, idle: bool) {
+        self.idle = idle;
+    }
+
+    /// Share of the node's CPUs that is left free before pauses have shown anything: what the owner said, otherwise none where any other thread
+    /// takes the CPU from best-effort work at once, since there a quota is all that would harm.
+    #[must_use]
+    pub fn usual_headroom(&self) -> f64 {
+        self.settings.headroom.unwrap_or(if self.idle { 0.0 } else { HEADROOM })
+    }
+
     /// Share of the node's CPUs that is left free now.
     #[must_use]
     pub fn headroom(&self) -> f64 {
-        let usual = self.settings.headroom;
+        let usual = self.usual_headroom();
         let beside = |earned: &Earned| {
             self.others.is_none_or(|now| f64::from(now) * ALIKE <= f64::from(earned.others))
         };
@@ -434,6 +449,22 @@ mod tests {
         assert!((cpu.headroom() - up).abs() < 1e-9, "the same settings again change nothing");
         cpu.set(Settings { harm: 0.05, ..Settings::default() });
         assert!((cpu.headroom() - 0.2).abs() < 1e-9);
+    }
+
+    /// Measured: idle groups harmed no service, and the stops and starts of a quota did (docs/colocation.md).
+    #[test]
+    fn where_the_kernel_lets_it_yield_at_once_nothing_is_left_free_unless_the_owner_says_so() {
+        let mut cpu = capped(8_000);
+        assert_eq!(cpu.ceiling(1, 3_000), 3_400);
+        cpu.yields(true);
+        assert_eq!((cpu.ceiling(1, 3_000), cpu.headroom()), (8_000, 0.0));
+        assert!(cpu.is_all(cpu.ceiling(1, 3_000)), "no quota at all");
+        cpu.set(Settings { headroom: Some(0.1), ..Settings::default() });
+        assert_eq!(cpu.ceiling(1, 3_000), 4_200);
+        // Harm that was found is a limit of its own.
+        cpu.set(Settings::default());
+        cpu.harmed(0, 1, &measured(4_000, 3_000));
+        assert_eq!((cpu.limit(), cpu.ceiling(1, 3_000)), (Some(2_000), 8_000));
     }
 
     #[test]

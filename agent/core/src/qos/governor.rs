@@ -11,9 +11,7 @@ use super::memory::{self, Grade, Possible, State};
 use super::meter::{BestEffort, Measured, Meter, Observation, Reading};
 use super::own::Own;
 use super::reason::{Cause, Reason};
-use super::settings::{
-    CALM, FIRST_MS, HARDLY, LEAST_MILLIS, SLOW_MS, Settings, WINDOW_EVERY_MS, WINDOW_SOON_MS,
-};
+use super::settings::{CALM, FIRST_MS, HARDLY, LEAST_MILLIS, PAIR_EVERY_MS, PAIR_SOON_MS, SLOW_MS, Settings};
 use super::split::{Claim, split};
 use super::trial::{Added, Kind, Trial, Verdict};
 
@@ -118,6 +116,7 @@ impl Governor {
         acts: &mut Vec<Act>,
     ) -> (Reason, Option<Reason>) {
         let (tasks, allowed) = (self.best.len(), self.cpu.allowance());
+        self.cpu.yields(self.best.iter().all(|task| task.idle));
         let floor = self.cpu.floor(tasks);
         let hardly = f64::from(floor) * HARDLY;
         let runs = measured.best_millis.is_some_and(|used| f64::from(used) > hardly);
@@ -154,7 +153,7 @@ impl Governor {
             self.met_ms = now_ms;
         }
         let soon = now_ms.saturating_sub(self.met_ms) < FIRST_MS;
-        let every_ms = if soon { WINDOW_SOON_MS } else { WINDOW_EVERY_MS };
+        let every_ms = if soon { PAIR_SOON_MS } else { PAIR_EVERY_MS };
         let pause = if ready { self.trial.begin(now_ms, every_ms) } else { None };
         (about_cpu, (pause == Some(Kind::Without)).then(|| self.pause(acts)))
     }
@@ -418,6 +417,12 @@ impl Governor {
     #[must_use]
     pub fn headroom(&self) -> f64 {
         self.cpu.headroom()
+    }
+
+    /// The same, before pauses have shown anything.
+    #[must_use]
+    pub fn usual_headroom(&self) -> f64 {
+        self.cpu.usual_headroom()
     }
 
     /// What tasks wait by themselves.

@@ -73,6 +73,8 @@ pub struct BestEffort {
     pub own_millis: Option<u32>,
     /// A command froze it.
     pub held: bool,
+    /// It is in the kernel's idle class (`cpu.idle`): any other thread takes the CPU from it at once.
+    pub idle: bool,
 }
 
 /// The node as a whole.
@@ -422,6 +424,7 @@ mod tests {
                 memory_bytes: None,
                 own_millis: None,
                 held: false,
+                idle: true,
             }],
             node: Some(NodeUse { busy_us, memory_bytes: 100, available_bytes: 25 }),
             ..Observation::default()

@@ -30,26 +30,28 @@ pub const CALM: f64 = 0.7;
 pub const RUNS_IN_STEP: u64 = 8;
 /// The same for the mean over a second, which sees tasks that seldom run.
 pub const RUNS_IN_SECOND: u64 = 4;
+/// Share of the node's CPUs that is left free for the next burst, where the kernel does not take the CPU from best-effort work at once (node.md §6).
+pub const HEADROOM: f64 = 0.20;
 /// The others' ups of a second may take this share of the headroom before best-effort work gives way, so that it does not follow their every
 /// breath: that is what headroom is for.
 pub const BAND: f64 = 0.5;
 /// Without data the allowance stands for this long, ms, and then goes to the floor: ten rounds of one second.
 pub const STALE_MS: u64 = 10_000;
-/// Time between the beginnings of two windows of the experiment, ms, of which every other one is a pause: with [`WINDOW_READINGS`] of
-/// [`STEP_MS`] that is 1.5 % of the time (node.md §6: 1 to 2 %).
-pub const WINDOW_EVERY_MS: u64 = 15_000;
+/// Time between the ends and beginnings of two pairs of windows, ms, with a pause in each: with [`WINDOW_READINGS`] of [`STEP_MS`] that is 1.5 % of the
+/// time (node.md §6: 1 to 2 %).
+pub const PAIR_EVERY_MS: u64 = 30_000;
 /// The same when best-effort work is new here, ms: a first verdict within a minute and a half, for 4.5 % of that time.
-pub const WINDOW_SOON_MS: u64 = 5_000;
+pub const PAIR_SOON_MS: u64 = 10_000;
 /// New for so long, ms: three verdicts.
 pub const FIRST_MS: u64 = 300_000;
 /// Readings of a window; the first does not count.
 pub const WINDOW_READINGS: u32 = 3;
-/// Windows of each kind that say something: below, Student's distribution is much wider than the normal one.
-pub const WINDOWS_LEAST: usize = 8;
-/// Windows of each kind that are kept: ten minutes.
-pub const WINDOWS_KEPT: usize = 20;
-/// A difference of fewer standard errors is chance: one in a thousand is larger.
-pub const HARM_ERRORS: f64 = 3.0;
+/// Pairs of windows that say something: below, Student's distribution is much wider than the normal one.
+pub const PAIRS_LEAST: usize = 8;
+/// Pairs that are kept: ten minutes.
+pub const PAIRS_KEPT: usize = 20;
+/// A difference of fewer standard errors is chance: by Student's distribution one in a thousand is larger with twenty pairs, five with eight.
+pub const HARM_ERRORS: f64 = 3.5;
 /// Best-effort work that uses no more than this many times its floor hardly runs: a quota of 100 ms gives two periods' worth to one reading.
 pub const HARDLY: f64 = 1.5;
 /// Half of what is known of own waits is of the last so many readings without best-effort work: six seconds at its floor.
@@ -79,8 +81,9 @@ pub struct Settings {
     pub cpu_stall: f64,
     /// Share of time in which some thread of it waits for memory that is borne, 0..=1.
     pub memory_stall: f64,
-    /// Share of the node's CPUs that nobody is to use on purpose, 0..=0.9.
-    pub headroom: f64,
+    /// Share of the node's CPUs that nobody is to use on purpose, 0..=0.9; `None` = [`HEADROOM`] where the kernel has no idle class for best-effort work,
+    /// otherwise none.
+    pub headroom: Option<f64>,
     /// Share of the node's CPUs that best-effort work keeps whatever happens, 0..=0.5.
     pub floor: f64,
     /// Share of the node's memory that must be available, 0..=0.5.
@@ -95,7 +98,7 @@ impl Default for Settings {
     /// `delay`: EEVDF's base slice is 0.7 ms times 1 to 4 with the number of CPUs (kernel/sched/fair.c: `sysctl_sched_base_slice`); a mean of
     /// 1 ms is every third wait lasting for a whole slice of somebody else. `cpu_stall`: by Erlang's C formula two CPUs at 75 % load have somebody
     /// waiting half of the time without any help from others; where waits are counted they are the finer measure, and this a backstop. `memory_stall`: systemd-oomd
-    /// kills at 60 % (systemd.resource-control(5)), and this begins well before. `headroom`: 20 % (node.md §6). `floor`: one core of twenty, so that
+    /// kills at 60 % (systemd.resource-control(5)), and this begins well before. `headroom`: [`HEADROOM`], and none where work in the idle class leaves the CPU at once (docs/decisions/0032). `floor`: one core of twenty, so that
     /// a job of a night still ends. `memory_free`: Koordinator evicts above 70 % use; protected memory allows to wait until 90 %.
     fn default() -> Self {
         Self {
@@ -103,7 +106,7 @@ impl Default for Settings {
             delay_ns: 1_000_000,
             cpu_stall: 0.50,
             memory_stall: 0.10,
-            headroom: 0.20,
+            headroom: None,
             floor: 0.05,
             memory_free: 0.10,
             harm: 0.10,
@@ -128,14 +131,15 @@ impl Settings {
         };
         within("cpu_stall", self.cpu_stall, 0.01, 1.0);
         within("memory_stall", self.memory_stall, 0.01, 1.0);
-        within("headroom", self.headroom, 0.0, 0.9);
+        let headroom = self.headroom.unwrap_or(HEADROOM);
+        within("headroom", headroom, 0.0, 0.9);
         within("floor", self.floor, 0.001, 0.5);
         within("harm", self.harm, 0.01, 1.0);
         within("memory_free", self.memory_free, 0.0, 0.5);
         if !(1_000_000..=10_000_000_000).contains(&self.delay_ns) {
             faults.push(("run_queue_delay", format!("{} ns is outside 1ms..=10s", self.delay_ns)));
         }
-        if self.floor > 1.0 - self.headroom {
+        if self.floor > 1.0 - headroom {
             faults.push(("floor", "it is more than headroom leaves: lower one of them".to_owned()));
         }
         faults
@@ -153,9 +157,9 @@ mod tests {
         for (bad, key) in [
             (Settings { cpu_stall: 0.0, ..good }, "cpu_stall"),
             (Settings { memory_stall: f64::NAN, ..good }, "memory_stall"),
-            (Settings { headroom: 0.95, ..good }, "headroom"),
+            (Settings { headroom: Some(0.95), ..good }, "headroom"),
             (Settings { floor: 0.0, ..good }, "floor"),
-            (Settings { floor: 0.5, headroom: 0.6, ..good }, "floor"),
+            (Settings { floor: 0.5, headroom: Some(0.6), ..good }, "floor"),
             (Settings { harm: 0.0, ..good }, "harm"),
             (Settings { memory_free: 0.6, ..good }, "memory_free"),
             (Settings { delay_ns: 0, ..good }, "run_queue_delay"),

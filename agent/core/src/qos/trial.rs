@@ -1,10 +1,11 @@
 //! An experiment: what do latency-critical tasks suffer beside best-effort work that they do not suffer without it?
 //!
 //! **Problem.** What best-effort work adds to waits and to computing is smaller than what the load's own ups and downs do, and no counter shows
-//! it. **Method.** Windows of a few readings, by the clock and whatever is read, by turns with best-effort work and in a pause of it. A
-//! difference of means is harm when it is far outside its standard error and more than the owner bears. Looked at are mean waits, and the CPU
-//! time that the task takes: work that shares caches and siblings of a core takes longer.
-//! **Bounds.** Best-effort work pauses 1.5 % of the time, and 4.5 % of its first five minutes here. Too few windows say nothing.
+//! it. **Method.** Pairs of windows of a few readings, by the clock and whatever is read: one with best-effort work, one in a pause of it, one
+//! right after the other, so that the load's ups and downs are in both. A mean of their differences is harm when it is far outside its standard
+//! error and more than the owner bears. Looked at are mean waits, and the CPU time that the task takes: work that shares caches and siblings of
+//! a core takes longer.
+//! **Bounds.** Best-effort work pauses 1.5 % of the time, and 4.5 % of its first five minutes here. Too few pairs say nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::meter::{Reading, Waited};
 use super::own::Own;
 use super::settings::{
-    HARM_ERRORS, LEAST_MILLIS, RUNS_IN_STEP, Settings, WINDOW_READINGS, WINDOWS_KEPT, WINDOWS_LEAST,
+    HARM_ERRORS, LEAST_MILLIS, PAIRS_KEPT, PAIRS_LEAST, RUNS_IN_STEP, STEP_MS, Settings, WINDOW_READINGS,
 };
 
 /// What best-effort work does during a window.
@@ -26,7 +27,7 @@ pub enum Kind {
     Without,
 }
 
-/// The order of windows: a drift of the load falls on both kinds alike.
+/// The order of windows, two of which are a pair: a drift of the load falls on both kinds alike.
 const ORDER: [Kind; 4] = [Kind::With, Kind::Without, Kind::Without, Kind::With];
 
 /// What is compared.
@@ -55,7 +56,7 @@ pub struct Added {
     pub error: f64,
     /// How much more is harm; less is borne.
     pub borne: f64,
-    /// Pauses that were measured.
+    /// Pairs that were measured.
     pub pauses: usize,
 }
 
@@ -76,7 +77,7 @@ impl Added {
 /// What the experiment says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Too few windows, or none since the last verdict.
+    /// Too few pairs, or none since the last verdict.
     Unknown,
     /// Nothing that is not borne.
     Harmless,
@@ -99,29 +100,39 @@ impl Window {
     }
 }
 
-/// Means of windows of each kind.
-#[derive(Debug, Clone, Default)]
-struct Means {
-    with: VecDeque<f64>,
-    without: VecDeque<f64>,
+impl Window {
+    /// Means of what was seen often enough.
+    fn means(self) -> impl Iterator<Item = ((TaskName, By), f64)> {
+        let seen = self.seen.into_iter().filter(|(_, (_, of))| *of >= RUNS_IN_STEP);
+        seen.map(|(of_what, (sum, of))| (of_what, sum as f64 / of as f64))
+    }
+}
+
+/// Means of two windows, one right after the other.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    with: f64,
+    without: f64,
 }
 
 /// The experiment.
 #[derive(Debug, Clone, Default)]
 pub struct Trial {
-    means: BTreeMap<(TaskName, By), Means>,
+    pairs: BTreeMap<(TaskName, By), VecDeque<Pair>>,
     window: Option<Window>,
+    /// The first window of a pair whose second one has not ended.
+    first: Option<Window>,
     begun: usize,
     /// When the last window began, boot ms.
     last_ms: Option<u64>,
-    /// There is a window that no verdict has seen.
+    /// There is a pair that no verdict has seen.
     fresh: bool,
 }
 
 impl Trial {
     /// A reading is part of the window that is going on, if any. True when it is one without best-effort work.
     pub fn take(&mut self, critical: &[Reading]) -> bool {
-        self.means.retain(|(task, _), _| critical.iter().any(|reading| reading.task == *task));
+        self.pairs.retain(|(task, _), _| critical.iter().any(|reading| reading.task == *task));
         let Some(window) = &mut self.window else { return false };
         window.readings += 1;
         // The first one has what was queued before in it.
@@ -144,25 +155,35 @@ impl Trial {
     }
 
     fn close(&mut self) {
-        let Some(Window { kind, seen, .. }) = self.window.take() else { return };
+        let Some(window) = self.window.take() else { return };
+        let Some(first) = self.first.take() else {
+            self.first = Some(window);
+            return;
+        };
         self.fresh = true;
-        for (of_what, (sum, of)) in seen.into_iter().filter(|(_, (_, of))| *of >= RUNS_IN_STEP) {
-            let means = self.means.entry(of_what).or_default();
-            let windows = match kind {
-                Kind::With => &mut means.with,
-                Kind::Without => &mut means.without,
-            };
-            windows.push_back(sum as f64 / of as f64);
-            if windows.len() > WINDOWS_KEPT {
-                windows.pop_front();
+        let (with, without) = if window.kind == Kind::With { (window, first) } else { (first, window) };
+        let mut without: BTreeMap<_, _> = without.means().collect();
+        for (of_what, with) in with.means() {
+            let Some(without) = without.remove(&of_what) else { continue };
+            let pairs = self.pairs.entry(of_what).or_default();
+            pairs.push_back(Pair { with, without });
+            if pairs.len() > PAIRS_KEPT {
+                pairs.pop_front();
             }
         }
     }
 
-    /// Begins a window when the time since the last one has passed.
+    /// Begins a window: the second of a pair at once, a first one when the time since the last pair has passed.
     pub fn begin(&mut self, now_ms: u64, every_ms: u64) -> Option<Kind> {
         let last = *self.last_ms.get_or_insert(now_ms);
-        if self.window.is_some() || now_ms < last + every_ms {
+        if self.window.is_some() {
+            return None;
+        }
+        if self.first.is_some() && now_ms > last + u64::from(WINDOW_READINGS + 1) * STEP_MS {
+            // Something came between: they are no pair.
+            self.abort();
+        }
+        if self.first.is_none() && now_ms < last + every_ms {
             return None;
         }
         let kind = ORDER[self.begun % ORDER.len()];
@@ -178,14 +199,19 @@ impl Trial {
         self.window.as_ref().is_some_and(|window| window.kind == Kind::Without)
     }
 
-    /// The window that is going on says nothing.
+    /// The pair that is going on says nothing.
     pub fn abort(&mut self) {
-        self.window = None;
+        if self.first.is_some() || self.window.is_some() {
+            // The next one is of the other order.
+            self.begun = self.begun.next_multiple_of(2);
+        }
+        (self.window, self.first) = (None, None);
     }
 
     /// What was found is no longer so: best-effort work has less now.
     pub fn forget(&mut self) {
-        (self.means, self.window) = (BTreeMap::new(), None);
+        self.abort();
+        self.pairs.clear();
     }
 
     /// What best-effort work adds to a task's waits and computing, as far as that is known.
@@ -196,28 +222,26 @@ impl Trial {
         settings: &'a Settings,
     ) -> impl Iterator<Item = Added> + 'a {
         [By::Delay, By::Stall, By::Cpu].into_iter().filter_map(move |by| {
-            let Means { with, without } = self.means.get(&(task.clone(), by))?;
-            if with.len() < WINDOWS_LEAST || without.len() < WINDOWS_LEAST {
-                return None;
-            }
-            let pauses = without.len();
-            let ((with, a), (without, b)) = (mean(with), mean(without));
+            let pairs = self.pairs.get(&(task.clone(), by)).filter(|pairs| pairs.len() >= PAIRS_LEAST)?;
+            let (with, without) = (mean(pairs, |pair| pair.with), mean(pairs, |pair| pair.without));
+            let squares = mean(pairs, |pair| (pair.with - pair.without - (with - without)).powi(2));
+            let error = (squares / (pairs.len() - 1) as f64).sqrt();
             // Of little, a large share is little.
             let least = match by {
                 By::Delay => (settings.delay_ns as f64).max(own.mean(task, true)),
                 By::Stall => settings.cpu_stall,
                 By::Cpu => without.max(f64::from(LEAST_MILLIS) / 1e3),
             };
-            Some(Added { by, with, without, error: (a + b).sqrt(), borne: settings.harm * least, pauses })
+            Some(Added { by, with, without, error, borne: settings.harm * least, pauses: pairs.len() })
         })
     }
 
-    /// What a new window has shown, once: the worst harm, as a share of what is borne.
+    /// What a new pair has shown, once: the worst harm, as a share of what is borne.
     pub fn verdict(&mut self, own: &Own, settings: &Settings) -> Verdict {
         if !std::mem::take(&mut self.fresh) {
             return Verdict::Unknown;
         }
-        let tasks: BTreeSet<&TaskName> = self.means.keys().map(|(task, _)| task).collect();
+        let tasks: BTreeSet<&TaskName> = self.pairs.keys().map(|(task, _)| task).collect();
         let found: Vec<_> = tasks
             .into_iter()
             .flat_map(|task| self.added(task, own, settings).map(move |added| (task, added)))
@@ -231,18 +255,14 @@ impl Trial {
     }
 }
 
-/// Mean, and the variance of that mean.
-fn mean(windows: &VecDeque<f64>) -> (f64, f64) {
-    let n = windows.len() as f64;
-    let mean = windows.iter().sum::<f64>() / n;
-    let squares: f64 = windows.iter().map(|w| (w - mean).powi(2)).sum();
-    (mean, squares / (n - 1.0) / n)
+fn mean(pairs: &VecDeque<Pair>, of: impl Fn(&Pair) -> f64) -> f64 {
+    pairs.iter().map(of).sum::<f64>() / pairs.len() as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qos::settings::{STEP_MS, WINDOW_EVERY_MS};
+    use crate::qos::settings::{PAIR_EVERY_MS, STEP_MS};
 
     /// SplitMix64.
     struct Random(u64);
@@ -282,7 +302,7 @@ mod tests {
             let own = -(1.0 - random.next()).max(1e-9).ln() * 5e5 * load;
             let noise = (random.next() - 0.5) * 0.2;
             trial.take(&[reading(own + wait, load * (1.0 + noise) * (1.0 + cpu))]);
-            trial.begin(now_ms, WINDOW_EVERY_MS);
+            trial.begin(now_ms, PAIR_EVERY_MS);
         }
         (trial.verdict(&Own::default(), &Settings::default()), paused as f64 / steps as f64)
     }
@@ -304,13 +324,53 @@ mod tests {
                 match experiment(seed, 12, wait, cpu).0 {
                     Verdict::Harm(task, added) => {
                         assert_eq!((task.as_str(), added.by), ("web-1", by), "seed {seed}");
-                        assert!(added.pauses >= WINDOWS_LEAST && added.harms(), "{added:?}");
+                        assert!(added.pauses >= PAIRS_LEAST && added.harms(), "{added:?}");
                     }
                     verdict => missed.push((seed, by, verdict)),
                 }
             }
         }
         assert!(missed.len() <= 5, "of 100: {missed:?}");
+    }
+
+    /// A load that is three times as high in every fourth half minute: means of all windows with and without would differ by that.
+    #[test]
+    fn what_the_load_does_is_in_both_windows_of_a_pair() {
+        for seed in 0..50 {
+            let (mut random, mut trial) = (Random(seed), Trial::default());
+            for step in 0..12 * 60_000 / STEP_MS {
+                let now_ms = step * STEP_MS;
+                let load = if now_ms / 30_000 % 4 == 3 { 3.0 } else { 1.0 };
+                let harm = if trial.pauses() { 1.0 } else { 1.25 };
+                let noise = (random.next() - 0.5) * 0.2;
+                trial.take(&[reading(1e5, load * (1.0 + noise) * harm)]);
+                trial.begin(now_ms, PAIR_EVERY_MS);
+            }
+            let verdict = trial.verdict(&Own::default(), &Settings::default());
+            assert!(
+                matches!(&verdict, Verdict::Harm(_, added) if added.by == By::Cpu),
+                "seed {seed}: {verdict:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_windows_with_something_between_them_are_no_pair() {
+        let mut trial = Trial::default();
+        let mut window = |now_ms: u64| {
+            let kind = trial.begin(now_ms, PAIR_EVERY_MS)?;
+            for _ in 0..WINDOW_READINGS {
+                trial.take(&[reading(1e5, 0.1)]);
+            }
+            Some((kind, trial.first.is_some()))
+        };
+        assert_eq!(window(0), None, "the first one has its time, too");
+        assert_eq!(window(30_000), Some((Kind::With, true)));
+        assert_eq!(window(30_450), Some((Kind::Without, false)));
+        assert_eq!(window(60_000), None);
+        assert_eq!(window(61_000), Some((Kind::Without, true)));
+        assert_eq!(window(70_000), None, "the other one did not follow");
+        assert_eq!(window(91_000), Some((Kind::With, true)));
     }
 
     #[test]
@@ -321,7 +381,7 @@ mod tests {
         for step in 0..8_000u64 {
             let wait = if trial.pauses() { 1e5 } else { 5e6 };
             trial.take(&[reading(wait, 0.0)]);
-            trial.begin(step * STEP_MS, WINDOW_EVERY_MS);
+            trial.begin(step * STEP_MS, PAIR_EVERY_MS);
         }
         let found = |trial: &mut Trial| trial.verdict(&own, &Settings::default());
         assert!(matches!(found(&mut trial), Verdict::Harm(..)));
@@ -334,11 +394,11 @@ mod tests {
         let (mut trial, mut kinds) = (Trial::default(), Vec::new());
         for step in 0..1_000u64 {
             trial.take(&[reading(1e5, 0.1)]);
-            kinds.extend(trial.begin(step * STEP_MS, WINDOW_EVERY_MS));
+            kinds.extend(trial.begin(step * STEP_MS, PAIR_EVERY_MS));
         }
         assert_eq!(kinds[..5], [Kind::With, Kind::Without, Kind::Without, Kind::With, Kind::With]);
         // A window that nobody closes any more does not go on for ever.
-        assert!(trial.begin(150_000 + WINDOW_EVERY_MS, WINDOW_EVERY_MS).is_some());
+        assert!(trial.begin(150_000 + PAIR_EVERY_MS, PAIR_EVERY_MS).is_some());
         assert!(trial.pauses() || trial.window.is_some());
         trial.abort();
         assert!(!trial.pauses() && trial.window.is_none());

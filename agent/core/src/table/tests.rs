@@ -84,6 +84,36 @@ fn a_row_has_changed_when_a_value_did_and_the_root_loses_its_time_with_its_sourc
     assert_eq!(table.values(0).unwrap().get(Metric::CpuTime), None);
 }
 
+#[test]
+fn memory_below_a_row_is_not_its_own() {
+    let mut table = Table::default();
+    let round = |charged: [Option<u64>; 3]| {
+        let mut round = raw(1, &[(10, 1, 5), (11, 10, 3), (12, 11, 2)]);
+        for (cgroup, bytes) in round.cgroups.iter_mut().zip(charged) {
+            bytes.into_iter().for_each(|bytes| cgroup.values.set(Metric::MemoryCurrent, bytes));
+        }
+        round
+    };
+    let mut seen = |charged| {
+        table.observe(&round(charged), |id, _| class(id));
+        let bytes =
+            |id| table.values(table.slot_of(CgroupId(id)).unwrap()).unwrap().get(Metric::MemoryCurrent);
+        ([10, 11, 12].map(bytes), table.changed().map(|(_, info, _)| info.cgroup.0).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        seen([Some(900), Some(600), Some(500)]),
+        ([Some(300), Some(100), Some(500)], vec![10, 11, 12])
+    );
+    assert_eq!(seen([Some(900), Some(600), Some(500)]).1, [0; 0]);
+    // More below is more above, and nobody else's.
+    assert_eq!(seen([Some(950), Some(650), Some(550)]), ([Some(300), Some(100), Some(550)], vec![12]));
+    // A child that was read a moment later may have more than its parent had.
+    assert_eq!(seen([Some(900), Some(600), Some(620)]).0, [Some(300), Some(0), Some(620)]);
+    // What is not known of a child stays with its parent; what is not known of the parent is not made up.
+    assert_eq!(seen([Some(900), None, Some(500)]).0, [Some(900), None, Some(500)]);
+    assert_eq!(seen([None, Some(600), Some(500)]), ([None, Some(100), Some(500)], vec![10, 11]));
+}
+
 /// A tree of cgroups that live, work and die, and what the kernel would say of it.
 #[derive(Default)]
 struct Kernel {

@@ -198,6 +198,7 @@ pub(crate) fn run(
                         memory_bytes: Some(1 << 30),
                         own_millis: None,
                         held: false,
+                        idle: true,
                     }],
                     node: slow.then_some(NodeUse {
                         busy_us: (critical_us + best_us) as u64,

@@ -7,9 +7,14 @@ use model::id::{NodeId, WorkloadName};
 use model::reason::Reason;
 use model::workload::WorkloadKind;
 
-use super::Brain;
+use super::{Brain, Config};
+use crate::course::Glance;
 use crate::event::Time;
+use crate::place::{Link, Node};
+use crate::room::Room;
+use crate::survive::{Host, Kind, Piece, Question, millis};
 use crate::view::{DrainView, Explanation, WorkloadView};
+use crate::what_if::Subject;
 
 impl Brain {
     /// All workloads whose specification is in force, by name.
@@ -21,6 +26,30 @@ impl Brain {
         let mut views: Vec<WorkloadView> = plain.chain(clusters).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
+    }
+
+    /// The numbers of this round of all workloads whose specification is in force.
+    pub fn glances(&self) -> impl Iterator<Item = (WorkloadName, Glance)> {
+        let plain =
+            self.workloads.values().filter(|w| w.in_force).map(|w| (w.workload.name.clone(), w.glance()));
+        let clusters = self.clusters.values().filter(|c| c.in_force);
+        plain.chain(clusters.map(|c| (c.workload.name.clone(), c.glance())))
+    }
+
+    /// The settings of the whole brain.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// All workloads whose specification is in force, as a replay of the past needs them; by name. Of a cluster there is what is asked.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        let plain = self.workloads.values().filter(|w| w.in_force).map(|w| w.subject());
+        let clusters = self.clusters.values().filter(|c| c.in_force).map(|c| Subject::unplayed(&c.workload));
+        let mut subjects: Vec<Subject> = plain.chain(clusters).collect();
+        subjects.sort_by(|a, b| a.workload.name.cmp(&b.workload.name));
+        subjects
     }
 
     /// Why a workload is as it is; `None` when there is no such workload.
@@ -66,6 +95,34 @@ impl Brain {
             Some((name.clone(), left, why))
         });
         staying.chain(clusters).collect()
+    }
+
+    /// What must be known to say whether the loss of a node or a rack is survived. To answer it takes long in a large fleet.
+    #[must_use]
+    pub fn losses(&self) -> Question {
+        let stale = 3 * self.config.round_ms;
+        let workloads = || self.workloads.values().filter(|w| w.in_force);
+        let kinds: Vec<Kind> = workloads().map(|workload| workload.piece_kind()).collect();
+        let host = |(name, node): (&NodeId, &Node)| {
+            let has = node.inventory.as_ref().filter(|_| node.link == Link::Up)?;
+            let fresh = node.load.as_ref().filter(|load| load.age_ms.is_some_and(|age| age <= stale));
+            let all = has.launchers.iter().filter(|launcher| node.can_start(launcher));
+            Some(Host {
+                name: name.clone(),
+                rack: has.rack.clone(),
+                launchers: all.cloned().collect(),
+                capacity: Room { cpu_millis: u64::from(has.cpus) * 1_000, memory_bytes: has.memory_bytes },
+                used: (
+                    fresh.and_then(|load| load.cpu_cores).map(millis),
+                    fresh.and_then(|load| load.memory_bytes),
+                ),
+            })
+        };
+        let plain: Vec<Piece> = workloads().flat_map(|workload| workload.pieces()).collect();
+        let clusters = self.clusters.values().filter(|c| c.in_force);
+        let members = clusters.flat_map(|cluster| cluster.pieces());
+        let pieces = plain.into_iter().chain(members).collect();
+        Question { hosts: self.nodes.iter().filter_map(host).collect(), pieces, kinds }
     }
 
     /// The decision that recommends a change of a cluster and can be approved; `None` when there is none.

@@ -9,6 +9,7 @@ use super::Controller;
 use crate::event::ReplicaDigest;
 use crate::idle::{Cause, Claim};
 use crate::rollout::Replica;
+use crate::survive::{Kind, Known, Piece, Role, millis};
 
 impl Controller {
     /// Claims on idle capacity: first those that leave, then those that are not needed, then the needed ones.
@@ -77,6 +78,35 @@ impl Controller {
         let spec = &self.workload.spec;
         let cpu = (crate::service::cores(spec) * 1e3) as u64;
         (cpu, spec.size.memory.map(|memory| memory.0 / 1_024))
+    }
+
+    /// What the loss of nodes would mean for its replicas.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let used: BTreeMap<&TaskName, &ReplicaDigest> =
+            self.digest.iter().flat_map(|d| &d.replicas).map(|r| (&r.task, r)).collect();
+        self.replicas.values().map(move |replica| {
+            let digest = used.get(&replica.task);
+            let moves = || Role::Moves { launcher: self.launcher().to_owned() };
+            Piece {
+                workload: self.workload.name.clone(),
+                node: replica.node.clone(),
+                role: if replica.state.leaves() { Role::Leaves } else { moves() },
+                given: self.size_given(),
+                used: (digest.and_then(|d| d.cpu_cores).map(millis), digest.and_then(|d| d.memory_bytes)),
+            }
+        })
+    }
+
+    /// What one more replica would take.
+    pub(crate) fn piece_kind(&self) -> Kind {
+        let (workload, launcher) = (self.workload.name.clone(), self.launcher().to_owned());
+        Kind { workload, launcher, given: self.size_given() }
+    }
+
+    /// The size in force, as far as there is one.
+    fn size_given(&self) -> Known {
+        let size = self.size_in_force();
+        (size.cpu_max_millis.map(u64::from), size.memory_max_bytes)
     }
 
     pub(crate) fn starts_by(&self) -> &str {

@@ -1,13 +1,18 @@
 //! What people are shown of a workload.
 
+use std::collections::BTreeMap;
+
+use model::id::NodeId;
 use model::reason::Reason;
 
 use super::{Context, Controller};
+use crate::course::Glance;
 use crate::event::Time;
 use crate::replica::State;
 use crate::resize;
 use crate::rollout::Replica;
 use crate::view::{Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
+use crate::what_if::{Subject, Uses};
 
 impl Controller {
     pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
@@ -100,6 +105,44 @@ impl Controller {
             forecast: self.forecast.upper(),
             capacity: Some(capacity),
             ready_after_ms: self.ready_ms as u64,
+            ..LoadView::default()
+        }
+    }
+
+    /// The numbers behind the newest decision.
+    pub(crate) fn glance(&self) -> Glance {
+        let (view, up) = (self.load_view(), self.number(|r| r.state.serves()));
+        Glance {
+            load: view.load,
+            expected: self.forecast.expected(),
+            upper: view.forecast,
+            ahead_ms: view.ready_after_ms,
+            carried: view.capacity.map(|capacity| capacity * f64::from(up)),
+            queue_delay_p95_ms: view.queue_delay_p95_ms,
+            utilisation: view.utilisation,
+            up,
+            wanted: self.wanted,
+        }
+    }
+
+    /// What a replay of the past needs to know.
+    pub(crate) fn subject(&self) -> Subject {
+        let mut uses: BTreeMap<NodeId, Uses> = BTreeMap::new();
+        for replica in self.digest.iter().flat_map(|digest| &digest.replicas) {
+            // Of what is known in part the sum is not known.
+            let mut of = Uses { cores: Some(0.0), memory_bytes: Some(0) };
+            of = uses.get(&replica.node).copied().unwrap_or(of);
+            of.cores = of.cores.zip(replica.cpu_cores).map(|(sum, more)| sum + more);
+            of.memory_bytes = of.memory_bytes.zip(replica.memory_bytes).map(|(sum, more)| sum + more);
+            uses.insert(replica.node.clone(), of);
+        }
+        Subject {
+            workload: self.workload.clone(),
+            wanted: self.wanted,
+            capacity: self.capacity,
+            work: self.load.work(),
+            ready_ms: self.ready_ms as u64,
+            uses,
         }
     }
 

@@ -32,7 +32,7 @@ impl Fleet {
             .collect();
         for (node, table) in &mut self.nodes {
             // What containers in leaves of their own use is their task's use, too.
-            let mut parts: Vec<(WorkloadName, TaskName, f64)> = Vec::new();
+            let mut parts: Vec<(WorkloadName, TaskName, Option<f64>, Option<u64>)> = Vec::new();
             for round in table.rounds(now) {
                 let (Some(task), Some(workload)) = (&round.info.class.task, &round.info.class.workload)
                 else {
@@ -40,7 +40,7 @@ impl Fleet {
                 };
                 if round.info.class.container.is_some() {
                     let cores = round.usage.and_then(|usage| usage.cpu_cores);
-                    parts.extend(cores.map(|cores| (workload.clone(), task.clone(), cores)));
+                    parts.push((workload.clone(), task.clone(), cores, round.memory_bytes()));
                     continue;
                 }
                 let Some(digest) = digests.get_mut(workload) else { continue };
@@ -51,17 +51,20 @@ impl Fleet {
                     cpu_cores: round.usage.and_then(|u| u.cpu_cores),
                     throttled_ratio: round.usage.and_then(|u| u.throttled_ratio),
                     run_delay_mean_seconds: round.usage.and_then(|u| u.run_delay_mean_seconds),
-                    memory_bytes: round.values.and_then(|v| v.get(Metric::MemoryCurrent)),
+                    memory_bytes: round.memory_bytes(),
                     oom_kills: round.values.and_then(|v| v.get(Metric::OomKills)),
                     puma: self.pumas.get(task).map(|(at, report)| (report.clone(), now.since(*at))),
                 });
             }
-            for (workload, task, cores) in parts {
+            for (workload, task, cores, bytes) in parts {
                 let Some(digest) = digests.get_mut(&workload) else { continue };
                 // This node's are the last ones.
                 let here = digest.replicas.iter_mut().rev().take_while(|replica| replica.node == *node);
-                let whole = here.filter(|replica| replica.task == task);
-                whole.filter_map(|replica| replica.cpu_cores.as_mut()).for_each(|whole| *whole += cores);
+                for replica in here.filter(|replica| replica.task == task) {
+                    replica.cpu_cores = replica.cpu_cores.map(|whole| whole + cores.unwrap_or(0.0));
+                    let more = bytes.unwrap_or(0);
+                    replica.memory_bytes = replica.memory_bytes.map(|whole| whole.saturating_add(more));
+                }
             }
         }
         digests

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use model::histogram::DelayHistogram;
 use model::id::{CgroupId, NodeId, TaskKey};
 use model::metric::{Kind, Metric};
 use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
@@ -9,6 +10,7 @@ use model::sample::{Usage, Values, derive};
 use serde::Serialize;
 
 use super::NodeView;
+use super::waits::Waits;
 use crate::event::Time;
 
 /// Most slots of one node: protocol.md limits a batch to 20,000 tasks; the rest is room for churn between updates.
@@ -16,6 +18,9 @@ pub const SLOT_LIMIT: u32 = 65_536;
 
 /// Most ended tasks of one node that wait to be taken; above it the oldest are counted and dropped.
 pub const ENDED_LIMIT: usize = 65_536;
+
+/// The root cgroup, whose stalls are those of the whole node: the hierarchy's own id of it.
+const ROOT: CgroupId = CgroupId(1);
 
 /// How a sample was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +106,9 @@ pub struct NodeTable {
     in_use: Option<InUse>,
     live: u32,
     last_sample: Option<Time>,
+    waits: Waits,
+    /// Where the root cgroup is.
+    root: Option<u32>,
     /// Tasks of the stream before, until this one has named all that live: what they had used when they were read last.
     earlier: Vec<(TaskInfo, Option<Reading>)>,
     ended: VecDeque<EndedTask>,
@@ -124,6 +132,8 @@ impl NodeTable {
             in_use: None,
             live: 0,
             last_sample: None,
+            waits: Waits::default(),
+            root: None,
             earlier: Vec::new(),
             ended: VecDeque::new(),
             ended_cpu_us: 0,
@@ -147,6 +157,9 @@ impl NodeTable {
         }
         if is_ours(&info) {
             self.ours.insert(slot);
+        }
+        if info.cgroup == ROOT {
+            self.root = Some(slot);
         }
         self.rows[at] = Some(Row { info, newest: None, previous: None, digested: None, arrived: now });
         self.live += 1;
@@ -173,6 +186,9 @@ impl NodeTable {
         self.in_use = None;
         self.ours.remove(&slot);
         let end = last.map(|(boot_ns, values)| Reading { boot_ns, values: *values }).or(row.newest);
+        if let (Some((_, values)), Some(newest)) = (last, &row.newest) {
+            self.waits.moved(&newest.values, values);
+        }
         self.ended_cpu_us += end.and_then(|e| e.values.get(Metric::CpuTime)).unwrap_or(0);
         self.end(row.info, end);
     }
@@ -231,10 +247,16 @@ impl NodeTable {
                 };
                 return Ingest::Restarted(metric);
             }
+            self.waits.moved(&newest.values, values);
         }
         row.previous = row.newest.replace(Reading { boot_ns, values: *values });
         row.arrived = now;
         Ingest::Taken
+    }
+
+    /// Run-queue delays of some task since its last histogram: buckets of the shared layout, and counts.
+    pub fn delayed(&mut self, gained: &[(u16, u64)]) {
+        self.waits.lengths(gained);
     }
 
     /// All live tasks were read at `boot_ns`, and those that were not sampled then are as they were: their totals hold
@@ -249,6 +271,9 @@ impl NodeTable {
             newest.boot_ns = boot_ns;
             row.arrived = now;
         }
+        let root = self.root.and_then(|slot| self.rows.get(slot as usize)?.as_ref());
+        let root = root.filter(|row| row.info.cgroup == ROOT).and_then(|row| row.newest.as_ref());
+        self.waits.read(boot_ns, root.map(|newest| &newest.values));
         // The rows are at hand now; a round later they are not.
         self.in_use = Some(self.sum());
     }
@@ -333,6 +358,12 @@ impl NodeTable {
         })
     }
 
+    /// The tasks of ours, containers of theirs left out.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &TaskInfo> {
+        let rows = self.ours.iter().filter_map(|slot| self.rows.get(*slot as usize)?.as_ref());
+        rows.map(|row| &row.info).filter(|info| info.class.container.is_none())
+    }
+
     /// CPU and memory in use by all tasks: of the last interval of each, as far as it is known.
     pub(super) fn in_use(&self) -> InUse {
         self.in_use.unwrap_or_else(|| self.sum())
@@ -371,7 +402,12 @@ impl NodeTable {
             samples: self.samples,
             refused: self.refused,
             receipt: self.receipt,
+            waits: self.waits.view(),
         }
+    }
+
+    pub(super) fn delays(&self) -> DelayHistogram {
+        self.waits.histogram()
     }
 
     pub(super) fn tasks(&self, node: &NodeId, now: Time) -> impl Iterator<Item = TaskView> {
@@ -404,6 +440,13 @@ pub(super) struct Round<'a> {
     pub(super) usage: Option<Usage>,
     pub(super) values: Option<&'a Values>,
     pub(super) age_ms: Option<u64>,
+}
+
+impl Round<'_> {
+    /// Memory of the task itself; not that of cgroups below its own.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        self.values.and_then(|values| values.get(Metric::MemoryCurrent))
+    }
 }
 
 fn is_ours(info: &TaskInfo) -> bool {

@@ -89,8 +89,9 @@ fn what_containers_of_a_task_use_is_the_tasks_use() {
     // One that has just begun has no use that is known, and does not hide that of the others.
     table.sample(4, SECOND, &values(9_000, 5), Time(1_000));
     let digest = &fleet.digests([&service()], Time(1_500))[0];
-    let replicas: Vec<_> = digest.replicas.iter().map(|r| (r.task.as_str(), r.cpu_cores)).collect();
-    assert_eq!(replicas, [("web-1", Some(0.375))]);
+    let replicas: Vec<_> =
+        digest.replicas.iter().map(|r| (r.task.as_str(), r.cpu_cores, r.memory_bytes)).collect();
+    assert_eq!(replicas, [("web-1", Some(0.375), Some(15))]);
 }
 
 #[test]

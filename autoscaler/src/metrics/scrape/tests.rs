@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::Fleet;
 use autoscaler_core::idle::{Cause, Idle};
+use autoscaler_core::room::Room;
+use autoscaler_core::survive::{Host, Kind, Piece, Question, Role};
 use autoscaler_core::view::{DrainView, LoadView, SizeView};
 use model::action::Size;
 use model::decision::DecisionKind;
@@ -64,6 +66,7 @@ fn facts() -> Facts {
         nodes: fleet.nodes(NOW),
         drains: BTreeMap::from([(NodeId::new("n2").unwrap(), DrainView { why: "disk".into(), left: 2 })]),
         workloads: vec![(workload("web"), target)],
+        losses: Question::default(),
         decided: BTreeMap::from([(
             Decided {
                 workload: WorkloadName::new("web").unwrap(),
@@ -153,7 +156,7 @@ fn use_and_causes_of_the_ledger_add_up_to_the_capacity_and_an_old_page_says_noth
             Idle { cause: Cause::NoDemand, amount: amount(3, 6) },
         ],
     };
-    let stored = |page: &Page| Stored { pauses: Vec::new(), page: Some(page.clone()) };
+    let stored = |page: &Page| Stored { page: Some(page.clone()), ..Stored::default() };
     let text = said(&facts(), Some(&stored(&page)));
     assert_eq!(
         value(&text, "trimtab_idle_cpu_cores{cause=\"blocked\",workload=\"web\",reason=\"step\"}"),
@@ -174,6 +177,41 @@ fn use_and_causes_of_the_ledger_add_up_to_the_capacity_and_an_old_page_says_noth
     assert!(!said(&facts(), Some(&stored(&old))).contains("trimtab_idle_"));
 }
 
+/// Two nodes of 8 cores, and on `n1` a replica that `n2` has room for when it is of 2 cores.
+fn losses(cores: Option<u64>) -> Question {
+    let host = |name: &str| Host {
+        name: NodeId::new(name).unwrap(),
+        rack: None,
+        launchers: ["puma".to_owned()].into(),
+        capacity: Room { cpu_millis: 8_000, memory_bytes: 16 << 30 },
+        used: (Some(1_000), Some(1 << 30)),
+    };
+    let given = (cores.map(|cores| cores * 1_000), Some(1 << 30));
+    let workload = WorkloadName::new("web").unwrap();
+    let role = Role::Moves { launcher: "puma".to_owned() };
+    let node = NodeId::new("n1").unwrap();
+    let piece = Piece { workload: workload.clone(), node, role, given, used: (Some(0), Some(0)) };
+    let kinds = vec![Kind { workload, launcher: "puma".to_owned(), given }];
+    Question { hosts: vec![host("n1"), host("n2")], pieces: vec![piece], kinds }
+}
+
+#[test]
+fn whether_a_loss_is_survived_is_told_only_when_it_is_known() {
+    let text = |cores| said(&Facts { losses: losses(cores), ..facts() }, None);
+    let of_all = |text: &str| value(text, "trimtab_survives_loss{of=\"node\"}");
+    let of = |text: &str, node: &str| value(text, &format!("trimtab_node_loss_survived{{node=\"{node}\"}}"));
+    let small = text(Some(2));
+    assert_eq!((of_all(&small), of(&small, "n1"), of(&small, "n2")), (Some(1.0), Some(1.0), Some(1.0)));
+    assert_eq!(value(&small, "trimtab_headroom_cpu_cores"), Some(12.0));
+    assert_eq!(value(&small, "trimtab_headroom_memory_bytes"), Some(29.0 * GIB));
+    assert_eq!(value(&small, "trimtab_workload_room_replicas{workload=\"web\"}"), Some(2.0 + 3.0));
+    let large = text(Some(8));
+    assert_eq!((of_all(&large), of(&large, "n1"), of(&large, "n2")), (Some(0.0), Some(0.0), Some(1.0)));
+    let unknown = text(None);
+    assert_eq!((of_all(&unknown), of(&unknown, "n1"), of(&unknown, "n2")), (None, None, Some(1.0)));
+    assert!(!unknown.contains("workload_room") && !unknown.contains("of=\"rack\""), "{unknown}");
+}
+
 #[test]
 fn a_pause_of_all_and_one_of_a_workload_are_told_apart() {
     let pause = |workload: Option<&str>| PauseRow {
@@ -182,7 +220,7 @@ fn a_pause_of_all_and_one_of_a_workload_are_told_apart() {
         at_ms: NOW.0 - 5_000,
         until_ms: None,
     };
-    let stored = |pauses: Vec<PauseRow>| Stored { pauses, page: None };
+    let stored = |pauses: Vec<PauseRow>| Stored { pauses, ..Stored::default() };
     let text = said(&facts(), Some(&stored(vec![pause(Some("web"))])));
     assert_eq!(value(&text, "trimtab_paused"), Some(0.0));
     assert_eq!(value(&text, "trimtab_paused_seconds"), None);
@@ -195,4 +233,45 @@ fn a_pause_of_all_and_one_of_a_workload_are_told_apart() {
         (Some(1.0), Some(5.0))
     );
     assert!(!text.contains("deploy"), "free text is no label");
+}
+
+#[test]
+fn no_label_can_be_given_by_an_owner_that_samples_have_themselves() {
+    let metrics = Metrics::new();
+    metrics.round_seconds.observe(0.1);
+    metrics.refused.get_or_create(&crate::metrics::Reason { reason: "x" }).inc();
+    metrics.remote_write.waiting(crate::metrics::Waiting::default());
+    let page = Page {
+        from: Time(NOW.0 - 60_000),
+        to: NOW,
+        capacity: Amount { cpu_millicore_ms: 1, memory_kib_ms: 1 },
+        used: Amount::default(),
+        idle: vec![Idle {
+            cause: Cause::Blocked { workload: WorkloadName::new("web").unwrap(), rule: "step".into() },
+            amount: Amount { cpu_millicore_ms: 1, memory_kib_ms: 1 },
+        }],
+    };
+    let stored = Stored { page: Some(page), ..Stored::default() };
+    let text = metrics.scrape(Format::OpenMetrics, Some(&facts()), Some(&stored));
+    let mut seen = std::collections::BTreeSet::new();
+    for part in text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split("=\"")) {
+        if let Some((_, name)) = part.rsplit_once(['{', ',']) {
+            seen.insert(name.to_owned());
+        }
+    }
+    let own = crate::config::OWN_LABELS.map(str::to_owned);
+    let more: Vec<&String> = seen.iter().filter(|name| !own.contains(name)).collect();
+    assert!(more.is_empty() && seen.len() > 8, "{seen:?}, beyond {own:?}: {more:?}");
+}
+
+#[test]
+fn prices_are_told_where_there_are_some() {
+    let spec: PriceSpec = serde_json::from_value(
+        serde_json::json!({"currency": "EUR", "perCoreHour": 3.5, "perGibHour": 0.25}),
+    )
+    .unwrap();
+    let text = said(&facts(), Some(&Stored { prices: Some(spec), ..Stored::default() }));
+    assert_eq!(value(&text, "trimtab_price_core_hour{currency=\"EUR\"}"), Some(3.5));
+    assert_eq!(value(&text, "trimtab_price_gib_hour{currency=\"EUR\"}"), Some(0.25));
+    assert!(!said(&facts(), Some(&Stored::default())).contains("trimtab_price"));
 }

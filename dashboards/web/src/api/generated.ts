@@ -38,6 +38,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/headroom": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether what Trimtab runs survives the loss of any one node or rack, and what more has room. A question of room alone: whether Trimtab may
+         *     start something is said by `/status` and the workloads' modes.
+         */
+        get: operations["headroom"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/history": {
         parameters: {
             query?: never;
@@ -123,6 +143,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/nodes/{id}/delays": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Run-queue delays of all tasks of a node over about the last minute, by length. */
+        get: operations["delays"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/nodes/{id}/drain": {
         parameters: {
             query?: never;
@@ -179,6 +216,28 @@ export interface paths {
          */
         post: operations["pause"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The price table in force, with its revision as the entity tag when there is one. */
+        get: operations["prices"];
+        /**
+         * Brings a price table into force instead of the one before: one document in YAML, TOML or JSON, by its content type.
+         *     `If-Match` with the entity tag refuses when somebody else changed it in between; `If-None-Match: *` refuses when there is one.
+         */
+        put: operations["apply_prices"];
+        post?: never;
+        /** Withdraws the price table: nothing is said of money any more. */
+        delete: operations["remove_prices"];
         options?: never;
         head?: never;
         patch?: never;
@@ -292,6 +351,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/what-if": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plays recorded load through the decisions, with the settings as they are and as asked: replicas, time above target, differing decisions, nodes,
+         *     and what they cost at a given price. What cannot be replayed is answered with a reason. Nothing is changed.
+         */
+        post: operations["what_if"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workloads": {
         parameters: {
             query?: never;
@@ -371,6 +450,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workloads/{name}/course": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a workload went: what came, what was foreseen for that time, what its replicas carried. A minute is stored when it is over. */
+        get: operations["course"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workloads/{name}/explain": {
         parameters: {
             query?: never;
@@ -380,6 +476,23 @@ export interface paths {
         };
         /** Why a workload is as it is: what was done and why, what was not done and why, what blocks, what would make it act. */
         get: operations["explain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workloads/{name}/neighbours": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who uses CPU beside a workload's replicas, ranked by how its waits for a CPU move with theirs. */
+        get: operations["neighbours"];
         put?: never;
         post?: never;
         delete?: never;
@@ -657,6 +770,39 @@ export interface components {
             /** @description By node, then number. */
             items: components["schemas"]["Container"][];
         };
+        /** @description How a workload went: each list has one value a step, the worst of its rounds; null where nothing is known. */
+        Course: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /** @description Least load that the replicas in service carried at the target. */
+            carried: (number | null)[];
+            /** @description Largest load that was expected for this time, when what was ordered then would be ready. */
+            expected: (number | null)[];
+            /**
+             * Format: int64
+             * @description Start of the first step.
+             */
+            fromMs: number;
+            /** @description Largest load that came: requests per second (rails) or cores (service). */
+            load: (number | null)[];
+            /** @description Longest queue delay, 95th percentile, ms. */
+            queueDelayP95Ms: (number | null)[];
+            /**
+             * Format: int64
+             * @description Distance of steps, ms.
+             */
+            stepMs: number;
+            /** @description Fewest replicas in service. */
+            up: (number | null)[];
+            /** @description The same at the quantile of the risk: what was planned for. */
+            upper: (number | null)[];
+            /** @description Largest busy share of what is there. */
+            utilisation: (number | null)[];
+            /** @description Most replicas wanted. */
+            wanted: (number | null)[];
+            /** @description The workload. */
+            workload: string;
+        };
         /** @description An act or a non-act about one workload. */
         Decision: {
             /** @description It is carried out. */
@@ -711,6 +857,55 @@ export interface components {
             items: components["schemas"]["Decision"][];
             /** @description Give it as `cursor` for the next part. */
             next?: string | null;
+        };
+        /** @description Waits of about one length. */
+        DelayBucket: {
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            count: number;
+            /**
+             * Format: double
+             * @description At least so long, s.
+             */
+            fromSeconds: number;
+            /**
+             * Format: double
+             * @description Shorter than this, s.
+             */
+            toSeconds: number;
+        };
+        /** @description Run-queue delays of all tasks of a node over about the last minute, by length. */
+        Delays: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /** @description From the shortest to the longest. */
+            buckets: components["schemas"]["DelayBucket"][];
+            /**
+             * Format: int64
+             * @description How many waits.
+             */
+            count: number;
+            /** @description The node. */
+            node: string;
+            /**
+             * Format: double
+             * @description Half of them were at most so long, s; null when there were none.
+             */
+            p50Seconds?: number | null;
+            /**
+             * Format: double
+             * @description 90 % of them.
+             */
+            p90Seconds?: number | null;
+            /**
+             * Format: double
+             * @description 99 % of them.
+             */
+            p99Seconds?: number | null;
+            /** @description Why there are none, when they are not counted. */
+            unknown?: string | null;
         };
         /** @description A node that an operator wants empty: nothing starts there, and what runs there moves. */
         Drain: {
@@ -798,6 +993,37 @@ export interface components {
             workload: components["schemas"]["Workload"];
             /** @description What would make it act. */
             wouldAct: string[];
+        };
+        /** @description An amount. */
+        Free: {
+            /**
+             * Format: double
+             * @description Cores.
+             */
+            cpuCores: number;
+            /**
+             * Format: int64
+             * @description Bytes.
+             */
+            memoryBytes: number;
+        };
+        /** @description Whether the fleet survives the loss of a node or a rack, and what has room. */
+        Headroom: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            free?: components["schemas"]["Free"] | null;
+            /** @description How many nodes that is. */
+            freeOn: number;
+            /** @description Losses that are not survived, then those of which it cannot be told; at most 100. */
+            losses: components["schemas"]["Loss"][];
+            /** @description What would fit there, each workload alone. */
+            more: components["schemas"]["More"][];
+            /** @description The loss of any one node. */
+            node: components["schemas"]["Survival"];
+            /** @description The loss of any one rack. */
+            rack: components["schemas"]["Survival"];
+            /** @description Nodes where something may be started, and of which it is not known what is free. */
+            without: string[];
         };
         /** @description Values of one series at even distances; `null` where nothing is known. */
         History: {
@@ -910,14 +1136,29 @@ export interface components {
             capacity?: number | null;
             /**
              * Format: double
+             * @description For how long containers have waited without a pause, ms: none of those that wait now has waited longer (yarn).
+             */
+            containerWaitMs?: number | null;
+            /**
+             * Format: double
              * @description CPU of all replicas, cores.
              */
             cpuCores?: number | null;
             /**
              * Format: double
+             * @description Share of the space in use: of all (hdfs), or of the fullest disk (cassandra).
+             */
+            disk?: number | null;
+            /**
+             * Format: double
              * @description Load expected when a replica that is started now would be ready.
              */
             forecast?: number | null;
+            /**
+             * Format: double
+             * @description 99 % of requests take at most so long at the slowest member, ms (cassandra).
+             */
+            latencyP99Ms?: number | null;
             /**
              * Format: double
              * @description Load now: requests per second (rails) or cores (service).
@@ -953,6 +1194,29 @@ export interface components {
              * @description Busy share of what is there: of threads or of the CPU given, whichever is tighter.
              */
             utilisation?: number | null;
+        };
+        /** @description One loss. */
+        Loss: {
+            /**
+             * Format: int64
+             * @description Members of clusters that would be missing: they are not started elsewhere, their cluster goes on with those that are left.
+             */
+            members: number;
+            /** @description Its name. */
+            name: string;
+            /** @description `node` or `rack`. */
+            of: string;
+            /**
+             * Format: int64
+             * @description Replicas that would be started elsewhere.
+             */
+            replicas: number;
+            /** @description Replicas without a place. */
+            short: components["schemas"]["Short"][];
+            /** @description `no` or `unknown`. */
+            survives: string;
+            /** @description Why. */
+            why: string;
         };
         /** @description A member of a cluster. */
         Member: {
@@ -993,6 +1257,100 @@ export interface components {
             /** @description By kind, cluster and member. */
             items: components["schemas"]["Member"][];
         };
+        /** @description Room for one workload. */
+        More: {
+            /**
+             * Format: int64
+             * @description So many more replicas would fit, if nothing else took the room; null when its specification does not give both CPU and memory.
+             */
+            replicas?: number | null;
+            /** @description The workload. */
+            workload: string;
+        };
+        /** @description A neighbour on a node. */
+        Neighbour: {
+            /**
+             * Format: double
+             * @description Share of the variance of the waits that goes with its CPU, after the workload's own CPU, 0 to 1.
+             */
+            explained: number;
+            /**
+             * Format: double
+             * @description Its mean CPU, cores.
+             */
+            meanCores: number;
+            /** @description The workload that its tasks belong to, or its own name. */
+            name: string;
+            /** @description On which node. */
+            node: string;
+            /** @description Points at which all is known. */
+            points: number;
+            /**
+             * Format: double
+             * @description Standard errors between this and no connection.
+             */
+            standardErrors: number;
+            /** @description It is unlikely to be chance, and large enough to be worth a look. */
+            standsOut: boolean;
+            /**
+             * Format: double
+             * @description Seconds that were waited more per second of its CPU.
+             */
+            waitedPerCpuSecond: number;
+            /**
+             * Format: double
+             * @description Seconds of waiting per second that went with its mean CPU.
+             */
+            waitedPerSecond: number;
+            /** @description It is a workload. */
+            workload: boolean;
+        };
+        /** @description Tasks beside a workload's replicas, ranked by how its waits for a CPU move with their CPU. What moves together need not be cause and effect. */
+        Neighbours: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /** @description Neighbours that were compared, on all nodes. */
+            compared: number;
+            /**
+             * Format: int64
+             * @description Start of what was looked at.
+             */
+            fromMs: number;
+            /** @description Those that stand out first, most waiting first, then by what they explain; at most 50. */
+            items: components["schemas"]["Neighbour"][];
+            /** @description Nodes with replicas that were not looked at. */
+            leftOut: number;
+            /** @description Each node with replicas; at most 8, those with most replicas first. */
+            nodes: components["schemas"]["NeighboursOn"][];
+            /**
+             * Format: int64
+             * @description Distance of the points, ms.
+             */
+            stepMs: number;
+            /** @description What was found, in a sentence. */
+            summary: string;
+            /**
+             * Format: int64
+             * @description Its end: what was measured within the last two minutes may not be stored yet.
+             */
+            toMs: number;
+            /** @description The workload. */
+            workload: string;
+        };
+        /** @description A node with replicas of the workload. */
+        NeighboursOn: {
+            /** @description The node. */
+            node: string;
+            /** @description Points at which the waits and the CPU of the workload are known. */
+            points: number;
+            /** @description Why nothing can be said of it, if so. */
+            unknown?: string | null;
+            /**
+             * Format: double
+             * @description Seconds that the workload's tasks there waited for a CPU, per second, on average; null when it is not known.
+             */
+            waitedPerSecond?: number | null;
+        };
         /** @description A node. */
         Node: {
             /**
@@ -1007,6 +1365,8 @@ export interface components {
              * @description Age of the newest sample, ms.
              */
             ageMs?: number | null;
+            /** @description Version of its agent; null when that does not say it. */
+            agentVersion?: string | null;
             /** @description The kernel's boot, 32 hex digits. */
             boot: string;
             /** @description Its agent's stream is up. */
@@ -1040,16 +1400,22 @@ export interface components {
             memoryTotalBytes: number;
             /** @description Its name. */
             name: string;
+            /** @description The rack that it stands in, when its owner says so. */
+            rack?: string | null;
             /**
              * Format: int64
              * @description Samples refused since it connected.
              */
             refusedSamples: number;
+            /** @description Why waits for a CPU are not known, if so. */
+            runDelayUnknown?: string | null;
             /**
              * Format: int64
              * @description Samples taken since it connected.
              */
             samples: number;
+            /** @description Why stalls are not known, if so. */
+            stallsUnknown?: string | null;
             /**
              * Format: int32
              * @description Tasks now.
@@ -1059,6 +1425,7 @@ export interface components {
             tier: string;
             /** @description What cannot be measured, and why. */
             unavailable: components["schemas"]["Unavailable"][];
+            waits?: components["schemas"]["Waits"] | null;
         };
         /** @description All nodes. */
         Nodes: {
@@ -1066,6 +1433,72 @@ export interface components {
             apiVersion: string;
             /** @description By name. */
             items: components["schemas"]["Node"][];
+        };
+        /** @description The fleet without some of its nodes. */
+        NodesLost: {
+            /** @description Those that were taken away: the ones with most room. */
+            lost: string[];
+            /** @description What does not fit onto the others. */
+            unplaced: components["schemas"]["Unplaced"][];
+        };
+        /** @description How many nodes it takes. */
+        NodesNeeded: {
+            /**
+             * Format: int64
+             * @description CPU given to all replicas, thousandths of a core.
+             */
+            givenCpuMillis: number;
+            /**
+             * Format: int64
+             * @description Memory given to all replicas, or, where none is given, the most that was recorded.
+             */
+            givenMemoryBytes: number;
+            loss?: components["schemas"]["NodesLost"] | null;
+            /** @description Workloads whose memory is neither given nor recorded: they are packed by CPU alone. */
+            memoryUnknown: string[];
+            /**
+             * Format: int32
+             * @description Nodes that are connected, may start something, and whose room is known.
+             */
+            nodes: number;
+            ofType?: components["schemas"]["NodesOfType"] | null;
+            /**
+             * Format: int64
+             * @description CPU that everything else uses now, as far as it is known.
+             */
+            othersCpuMillis: number;
+            /**
+             * Format: int64
+             * @description Memory that everything else uses now, as far as it is known.
+             */
+            othersMemoryBytes: number;
+            /** @description What does not fit onto them. */
+            unplaced: components["schemas"]["Unplaced"][];
+            /**
+             * Format: int32
+             * @description Those of them that the replicas need.
+             */
+            used: number;
+        };
+        /** @description Nodes of one type, for all that there is. */
+        NodesOfType: {
+            /**
+             * Format: int32
+             * @description No packing does with fewer, without those that may be lost.
+             */
+            least: number;
+            /**
+             * Format: int32
+             * @description How many, with those that may be lost.
+             */
+            nodes: number;
+            /**
+             * Format: double
+             * @description Price of an hour of all of them; absent when no price was given.
+             */
+            pricePerHour?: number | null;
+            /** @description What is larger than one of them. */
+            unplaced: components["schemas"]["Unplaced"][];
         };
         /** @description What one signal wished. */
         Part: {
@@ -1151,6 +1584,61 @@ export interface components {
              * @description Use of the replicas then, share.
              */
             utilisation: number;
+        };
+        /** @description A price table. */
+        PriceTable: {
+            /**
+             * Format: int64
+             * @description When it was applied.
+             */
+            appliedMs: number;
+            /** @description What prices are in, as it was given. */
+            currency: string;
+            /** @description The document that specifies it. */
+            document: Record<string, never>;
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: double
+             * @description Price of a core for an hour.
+             */
+            perCoreHour: number;
+            /**
+             * Format: double
+             * @description Price of a GiB of memory for an hour.
+             */
+            perGibHour: number;
+            /**
+             * Format: int64
+             * @description Its revision; the entity tag.
+             */
+            revision: number;
+        };
+        /** @description The price table in force. */
+        Prices: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            table?: components["schemas"]["PriceTable"] | null;
+        };
+        /** @description What applying a price table changes, or changed. */
+        PricesApplied: {
+            /** @description The document after. */
+            after: Record<string, never>;
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /** @description The document before. */
+            before?: Record<string, never> | null;
+            /** @description There was none before. */
+            created: boolean;
+            /** @description Nothing was changed. */
+            dryRun: boolean;
+            /**
+             * Format: int64
+             * @description The revision in force, unless this was a dry run with changes.
+             */
+            revision?: number | null;
+            /** @description It is as it was. */
+            unchanged: boolean;
         };
         /** @description A fault, RFC 9457. */
         Problem: {
@@ -1302,6 +1790,43 @@ export interface components {
             /** @description It may change something; `false` = a page without the session. */
             writes: boolean;
         };
+        /** @description Replicas of one workload without a place. */
+        Short: {
+            /** @description The node that may start it and lacks least; null when no other node may start it. */
+            best?: string | null;
+            /**
+             * Format: int64
+             * @description What is left there then, thousandths of a core.
+             */
+            bestCpuMillis?: number | null;
+            /**
+             * Format: int64
+             * @description The same of memory.
+             */
+            bestMemoryBytes?: number | null;
+            /**
+             * Format: int64
+             * @description What each takes, thousandths of a core; null when the specification does not say it.
+             */
+            cpuMillis?: number | null;
+            /**
+             * Format: int64
+             * @description The same of memory.
+             */
+            memoryBytes?: number | null;
+            /**
+             * Format: int64
+             * @description Of how many that would be lost.
+             */
+            of: number;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            replicas: number;
+            /** @description The workload. */
+            workload: string;
+        };
         /** @description What a replica is given; what is absent stays as it is. */
         Size: {
             /**
@@ -1376,6 +1901,22 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description All losses of one kind. */
+        Survival: {
+            /** @description Losses that were looked at. */
+            asked: number;
+            /**
+             * Format: int64
+             * @description Replicas that are somewhere among them: a `yes` of none says little.
+             */
+            replicas: number;
+            /** @description Of those, how many are survived. */
+            survived: number;
+            /** @description `yes`, `no`, or `unknown`: the worst of all. */
+            survives: string;
+            /** @description Why it is not `yes`. */
+            why?: string | null;
+        };
         /** @description A live task. */
         Task: {
             /**
@@ -1434,6 +1975,16 @@ export interface components {
             /** @description Why, and what would give it. */
             why: string;
         };
+        /** @description What does not fit. */
+        Unplaced: {
+            /**
+             * Format: int32
+             * @description How many.
+             */
+            count: number;
+            /** @description Replicas of this workload; absent: what is not asked about, on so many nodes. */
+            workload?: string | null;
+        };
         /** @description What the fleet had, used and left idle in a range of time. */
         Usage: {
             /** @description `trimtab/v1`. */
@@ -1475,6 +2026,260 @@ export interface components {
             unknown: (number | null)[];
             /** @description What was used. */
             used: (number | null)[];
+        };
+        /** @description How long tasks of a node waited, over about the last minute. */
+        Waits: {
+            /**
+             * Format: double
+             * @description Share of the time in which some task waited for a CPU, 0 to 1; null when the node tells no stalls.
+             */
+            cpuStallRatio?: number | null;
+            /**
+             * Format: double
+             * @description Share of the time in which some task waited for IO, likewise.
+             */
+            ioStallRatio?: number | null;
+            /**
+             * Format: double
+             * @description Share of the time in which all tasks waited for memory, likewise.
+             */
+            memoryStallRatio?: number | null;
+            /**
+             * Format: double
+             * @description Mean run-queue delay (ready to run, waiting for a CPU) of all tasks, s; null when it is not counted there.
+             */
+            runDelayMeanSeconds?: number | null;
+            /**
+             * Format: double
+             * @description 99 % of the waits were at most so long, s, within 6.25 %; null when it is not counted there, or nothing ran.
+             */
+            runDelayP99Seconds?: number | null;
+            /**
+             * Format: double
+             * @description Length of that time, s.
+             */
+            seconds: number;
+        };
+        /** @description The answer: recorded load, decided with the settings as they are and as asked. */
+        WhatIf: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /**
+             * Format: int64
+             * @description Start of what was played.
+             */
+            fromMs: number;
+            /** @description Why it does not go back as far as was asked. */
+            limited?: string | null;
+            /** @description Nodes with the settings as they are: each workload at its most, the rest as it is used now. */
+            nodesAsIs: components["schemas"]["NodesNeeded"];
+            /** @description Nodes as asked. */
+            nodesAsked: components["schemas"]["NodesNeeded"];
+            /**
+             * Format: int64
+             * @description Distance of recorded values, ms: 10 s up to 6 h, 1 min up to 3 d, else 10 min.
+             */
+            stepMs: number;
+            /**
+             * Format: int64
+             * @description Its end: the newest minutes are not recorded yet.
+             */
+            toMs: number;
+            /** @description By name. */
+            workloads: components["schemas"]["WhatIfWorkload"][];
+        };
+        /** @description A time at which one of the two changed the number and the other did not do the same. */
+        WhatIfDifference: {
+            /** @description With the settings as they are. */
+            asIs: components["schemas"]["WhatIfSaid"];
+            /** @description As asked. */
+            asked: components["schemas"]["WhatIfSaid"];
+            /**
+             * Format: int64
+             * @description When.
+             */
+            atMs: number;
+        };
+        /** @description A type of node. */
+        WhatIfNodeType: {
+            /**
+             * Format: double
+             * @description Its CPUs, above 0.
+             */
+            cpus: number;
+            /**
+             * Format: int64
+             * @description Its memory, bytes.
+             */
+            memoryBytes: number;
+            /**
+             * Format: double
+             * @description Price of an hour of one, in whatever currency; without it no cost is told.
+             */
+            price?: number | null;
+        };
+        /** @description What came of one play, over the time of which the load is known. */
+        WhatIfOutcome: {
+            /**
+             * Format: double
+             * @description Minutes in which the load passed what the ready replicas carry at their target.
+             */
+            breachMinutes: number;
+            /**
+             * Format: int32
+             * @description Changes of the number of replicas.
+             */
+            changes: number;
+            /**
+             * Format: double
+             * @description CPU given, in hours of one core.
+             */
+            coreHours: number;
+            /**
+             * Format: int64
+             * @description CPU that one replica is given, thousandths of a core.
+             */
+            cpuMillis: number;
+            /**
+             * Format: double
+             * @description Memory given, in hours of one GiB; absent when none is given.
+             */
+            gibHours?: number | null;
+            /**
+             * Format: int64
+             * @description Memory that one replica is given.
+             */
+            memoryBytes?: number | null;
+            /**
+             * Format: int32
+             * @description Most replicas at once.
+             */
+            most: number;
+            /**
+             * Format: double
+             * @description Replicas given, in hours of one.
+             */
+            replicaHours: number;
+        };
+        /** @description Bounds to play with. */
+        WhatIfReplicas: {
+            /**
+             * Format: int32
+             * @description At most.
+             */
+            max?: number | null;
+            /**
+             * Format: int32
+             * @description At least.
+             */
+            min?: number | null;
+        };
+        /** @description What else is asked; what is absent stays as it is. Nothing is changed by asking. */
+        WhatIfRequest: {
+            /**
+             * Format: double
+             * @description Another size of replicas: what one used at its peak, and this share of it more, 0 to 5.
+             */
+            headroom?: number | null;
+            /**
+             * Format: double
+             * @description The recorded load times this, 0.1 to 10: 1.2 = a fifth more.
+             */
+            load?: number | null;
+            /**
+             * Format: int32
+             * @description So many nodes are lost, those with most room: does all still fit?
+             */
+            lose?: number;
+            nodeType?: components["schemas"]["WhatIfNodeType"] | null;
+            /** @description How far back recorded load is played: from `10m` to `31d`; absent = `24h`. */
+            range?: string | null;
+            replicas?: components["schemas"]["WhatIfReplicas"] | null;
+            /**
+             * Format: double
+             * @description Another setting of risk, 0 (save most) to 1 (most cautious). It is one for all workloads.
+             */
+            risk?: number | null;
+            target?: components["schemas"]["WhatIfTarget"] | null;
+            /** @description About these workloads; empty: all. */
+            workloads?: string[];
+        };
+        /** @description What one of the two did. */
+        WhatIfSaid: {
+            /**
+             * Format: int32
+             * @description Replicas wanted after.
+             */
+            after: number;
+            /**
+             * Format: int32
+             * @description Replicas wanted before.
+             */
+            before: number;
+            /** @description Why, most important first. */
+            reasons: components["schemas"]["ReasonText"][];
+        };
+        /** @description Values at even distances, at most 400, each the largest of its step; `null` where the load is not known. */
+        WhatIfSeries: {
+            /** @description Replicas wanted with the settings as they are. */
+            asIs: (number | null)[];
+            /** @description Replicas wanted as asked. */
+            asked: (number | null)[];
+            /** @description Load as recorded. */
+            load: (number | null)[];
+            /** @description Replicas that ran. */
+            recorded: (number | null)[];
+            /**
+             * Format: int64
+             * @description Distance of values, ms.
+             */
+            stepMs: number;
+        };
+        /** @description Targets to play with. */
+        WhatIfTarget: {
+            /**
+             * Format: double
+             * @description CPU use as a share of what is given, above 0 and at most 1.
+             */
+            cpu?: number | null;
+            /**
+             * Format: int64
+             * @description Queue delay, 95th percentile, ms (rails).
+             */
+            queueDelayP95Ms?: number | null;
+        };
+        /** @description One workload, played twice. */
+        WhatIfWorkload: {
+            asIs?: components["schemas"]["WhatIfOutcome"] | null;
+            asked?: components["schemas"]["WhatIfOutcome"] | null;
+            /** @description What was taken for granted, most important first. */
+            assumes: string[];
+            /**
+             * Format: int64
+             * @description Time of which its load is known, ms.
+             */
+            coveredMs: number;
+            /**
+             * Format: int32
+             * @description How many such times there are.
+             */
+            differed: number;
+            /** @description The first times at which the two decided differently, at most 50. */
+            differences: components["schemas"]["WhatIfDifference"][];
+            /**
+             * Format: int64
+             * @description More history that is needed at least, ms; absent when that would not help.
+             */
+            enoughInMs?: number | null;
+            /** @description Its kind. */
+            kind: string;
+            /** @description Its name. */
+            name: string;
+            series?: components["schemas"]["WhatIfSeries"] | null;
+            /** @description Unit of its load: `requests_per_second` or `cores`. */
+            unit: string;
+            /** @description Why it cannot be replayed; absent when it was. */
+            why?: string | null;
         };
         /** @description How a workload is. */
         Workload: {
@@ -1663,6 +2468,61 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    headroom: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Headroom"];
                 };
             };
             /** @description a page without a session, or a wrong one */
@@ -1973,6 +2833,81 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description a part of the address cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delays: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The node's name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delays"];
                 };
             };
             /** @description a part of the address cannot be read */
@@ -2372,6 +3307,273 @@ export interface operations {
             };
         };
     };
+    prices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prices"];
+                };
+            };
+            /** @description as it was */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    apply_prices: {
+        parameters: {
+            query?: {
+                /** @description Check and compare only. */
+                dryRun?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The document; also as application/toml */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "apiVersion": "trimtab/v1",
+                 *       "kind": "PriceTable",
+                 *       "metadata": {
+                 *         "name": "default"
+                 *       },
+                 *       "spec": {
+                 *         "currency": "EUR",
+                 *         "perCoreHour": 0.0316,
+                 *         "perGibHour": 0.0042
+                 *       }
+                 *     }
+                 */
+                "application/json": Record<string, never>;
+                "application/yaml": Record<string, never>;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PricesApplied"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PricesApplied"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_prices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description withdrawn */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     resume: {
         parameters: {
             query?: never;
@@ -2744,6 +3946,119 @@ export interface operations {
             };
             /** @description a page or a name of elsewhere */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    what_if: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "load": 1.2,
+                 *       "lose": 1,
+                 *       "nodeType": {
+                 *         "cpus": 8,
+                 *         "memoryBytes": 34359738368,
+                 *         "price": 0.4
+                 *       },
+                 *       "range": "24h",
+                 *       "target": {
+                 *         "cpu": 0.75
+                 *       },
+                 *       "workloads": [
+                 *         "worker"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["WhatIfRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhatIf"];
+                };
+            };
+            /** @description a value is out of range */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a workload is not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description it would be too much work */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3339,6 +4654,88 @@ export interface operations {
             };
         };
     };
+    course: {
+        parameters: {
+            query?: {
+                /** @description How far back: `1h` (default), or any other time from 10 minutes to 7 days. */
+                range?: string;
+                /** @description About how many steps, at most 1000; default 240. A step is at least a minute. */
+                points?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The workload's name
+                 * @example worker
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Course"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     explain: {
         parameters: {
             query?: never;
@@ -3363,6 +4760,86 @@ export interface operations {
                 };
             };
             /** @description a part of the address cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    neighbours: {
+        parameters: {
+            query?: {
+                /** @description How far back: `1h` (default), or any other time from 10 minutes to 7 days. */
+                range?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The workload's name
+                 * @example worker
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Neighbours"];
+                };
+            };
             400: {
                 headers: {
                     [name: string]: unknown;

@@ -3,7 +3,7 @@
 // When the stream is away (a restart, a proxy, too many streams) everything is asked for instead, and the stream is
 // tried again. Paused, nothing is asked and what is shown stays as it was.
 
-import type { Decision, Decisions, Idle, IdlePage, Node, Nodes, Status, Workload, Workloads } from './types';
+import type { Decision, Decisions, Idle, IdlePage, Node, Nodes, Prices, PriceTable, Status, Workload, Workloads } from './types';
 
 /** Period of questions, ms: what has no events; what has, while the stream is up. */
 const OFTEN = 2_000;
@@ -48,8 +48,8 @@ export async function refused(answer: Response): Promise<Fault> {
 }
 
 /** Sends a request; what comes back is an answer, whatever it says. */
-export async function sent(path: string, options: RequestInit = {}, signal?: AbortSignal): Promise<Response> {
-  const limit = AbortSignal.timeout(PATIENCE);
+export async function sent(path: string, options: RequestInit = {}, signal?: AbortSignal, patience = PATIENCE): Promise<Response> {
+  const limit = AbortSignal.timeout(patience);
   try {
     return await fetch(path, { ...options, signal: signal ? AbortSignal.any([signal, limit]) : limit });
   } catch {
@@ -70,6 +70,8 @@ class Live {
   decisions = $state.raw<Decision[]>();
   /** Closed pages of the idle ledger, newest first. */
   idle = $state.raw<IdlePage[]>();
+  /** What capacity costs; null when nobody said it. */
+  prices = $state.raw<PriceTable | null>();
   /** Why the last question failed. */
   fault = $state<string>();
   /** When something last arrived, by this browser's clock, ms. */
@@ -86,6 +88,8 @@ class Live {
   #busy = false;
   #waiting = new Map<string, Workload>();
   #fresh: Decision[] = [];
+  /** When the newest event came, ms. */
+  #event = 0;
 
   /** The controller's time now, as far as is known, ms. */
   get now(): number {
@@ -146,6 +150,7 @@ class Live {
       await this.#due<Workloads>('/api/v1/workloads', seldom, (workloads) => (this.workloads = workloads.items));
       await this.#due<Decisions>(`/api/v1/decisions?limit=${KEPT}`, seldom, (page) => (this.decisions = page.items));
       await this.#due<Idle>('/api/v1/idle?limit=60', SELDOM, (idle) => (this.idle = idle.items));
+      await this.#due<Prices>('/api/v1/prices', SELDOM, (prices) => (this.prices = prices.table ?? null));
       this.fault = undefined;
     } catch (error) {
       this.fault = error instanceof Error ? error.message : String(error);
@@ -183,11 +188,13 @@ class Live {
     source.addEventListener('workload', (event) => {
       const workload = JSON.parse((event as MessageEvent<string>).data) as Workload;
       this.#waiting.set(workload.name, workload);
+      this.#event = Date.now();
     });
     source.addEventListener('decision', (event) => {
       const decision = JSON.parse((event as MessageEvent<string>).data) as Decision;
       // They wait while the tab is hidden.
       this.#fresh = [...this.#fresh, decision].slice(-KEPT);
+      this.#event = Date.now();
     });
     source.addEventListener('missed', () => this.#asked.clear());
   }
@@ -201,7 +208,8 @@ class Live {
   }
 
   #flush(): void {
-    if (this.#waiting.size > 0 || this.#fresh.length > 0) this.heard = Date.now();
+    // What waits for its list came once, however long it waits.
+    if (this.#event > (this.heard ?? 0)) this.heard = this.#event;
     if (this.#waiting.size > 0 && this.workloads) {
       const all = new Map(this.workloads.map((one) => [one.name, one]));
       for (const [name, one] of this.#waiting) all.set(name, one);

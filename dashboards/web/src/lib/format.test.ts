@@ -1,5 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { ago, bytes, cores, date, delay, number, percent, shares, span, time, UNKNOWN } from './format';
+import { ago, bytes, cores, date, delay, moment, number, percent, shares, span, tick, time, UNKNOWN } from './format';
+
+describe('ticks of time', () => {
+  const at = (hour: number, minute = 0) => new Date(2026, 10, 21, hour, minute).getTime();
+  it('have seconds where there is room, and days where days are shown', () => {
+    expect([tick(at(12, 30), false, true), tick(at(12, 30), false, false)]).toEqual(['12:30:00', '12:30']);
+    expect([tick(at(0), true, false), tick(at(12), true, false)]).toEqual(['21 Nov', '12:00']);
+    expect([tick(at(0), false, true), moment(at(12, 5), true), moment(at(12, 5), false)]).toEqual(['00:00:00', '21 Nov 12:05', '12:05:00']);
+    expect(moment(null, true)).toBe(UNKNOWN);
+  });
+});
 
 describe('numbers', () => {
   it('says that it does not know, and never 0', () => {

@@ -85,6 +85,18 @@ export function time(ms: Maybe): string {
   return known(ms) ? TIME.format(ms) : UNKNOWN;
 }
 
+/** The label of a tick: the time, or, where many days are shown, the day at its midnight. */
+export function tick(ms: number, days: boolean, seconds: boolean): string {
+  const text = TIME.format(ms);
+  if (days && text === '00:00:00') return DAY.format(ms);
+  return seconds ? text : text.slice(0, 5);
+}
+
+/** The time, with its day where many days are shown. */
+export function moment(ms: Maybe, days: boolean): string {
+  return known(ms) && days ? `${DAY.format(ms)} ${TIME.format(ms).slice(0, 5)}` : time(ms);
+}
+
 /** The time, or the day of what is older than most of a day. */
 export function when(ms: Maybe, now: number): string {
   return known(ms) && now - ms > 20 * 3_600_000 ? DAY.format(ms) : time(ms);

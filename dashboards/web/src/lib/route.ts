@@ -7,13 +7,14 @@ export type Route =
   | { page: 'nodes' }
   | { page: 'node'; name: string }
   | { page: 'changes' }
+  | { page: 'what-if' }
   | { page: 'system' }
   | { page: 'missing'; path: string };
 
 export function route(path: string): Route {
   const parts = path.split('/').filter((part) => part !== '');
   if (parts.length === 0) return { page: 'fleet' };
-  if (parts.length === 1 && (parts[0] === 'workloads' || parts[0] === 'nodes' || parts[0] === 'changes' || parts[0] === 'system')) return { page: parts[0] };
+  if (parts.length === 1 && (parts[0] === 'workloads' || parts[0] === 'nodes' || parts[0] === 'changes' || parts[0] === 'what-if' || parts[0] === 'system')) return { page: parts[0] };
   if (parts.length === 2 && (parts[0] === 'workloads' || parts[0] === 'nodes')) {
     const name = decoded(parts[1] ?? '');
     if (name !== undefined) return { page: parts[0] === 'nodes' ? 'node' : 'workload', name };
@@ -28,6 +29,7 @@ export const link = {
   node: (name: string) => `/nodes/${encodeURIComponent(name)}`,
   nodes: (find = '') => (find === '' ? '/nodes' : `/nodes?find=${encodeURIComponent(find)}`),
   changes: (workload = '') => (workload === '' ? '/changes' : `/changes?workload=${encodeURIComponent(workload)}`),
+  whatIf: (workload = '') => (workload === '' ? '/what-if' : `/what-if?workload=${encodeURIComponent(workload)}`),
   system: '/system',
 };
 

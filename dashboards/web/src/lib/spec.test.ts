@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { at, differences, edited, fields, replicas, values } from './spec';
+import { at, differences, edited, fields, replicas, suggested, values } from './spec';
 
 const document = {
   apiVersion: 'trimtab/v1',
@@ -45,4 +45,9 @@ it('says what happens to replicas', () => {
   expect(replicas(8, [2, 5], 'recommend')).toContain('3 must end. Mode recommend: it is only said');
   expect(replicas(3, [3, 3], 'auto')).toContain('exactly 3');
   expect(replicas(null, [1, 2], 'auto')).toContain('not known');
+});
+
+it('takes from an address what has a field, and never how far it may go', () => {
+  const query = new URLSearchParams('edit=1&spec.target.cpu=75%25&spec.replicas.min=3&spec.mode=auto&spec.rails.launcher=sh&metadata.name=x');
+  expect(suggested(document, query)).toEqual({ 'spec.target.cpu': '75%', 'spec.replicas.min': '3' });
 });

@@ -68,6 +68,16 @@ export function values(document: Document): Record<string, string> {
   return Object.fromEntries(fields(document).map(({ path }) => [path, String(at(document, path) ?? '')]));
 }
 
+/** What an address suggests for the form: fields of the document by their path. */
+export function suggested(document: Document, query: URLSearchParams): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const { path } of fields(document)) {
+    const text = query.get(path);
+    if (text !== null && path !== 'spec.mode') found[path] = text.slice(0, 100);
+  }
+  return found;
+}
+
 /** The document with what the form says. Empty fields are left out; what is no number stays a text, and the interface says what is wrong with it. */
 export function edited(document: Document, form: Record<string, string>): Document {
   const copy = structuredClone(document);

@@ -11,6 +11,7 @@ it('makes no formula of a name', () => {
 
 it('writes a call that a shell takes as one word', () => {
   expect(curl('http://127.0.0.1:7780', "/api/v1/workloads/a'b")).toBe("curl -s 'http://127.0.0.1:7780/api/v1/workloads/a'\\''b'");
+  expect(curl('http://h', '/p', `{"a":"it's"}`)).toBe(`curl -s 'http://h/p' -H 'content-type: application/json' -d '{"a":"it'\\''s"}'`);
 });
 
 it('sorts names with numbers as people do, and what is unknown last', () => {

@@ -11,9 +11,10 @@ export function csv(header: readonly string[], rows: readonly (readonly (string 
   return [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n';
 }
 
-/** A line for a shell that asks for the same. */
-export function curl(origin: string, path: string): string {
-  return `curl -s '${(origin + path).replaceAll("'", "'\\''")}'`;
+/** A line for a shell that asks for the same; with a body it is posted. */
+export function curl(origin: string, path: string, body?: string): string {
+  const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+  return `curl -s ${quoted(origin + path)}${body === undefined ? '' : ` -H 'content-type: application/json' -d ${quoted(body)}`}`;
 }
 
 /** Offers text as a file. */

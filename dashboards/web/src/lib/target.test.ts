@@ -18,6 +18,12 @@ it('compares signals with targets', () => {
   expect([cpu?.verdict, cpu?.now]).toEqual(['met', '50 %']);
 });
 
+it('compares what clusters tell', () => {
+  const told = workload({ load: { containerWaitMs: 45_000, disk: 0.58, latencyP99Ms: 12.5 } });
+  const found = signals(spec({ containerWait: '30s', disk: '60%', latencyP99: '20ms' }), told);
+  expect(found.map((one) => [one.now, one.verdict])).toEqual([['45 s', 'missed'], ['58 %', 'met'], ['12.5 ms', 'met']]);
+});
+
 it('counts the targets of all', () => {
   const all = [workload({ name: 'a' }), workload({ name: 'b' }), workload({ name: 'c', load: {} })];
   const documents: Record<string, unknown> = { a: spec({ queueDelayP95: '20ms', cpu: '65%' }), c: spec({ cpu: '65%' }) };

@@ -47,15 +47,20 @@ const NAMES: Record<string, string> = {
   latencyP99: 'Request latency, p99',
 };
 
-/** Each target with its signal. Signals that the interface does not tell are unknown, and say so. */
+const CLUSTER = 'no fresh report of the cluster tells it';
+
+/** Each target with its signal. */
 export function signals(document: unknown, workload: Workload | undefined): Signal[] {
   return Object.entries(targets(document)).map(([key, written]) => {
     const name = NAMES[key] ?? key;
     const target = String(written);
     const load = workload?.load;
     if (key === 'queueDelayP95') return compared(name, target, load?.queueDelayP95Ms, millis(written), delay, silence(workload));
+    if (key === 'containerWait') return compared(name, target, load?.containerWaitMs, millis(written), delay, CLUSTER);
+    if (key === 'disk') return compared(name, target, load?.disk, ratio(written), percent, CLUSTER);
+    if (key === 'latencyP99') return compared(name, target, load?.latencyP99Ms, millis(written), delay, CLUSTER);
     if (key === 'cpu') return compared(name, target, load?.utilisation, ratio(written), percent, silence(workload));
-    return { name, target, now: UNKNOWN, reached: undefined, verdict: 'unknown', why: 'decisions below name its value' };
+    return { name, target, now: UNKNOWN, reached: undefined, verdict: 'unknown', why: 'this page does not know this target' };
   });
 }
 

@@ -62,6 +62,41 @@ pub(super) const PANELS: &[Panel] = &[
         ..STAT
     },
     Panel {
+        title: "Survives the loss of any one",
+        why: "Whether all that Trimtab runs would find room elsewhere. Absent: it cannot be said, for lack of a size, a measurement or a rack; `trimtab get headroom` says what and names what has no place.",
+        queries: &[("min by (of) (trimtab_survives_loss)", "{{of}}", "")],
+        words: &[("0", "no", "red"), ("1", "yes", "green")],
+        width: 6,
+        ..STAT
+    },
+    Panel {
+        title: "Headroom: CPU",
+        why: "Neither given nor used, on nodes where something may be started.",
+        unit: "cores",
+        queries: &[("sum(trimtab_headroom_cpu_cores)", "", "")],
+        width: 6,
+        ..STAT
+    },
+    Panel {
+        title: "Headroom: memory",
+        why: "As for CPU.",
+        unit: "bytes",
+        queries: &[("sum(trimtab_headroom_memory_bytes)", "", "")],
+        width: 6,
+        ..STAT
+    },
+    Panel {
+        title: "Idle cost an hour",
+        why: "What the idle minute's CPU and memory cost at the prices in force, in their currency. Empty without a price table (docs/prices.md). What nothing fresh is known of is left out.",
+        queries: &[(
+            "sum by (currency) (sum by (instance) (trimtab_idle_cpu_cores{cause!=\"no_data\"}) * on (instance) group_right () trimtab_price_core_hour + on (instance, currency) sum by (instance) (trimtab_idle_memory_bytes{cause!=\"no_data\"} / 2^30) * on (instance) group_right () trimtab_price_gib_hour)",
+            "{{currency}}",
+            "",
+        )],
+        width: 6,
+        ..STAT
+    },
+    Panel {
         title: "CPU: capacity, reserved, used",
         why: "Reserved is the number of replicas times the size that their specification gives; workloads without a size are not in it. Far from used: sizes are too large. Far from capacity: there is room.",
         unit: "cores",
@@ -122,6 +157,24 @@ pub(super) const PANELS: &[Panel] = &[
         ..PANEL
     },
     Panel {
+        title: "Waits for a CPU: the longest",
+        why: "99th percentile of the run-queue delay of all tasks of a node over a minute; ten nodes. One that stands out: open it, and look at who runs there.",
+        unit: "s",
+        queries: &[("topk(10, max by (node) (trimtab_node_run_delay_p99_seconds))", "{{node}}", "")],
+        ..PANEL
+    },
+    Panel {
+        title: "Stalls: the longest",
+        why: "Share of a minute in which tasks of a node waited for CPU, memory or IO (PSI); the worst node of each.",
+        unit: "percentunit",
+        queries: &[
+            ("max(trimtab_node_cpu_stall_ratio)", "CPU", ""),
+            ("max(trimtab_node_memory_stall_ratio)", "memory", ""),
+            ("max(trimtab_node_io_stall_ratio)", "IO", ""),
+        ],
+        ..PANEL
+    },
+    Panel {
         title: "Workloads",
         why: "Open one for its reasons. Reached is the worst signal as a share of its target.",
         look: Look::Table("workload"),
@@ -132,6 +185,7 @@ pub(super) const PANELS: &[Panel] = &[
             ("max by (workload) (trimtab_target_reached_ratio)", "reached", "percentunit"),
             ("sum by (workload) (trimtab_workload_used_cpu_cores)", "cores used", ""),
             ("sum by (workload) (trimtab_idle_cpu_cores{workload!=\"\"})", "cores idle", ""),
+            ("sum by (workload) (trimtab_workload_room_replicas)", "more would fit", ""),
         ],
         ..PANEL
     },
@@ -151,6 +205,8 @@ pub(super) const PANELS: &[Panel] = &[
                 "memory",
                 "",
             ),
+            ("max by (node) (trimtab_node_run_delay_p99_seconds)", "wait p99", "s"),
+            ("min by (node) (trimtab_node_loss_survived)", "loss survived", "bool_yes_no"),
             ("max by (node) (trimtab_node_tasks)", "tasks", "short"),
             ("max by (node) (trimtab_node_sample_age_seconds)", "age", "s"),
         ],

@@ -146,6 +146,31 @@ pub(super) const PANELS: &[Panel] = &[
         ..PANEL
     },
     Panel {
+        title: "Remote write: samples",
+        why: "Per second, taken by the receiver and dropped, by reason. Empty where nothing is sent. refused: the receiver will never take them, and the log has its words.",
+        queries: &[
+            ("sum(rate(trimtab_remote_write_samples_total[$__rate_interval]))", "taken", ""),
+            (
+                "sum by (reason) (rate(trimtab_remote_write_samples_dropped_total[$__rate_interval]))",
+                "dropped: {{reason}}",
+                "",
+            ),
+            (
+                "sum by (reason) (rate(trimtab_remote_write_requests_failed_total[$__rate_interval]))",
+                "requests failed: {{reason}}",
+                "",
+            ),
+        ],
+        ..PANEL
+    },
+    Panel {
+        title: "Remote write: behind",
+        why: "Age of the oldest sample that waits to be sent. It grows while the receiver is away; what does not fit in memory is dropped, the oldest first.",
+        unit: "s",
+        queries: &[("max by (instance) (trimtab_remote_write_behind_seconds)", "{{instance}}", "")],
+        ..PANEL
+    },
+    Panel {
         title: "Agents: the dearest ones",
         why: "Five by CPU, in cores; needs agents' own /metrics to be scraped.",
         unit: "cores",

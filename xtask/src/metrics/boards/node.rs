@@ -67,6 +67,27 @@ pub(super) const PANELS: &[Panel] = &[
         ..PANEL
     },
     Panel {
+        title: "Waits for a CPU",
+        why: "Run-queue delay of all its tasks over a minute: from ready to running. Long while CPU is free: a quota, or one busy CPU set.",
+        unit: "s",
+        queries: &[
+            ("trimtab_node_run_delay_mean_seconds{node=\"$node\"}", "mean", ""),
+            ("trimtab_node_run_delay_p99_seconds{node=\"$node\"}", "99th percentile", ""),
+        ],
+        ..PANEL
+    },
+    Panel {
+        title: "Stalls",
+        why: "Share of a minute in which some task waited for CPU or IO, or all of them for memory (PSI of the whole node).",
+        unit: "percentunit",
+        queries: &[
+            ("trimtab_node_cpu_stall_ratio{node=\"$node\"}", "CPU", ""),
+            ("trimtab_node_memory_stall_ratio{node=\"$node\"}", "memory", ""),
+            ("trimtab_node_io_stall_ratio{node=\"$node\"}", "IO", ""),
+        ],
+        ..PANEL
+    },
+    Panel {
         title: "Samples",
         why: "Per second, taken and refused. A refused sample has a total that fell or a task that nobody named: some are normal when an agent restarts.",
         queries: &[

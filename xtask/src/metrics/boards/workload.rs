@@ -133,6 +133,12 @@ pub(super) const PANELS: &[Panel] = &[
         ..PANEL
     },
     Panel {
+        title: "Room for more",
+        why: "So many more replicas would fit beside what runs, if nothing else took the room. Empty without a size.",
+        queries: &[("trimtab_workload_room_replicas{workload=\"$workload\"}", "replicas", "")],
+        ..PANEL
+    },
+    Panel {
         title: "Idle CPU of its replicas, by cause",
         why: "What it was given and did not use, by cause; blocked names the rule.",
         look: Look::Stack,

@@ -4,8 +4,10 @@ failed=0
 check() {
   name=$1
   shift
+  read -r check_began check_rest < /proc/uptime
   if "$@" > /tmp/check.log 2>&1; then
-    echo "test $name ... ok"
+    read -r check_ended check_rest < /proc/uptime
+    echo "test $name ... ok ($((${check_ended%.*} - ${check_began%.*})) s)"
     passed=$((passed + 1))
   else
     echo "test $name ... FAILED"

@@ -8,6 +8,7 @@ use model::yarn::YarnState;
 
 use super::{Controller, Own};
 use crate::idle::{Cause, Claim};
+use crate::survive::{Piece, Role, millis};
 
 impl Controller {
     /// Of the member that leaves first, then of those that are not needed, then of the others. Members that others started were given what
@@ -54,6 +55,24 @@ impl Controller {
         let (cores, bytes) = self.amounts.used(&own.task)?;
         let used = (Some(cores), bytes.map(|bytes| bytes as u64));
         Claim::unused(own.node.clone(), cause, self.given(own), used)
+    }
+
+    /// What the loss of nodes would mean for the members that Trimtab started: each keeps what it may use.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.own.values().filter(|own| own.runs).map(|own| {
+            let (cpu, memory_kib) = self.given(own);
+            let used = self.amounts.used(&own.task);
+            Piece {
+                workload: self.workload.name.clone(),
+                node: own.node.clone(),
+                role: Role::Member,
+                given: (cpu, memory_kib.map(|kib| kib.saturating_mul(1_024))),
+                used: (
+                    used.map(|(cores, _)| millis(cores)),
+                    used.and_then(|(_, bytes)| bytes).map(|bytes| bytes as u64),
+                ),
+            }
+        })
     }
 
     /// What a member may use, thousandths of a core and KiB: its size; else what it advertises to containers. `None` = nobody said.

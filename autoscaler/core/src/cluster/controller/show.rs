@@ -2,11 +2,13 @@
 
 use model::action::Size;
 use model::reason::Reason;
-use model::workload::SizeMode;
+use model::workload::{SizeMode, WorkloadKind};
 
 use super::{Controller, Own};
 use crate::cluster::change::Machine;
+use crate::cluster::space;
 use crate::controller::Context;
+use crate::course::Glance;
 use crate::view::{ChangeView, ClusterView, Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
 
 impl Controller {
@@ -28,14 +30,7 @@ impl Controller {
             replicas: self.own.values().map(|own| self.member(own)).collect(),
             paused: context.pause(self.pause.as_ref()).map(|pause| pause.why.clone()),
             frozen: self.frozen.clone(),
-            load: LoadView {
-                utilisation: self.said.as_ref().map(|said| said.utilisation),
-                load: self.said.as_ref().map(|said| said.load),
-                forecast: None,
-                capacity: Some(1.0),
-                ready_after_ms: (self.rates.fixed_s * 1_000.0) as u64,
-                ..LoadView::default()
-            },
+            load: self.load_view(context),
             size: SizeView {
                 mode: SizeMode::Recommend,
                 given: Size {
@@ -50,6 +45,47 @@ impl Controller {
             },
             last: self.record.newest().cloned(),
             cluster: Some(self.cluster_view(context)),
+        }
+    }
+
+    /// Signals of reports that are fresh, whether there are targets for them or not.
+    fn load_view(&self, context: &Context<'_>) -> LoadView {
+        let mut view = LoadView {
+            utilisation: self.said.as_ref().map(|said| said.utilisation),
+            load: self.said.as_ref().map(|said| said.load),
+            capacity: Some(1.0),
+            ready_after_ms: (self.rates.fixed_s * 1_000.0) as u64,
+            ..LoadView::default()
+        };
+        if self.seen.doubt(context.now).is_some() {
+            return view;
+        }
+        match self.kind() {
+            WorkloadKind::Hdfs => {
+                view.disk = self.seen.hdfs.as_ref().and_then(|seen| space::hdfs_disk(&seen.report));
+            }
+            WorkloadKind::Cassandra => {
+                let ring = self.seen.fresh_ring(context.now);
+                (view.disk, view.latency_p99_ms) = (space::ring_disk(&ring), space::ring_latency_ms(&ring));
+            }
+            _ => {
+                let known = self.seen.yarn.is_some();
+                view.container_wait_ms = known.then(|| self.seen.means.waited_ms() as f64);
+            }
+        }
+        view
+    }
+
+    /// The numbers behind the newest decision; a cluster's load is in members that it needs.
+    pub(crate) fn glance(&self) -> Glance {
+        let up = u32::try_from(self.seen.there().len()).unwrap_or(u32::MAX);
+        Glance {
+            load: self.said.as_ref().map(|said| said.load),
+            utilisation: self.said.as_ref().map(|said| said.utilisation),
+            carried: Some(f64::from(up)),
+            up,
+            wanted: self.wanted.unwrap_or(up),
+            ..Glance::default()
         }
     }
 
