@@ -326,7 +326,7 @@ fn inventory(settings: &Settings, offer: Offer) -> Inventory {
         launchers: settings.launchers.keys().cloned().collect(),
         acts: settings.act,
         rack: settings.rack.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     }
 }
 

@@ -50,9 +50,9 @@ pub struct Inventory {
     /// The rack that it stands in, when its owner says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<RackName>,
-    /// The agent's version; empty when it does not say it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub version: String,
+    /// The agent's version, when it says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl Inventory {
@@ -69,7 +69,7 @@ impl Inventory {
             launchers: Vec::new(),
             acts: false,
             rack: None,
-            version: String::new(),
+            version: None,
         }
     }
 }

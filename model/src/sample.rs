@@ -33,6 +33,14 @@ impl Values {
         self.values[metric as usize] = value;
     }
 
+    /// Sets a value, or marks it as not known.
+    pub fn put(&mut self, metric: Metric, value: Option<u64>) {
+        match value {
+            Some(value) => self.set(metric, value),
+            None => self.clear(metric),
+        }
+    }
+
     /// Marks a value as not known.
     pub fn clear(&mut self, metric: Metric) {
         self.present &= !metric.bit();

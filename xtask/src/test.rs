@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::statvfs::statvfs;
 
 use crate::up::install;
 
@@ -33,6 +34,11 @@ const PACKAGES: [&str; 10] = [
     "iproute2",
 ];
 
+/// What the suite writes in all, GiB: builds below `target`, then systems of machines and data of clusters in the
+/// temporary folder. Seen: 20 and 6.
+const TARGET_GIB: u64 = 24;
+const TEMPORARY_GIB: u64 = 8;
+
 type Step<'a> = (&'static str, Box<dyn Fn() -> Result<()> + 'a>);
 
 /// Runs the steps; stops at the first that fails.
@@ -40,6 +46,7 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
     let began = Instant::now();
     let mut steps: Vec<Step<'_>> = Vec::new();
     if !args.quick {
+        steps.push(("room", Box::new(|| room(root))));
         steps.push(("tools", Box::new(|| tools(args.ci))));
     }
     steps.push(("format", Box::new(|| cargo(root, &["fmt", "--all", "--check"]))));
@@ -110,6 +117,26 @@ fn xtask(root: &Path, arguments: &[&str]) -> Result<()> {
     let mut all = vec!["run", "--quiet", "--package", "xtask", "--"];
     all.extend(arguments);
     cargo(root, &all)
+}
+
+/// Room on the disks, before an hour is spent on finding that there was none.
+fn room(root: &Path) -> Result<()> {
+    // What a build wrote before is there already.
+    if root.join("target/debug/trimtab").exists() {
+        return Ok(());
+    }
+    for (path, needed) in [(root.to_owned(), TARGET_GIB), (std::env::temp_dir(), TEMPORARY_GIB)] {
+        let disk = statvfs(&path).with_context(|| format!("looking at the disk of {}", path.display()))?;
+        let free = disk.blocks_available() * disk.fragment_size() >> 30;
+        println!("    {} GiB free at {}", free, path.display());
+        ensure!(
+            free >= needed,
+            "{} GiB are free at {} and it takes {needed}: remove what is not needed any more, for instance `target` of other clones",
+            free,
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Installs what is missing: packages by apt, tools by cargo.

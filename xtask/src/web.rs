@@ -88,9 +88,8 @@ pub(crate) fn built(root: &Path) -> Result<Weight> {
 /// # Errors
 /// When there is no browser, or the page does not come.
 pub(crate) fn bench(root: &Path, url: &str, nodes: u32) -> Result<serde_json::Value> {
-    let mut command = Command::new("node");
-    command.current_dir(root.join("dashboards/web")).arg("tests/bench.mjs").stderr(Stdio::inherit());
-    command.env("TRIMTAB_URL", url).env("NODES", nodes.to_string()).env("CHROMIUM", chromium()?);
+    let mut command = Web::new(root).driver("tests/bench.mjs")?;
+    command.env("TRIMTAB_URL", url).env("NODES", nodes.to_string()).stderr(Stdio::inherit());
     let output = command.output().context("starting node")?;
     ensure!(output.status.success(), "tests/bench.mjs ended with {}", output.status);
     serde_json::from_slice(&output.stdout).context("reading what tests/bench.mjs says")
@@ -103,8 +102,7 @@ pub(crate) fn bench(root: &Path, url: &str, nodes: u32) -> Result<serde_json::Va
 pub(crate) fn pictures(root: &Path, programs: &Path, dashboard: &str, into: &Path) -> Result<Command> {
     let web = Web::new(root);
     web.packages()?;
-    let mut command = Command::new("node");
-    command.current_dir(&web.path).arg("tests/pictures.mjs").env("CHROMIUM", chromium()?);
+    let mut command = web.driver("tests/pictures.mjs")?;
     command.env("TRIMTAB_DASHBOARD", dashboard).env("TRIMTAB_PROGRAMS", std::path::absolute(programs)?);
     command.env("PICTURES", std::path::absolute(into)?);
     Ok(command)
@@ -174,6 +172,13 @@ impl Web {
 
     fn script(&self, name: &str) -> Result<()> {
         self.npm(&["run", "--silent", name])
+    }
+
+    /// A script that drives the browser.
+    fn driver(&self, script: &str) -> Result<Command> {
+        let mut command = Command::new("node");
+        command.current_dir(&self.path).arg(script).env("CHROMIUM", chromium()?);
+        Ok(command)
     }
 
     /// Exactly what the lockfile names, when that changed.

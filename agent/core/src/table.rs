@@ -69,34 +69,20 @@ impl Row {
         let mut values = *values;
         self.charged_bytes = values.get(Metric::MemoryCurrent);
         for settled in [Metric::CpuTime, Metric::MemoryCurrent] {
-            match self.values.get(settled) {
-                Some(value) => values.set(settled, value),
-                None => values.clear(settled),
-            }
+            values.put(settled, self.values.get(settled));
         }
         self.changed = values != self.values;
         self.values = values;
     }
 
-    fn set_cpu_time(&mut self) {
-        let us = self.own_ns / 1000;
-        if self.values.get(Metric::CpuTime) != Some(us) {
-            self.values.set(Metric::CpuTime, us);
-            self.changed = true;
+    /// CPU time as the ledger has it, µs, or unknown; and what is charged here and to no child.
+    fn settle(&mut self, cpu_us: Option<u64>) {
+        // Parent and child are read a moment apart: what the child took meanwhile is the child's.
+        let memory = self.charged_bytes.map(|bytes| bytes.saturating_sub(self.live_children_bytes));
+        for (metric, value) in [(Metric::CpuTime, cpu_us), (Metric::MemoryCurrent, memory)] {
+            self.changed |= self.values.get(metric) != value;
+            self.values.put(metric, value);
         }
-    }
-
-    /// Parent and child are read a moment apart: what the child took meanwhile is the child's.
-    fn set_memory(&mut self) {
-        let own = self.charged_bytes.map(|bytes| bytes.saturating_sub(self.live_children_bytes));
-        if self.values.get(Metric::MemoryCurrent) == own {
-            return;
-        }
-        match own {
-            Some(bytes) => self.values.set(Metric::MemoryCurrent, bytes),
-            None => self.values.clear(Metric::MemoryCurrent),
-        }
-        self.changed = true;
     }
 }
 
@@ -228,24 +214,15 @@ impl Table {
             let row = &mut self.rows[self.order[position] as usize];
             let own = row.total_ns.saturating_sub(row.live_children_ns).saturating_sub(row.dead_children_ns);
             row.own_ns = row.own_ns.max(own);
-            row.set_cpu_time();
-            row.set_memory();
+            row.settle(Some(row.own_ns / 1000));
         }
         let root = &mut self.rows[0];
         root.seen = self.round;
         root.read(&raw.root);
-        root.set_memory();
         // The kernel keeps no exact ledger of the root cgroup: the switch ledger is its only exact source.
-        match raw.root.get(Metric::OnCpu) {
-            Some(on_cpu) => {
-                root.own_ns = root.own_ns.max(on_cpu);
-                root.set_cpu_time();
-            }
-            None => {
-                root.changed |= root.values.get(Metric::CpuTime).is_some();
-                root.values.clear(Metric::CpuTime);
-            }
-        }
+        let on_cpu = raw.root.get(Metric::OnCpu);
+        root.own_ns = root.own_ns.max(on_cpu.unwrap_or(0));
+        root.settle(on_cpu.map(|_| root.own_ns / 1000));
     }
 
     /// The slot of a row's live parent, unless that is the root.

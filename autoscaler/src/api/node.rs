@@ -139,7 +139,7 @@ impl From<NodeView> for Node {
             refused_samples: view.refused,
             accounting_error_ratio: view.receipt.and_then(|receipt| receipt.error_ratio()),
             rack: inventory.rack.map(String::from),
-            agent_version: Some(inventory.version).filter(|version| !version.is_empty()),
+            agent_version: inventory.version,
             waits: view.waits.map(Waits::from),
             run_delay_unknown,
             stalls_unknown,

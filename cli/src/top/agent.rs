@@ -177,7 +177,7 @@ fn node(now: &Answer, tasks: &[Task]) -> Node {
         refused_samples: 0,
         accounting_error_ratio: None,
         rack: inventory.rack.clone().map(String::from),
-        agent_version: Some(inventory.version.clone()).filter(|version| !version.is_empty()),
+        agent_version: inventory.version.clone(),
         waits: None,
         run_delay_unknown: None,
         stalls_unknown: None,

@@ -148,7 +148,7 @@ impl TryFrom<pb::Inventory> for Inventory {
             launchers: texts("launchers", m.launchers)?,
             acts: m.acts,
             rack: optional_name("rack", &m.rack)?,
-            version: text("version", m.version)?,
+            version: Some(text("version", m.version)?).filter(|version| !version.is_empty()),
         })
     }
 }
@@ -174,7 +174,7 @@ impl From<Inventory> for pb::Inventory {
             launchers: i.launchers.into_iter().map(fit).collect(),
             acts: i.acts,
             rack: i.rack.map(String::from).unwrap_or_default(),
-            version: fit(i.version),
+            version: i.version.map(fit).unwrap_or_default(),
         }
     }
 }

@@ -173,7 +173,7 @@ fn an_introduction_survives_and_another_major_version_is_refused() {
             launchers: vec!["puma-web".into()],
             acts: true,
             rack: Some("r1".parse().unwrap()),
-            version: "0.1.0".into(),
+            version: Some("0.1.0".into()),
         },
         tasks: [None, Some(Class::BestEffort)]
             .map(|class| RunsHere {
