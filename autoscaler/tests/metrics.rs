@@ -21,7 +21,7 @@ fn value(text: &str, sample: &str) -> Option<f64> {
 /// What does not change from one moment to the next.
 fn settled(service: &Service, path: &str) -> Value {
     let mut answer = service.get(path).1;
-    for moving in ["ageMs", "samples", "accountingErrorRatio"] {
+    for moving in ["ageMs", "samples", "accountingErrorRatio", "clockSkewMs"] {
         answer.as_object_mut().unwrap().remove(moving);
     }
     answer

@@ -178,6 +178,9 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         ("run_delay_p99", true, true),
         ("cpu_stall", true, true),
         ("agent", false, true),
+        ("clock_skew", true, true),
+        ("spooled", true, true),
+        ("gaps", true, true),
     ]);
     for node in nodes {
         let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
@@ -202,6 +205,9 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
                 .map_or_else(|| "-".to_owned(), |v| format!("{:.1}us", v * 1e6)),
             percent(node.waits.and_then(|waits| waits.cpu_stall_ratio)),
             node.agent_version.clone().unwrap_or_else(|| "-".to_owned()),
+            node.clock_skew_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:+}ms")),
+            node.spooled_rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string()),
+            node.gaps.to_string(),
         ]);
     }
     rows

@@ -147,6 +147,18 @@ pub struct Receipt {
     pub proc_stat_us: u64,
     /// Largest difference between the iterator and the cpu.stat file among the tasks compared, µs.
     pub iterator_error_us: Option<u64>,
+    /// What waits on the agent's disk at the end of the interval; absent when it does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<Spooled>,
+}
+
+/// Rounds that an agent could not send yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spooled {
+    /// How many.
+    pub rounds: u64,
+    /// What they take on its disk.
+    pub bytes: u64,
 }
 
 impl Receipt {

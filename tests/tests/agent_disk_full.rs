@@ -59,6 +59,9 @@ fn a_full_disk_stops_neither_measuring_nor_reporting() {
     stage.until("the hole in the data, in words", |s| {
         s.get("/workloads/jobs/explain").to_string().contains("data_gap").then_some(())
     });
+    let node = stage.get("/nodes/n1");
+    assert!(node["gaps"].as_u64() >= Some(1), "{node}");
+    assert_eq!(node["lastGap"]["kind"], "lost", "{node}");
     stage.until("totals that went on", |s| {
         let now = s.live_totals("jobs");
         let more = |(id, us): &(u64, u64)| totals.iter().any(|(other, then)| other == id && us > then);

@@ -158,6 +158,13 @@ fn an_outage_of_the_autoscaler_costs_no_total() {
     });
     pids.values().for_each(|pid| signal(*pid, Signal::CONT));
     stage.until_none("rounds in the spool", |s| s.agent_metric("spool_rounds"));
+    stage.until("the autoscaler to know it", |s| {
+        let node = s.get("/nodes/n1");
+        (node["spooledRounds"] == 0 && node["spooledBytes"] == 0).then_some(())
+    });
+    // Both have the same clock; what they differ by is the way of a batch, however slow the machine.
+    let skew = stage.get("/nodes/n1")["clockSkewMs"].as_i64();
+    assert!(skew.is_some_and(|ms| (-60_000..1_000).contains(&ms)), "{skew:?} ms");
 }
 
 #[test]

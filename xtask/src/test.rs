@@ -121,13 +121,13 @@ fn xtask(root: &Path, arguments: &[&str]) -> Result<()> {
 
 /// Room on the disks, before an hour is spent on finding that there was none.
 fn room(root: &Path) -> Result<()> {
-    // What a build wrote before is there already.
     if root.join("target/debug/trimtab").exists() {
+        println!("    not asked: what an earlier build wrote is there already");
         return Ok(());
     }
     for (path, needed) in [(root.to_owned(), TARGET_GIB), (std::env::temp_dir(), TEMPORARY_GIB)] {
         let disk = statvfs(&path).with_context(|| format!("looking at the disk of {}", path.display()))?;
-        let free = disk.blocks_available() * disk.fragment_size() >> 30;
+        let free = (disk.blocks_available() * disk.fragment_size()) >> 30;
         println!("    {} GiB free at {}", free, path.display());
         ensure!(
             free >= needed,

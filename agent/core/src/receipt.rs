@@ -35,6 +35,7 @@ pub fn receipt(earlier: &Ledgers, later: &Ledgers) -> Option<Receipt> {
         switch_us,
         proc_stat_us: later.proc_stat_us.checked_sub(earlier.proc_stat_us)?,
         iterator_error_us: later.iterator_error_us,
+        spool: None,
     })
 }
 

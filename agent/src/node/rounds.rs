@@ -6,7 +6,7 @@ use agent_core::raw::ROOT;
 use agent_core::receipt::{self, Ledgers};
 use agent_core::session::{Disposition, Round, Row};
 use model::metric::Metric;
-use model::node::TaskInfo;
+use model::node::{Spooled, TaskInfo};
 use model::sample::Values;
 use prost::Message;
 use wire::batch::{Encoder, Header, Input};
@@ -198,8 +198,9 @@ impl Node {
             iterator_error_us: reading.health.iterator_error_us,
         };
         if let Some(earlier) = self.ledgers.replace(later)
-            && let Some(receipt) = receipt::receipt(&earlier, &later)
+            && let Some(mut receipt) = receipt::receipt(&earlier, &later)
         {
+            receipt.spool = Some(Spooled { rounds: self.spool.len() as u64, bytes: self.spool.bytes() });
             self.receipt = Some(receipt);
             if let Some(up) = &self.up {
                 // A receipt that does not fit is followed by the next one.

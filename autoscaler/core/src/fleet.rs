@@ -9,18 +9,21 @@
 
 mod clusters;
 mod digest;
+mod standing;
 mod table;
 mod waits;
 
 use std::collections::BTreeMap;
 
 use model::adapter::{AdapterReport, BalancerReport, PumaReport};
+use model::gap::Gap;
 use model::histogram::DelayHistogram;
 use model::id::{BootId, CgroupId, NodeId, TaskName, WorkloadName};
 use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
 use model::workload::Workload;
 
 pub use self::clusters::{Clusters, Reported};
+pub use self::standing::Standing;
 pub use self::table::{ENDED_LIMIT, EndedTask, Ingest, NodeTable, SLOT_LIMIT, TaskView};
 pub use self::waits::WaitView;
 use crate::event::{ClusterDigest, Time};
@@ -63,8 +66,8 @@ pub struct NodeView {
     pub samples: u64,
     /// Samples that were refused (a total fell, or time stood still).
     pub refused: u64,
-    /// Its last comparison of CPU ledgers.
-    pub receipt: Option<Receipt>,
+    /// How well its agent keeps up.
+    pub standing: Standing,
     /// How long its tasks wait; `None` until there is enough of it.
     pub waits: Option<WaitView>,
 }
@@ -160,7 +163,21 @@ impl Fleet {
     /// A node's comparison of its CPU ledgers.
     pub fn receipt(&mut self, node: &NodeId, receipt: Receipt) {
         if let Some(table) = self.nodes.get_mut(node) {
-            table.receipt = Some(receipt);
+            table.standing.receipt = Some(receipt);
+        }
+    }
+
+    /// A node's agent tells of a hole in its data.
+    pub fn gap(&mut self, node: &NodeId, gap: Gap, now: Time) {
+        if let Some(table) = self.nodes.get_mut(node) {
+            table.standing.gap(gap, now);
+        }
+    }
+
+    /// How far a node's wall clock was ahead of the controller's when its newest batch came, ms.
+    pub fn clock_skew(&mut self, node: &NodeId, ms: i64) {
+        if let Some(table) = self.nodes.get_mut(node) {
+            table.standing.clock_skew_ms = Some(ms);
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
 use autoscaler_core::view::DrainView;
+use model::gap::Gap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::waits::Waits;
+use super::word;
 use crate::store::{EndedTaskRow, Part};
 
 /// All nodes.
@@ -60,6 +63,22 @@ pub struct Node {
     pub refused_samples: u64,
     /// How far its CPU ledgers differ, share; absent when only one is known.
     pub accounting_error_ratio: Option<f64>,
+    /// How far its wall clock is ahead of the autoscaler's, ms, by its newest batch: some ms are that one's way here.
+    /// Null until one came.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
+    /// Rounds that wait on its agent's disk, as it told with its last comparison of ledgers; null when it did not.
+    #[serde(default)]
+    pub spooled_rounds: Option<u64>,
+    /// What they take there.
+    #[serde(default)]
+    pub spooled_bytes: Option<u64>,
+    /// Holes in its data that its agent told of since the autoscaler's start.
+    #[serde(default)]
+    pub gaps: u64,
+    /// The newest of them.
+    #[serde(default)]
+    pub last_gap: Option<LastGap>,
     /// The rack that it stands in, when its owner says so.
     #[serde(default)]
     pub rack: Option<String>,
@@ -101,6 +120,27 @@ pub struct DrainRequest {
     pub partly: bool,
 }
 
+/// A hole in a node's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGap {
+    /// `stale`, `lost`, `restarted`, `partial`, `clock_stepped` or `merged`.
+    pub kind: String,
+    /// The agent's words.
+    pub cause: String,
+    /// How long it is, ms.
+    pub length_ms: u64,
+    /// When it was told, Unix ms.
+    pub told_ms: u64,
+}
+
+impl From<(Gap, Time)> for LastGap {
+    fn from((gap, told): (Gap, Time)) -> Self {
+        let length_ms = gap.to_ns.saturating_sub(gap.from_ns) / 1_000_000;
+        Self { kind: word(&gap.kind), cause: gap.cause, length_ms, told_ms: told.0 }
+    }
+}
+
 /// A metric that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Unavailable {
@@ -115,6 +155,8 @@ impl From<NodeView> for Node {
         let (run_delay_unknown, stalls_unknown) =
             (super::waits::run_delay_unknown(&view), super::waits::stalls_unknown(&view));
         let inventory = view.inventory;
+        let receipt = view.standing.receipt;
+        let spool = receipt.and_then(|receipt| receipt.spool);
         Self {
             name: view.node.to_string(),
             connected: view.connected,
@@ -137,7 +179,12 @@ impl From<NodeView> for Node {
                 .collect(),
             samples: view.samples,
             refused_samples: view.refused,
-            accounting_error_ratio: view.receipt.and_then(|receipt| receipt.error_ratio()),
+            accounting_error_ratio: receipt.and_then(|receipt| receipt.error_ratio()),
+            clock_skew_ms: view.standing.clock_skew_ms,
+            spooled_rounds: spool.map(|spool| spool.rounds),
+            spooled_bytes: spool.map(|spool| spool.bytes),
+            gaps: view.standing.gaps,
+            last_gap: view.standing.last_gap.map(LastGap::from),
             rack: inventory.rack.map(String::from),
             agent_version: inventory.version,
             waits: view.waits.map(Waits::from),

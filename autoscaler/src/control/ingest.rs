@@ -1,9 +1,11 @@
 //! A batch of one agent: into the fleet, and to history.
 
 use autoscaler_core::event::Time;
+use wire::batch::Header;
 
 use super::Control;
 use super::peers::{SessionId, ToAgent};
+use crate::clock;
 use crate::history::{self, Observed, Reading};
 use crate::ingest::{Batch, ended_of_backlog, into_fleet};
 
@@ -28,6 +30,7 @@ impl Control {
             peer.owed += batch.changed.len();
             peer.prompt |= !batch.gone.is_empty();
             into_fleet(&mut self.fleet, &peer.node, &mut peer.slots, batch, now);
+            self.fleet.clock_skew(&peer.node, skew_ms(&batch.header, clock::wall_ms()));
         }
         // The node's boot clock on controller time; a batch is never later than now.
         let boot_ms = i64::try_from(batch.header.boot_ns / 1_000_000).unwrap_or(i64::MAX);
@@ -50,5 +53,26 @@ impl Control {
     /// Gives history what was observed since the last time: once a round, so that it is woken once.
     pub(super) fn hand_over(&mut self) {
         self.history.observe(std::mem::take(&mut self.observed));
+    }
+}
+
+/// How far the wall clock that a batch was taken by is ahead of one that reads `wall_ms` now, ms.
+fn skew_ms(header: &Header, wall_ms: u64) -> i64 {
+    let taken_ms = (i128::from(header.boot_ns) + i128::from(header.wall_offset_ns)) / 1_000_000;
+    let ahead = taken_ms - i128::from(wall_ms);
+    i64::try_from(ahead).unwrap_or(if ahead < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_is_ahead_and_hostile_ones_do_not_overflow() {
+        let at = |boot_ns, wall_offset_ns| Header { seq: 1, boot_ns, wall_offset_ns };
+        assert_eq!(skew_ms(&at(5_000_000_000, 1_000_000_000_000), 1_004_000), 1_000);
+        assert_eq!(skew_ms(&at(5_000_000_000, 1_000_000_000_000), 1_005_030), -30);
+        assert_eq!(skew_ms(&at(u64::MAX, i64::MAX), 0), 27_670_116_110_564);
+        assert_eq!(skew_ms(&at(0, i64::MIN), u64::MAX), i64::MIN);
     }
 }

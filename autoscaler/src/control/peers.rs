@@ -321,7 +321,10 @@ impl Control {
         match said {
             Said::Outcome(outcome) => self.events.push(Event::Outcome { node, outcome }),
             Said::Task(event) => self.events.push(Event::Task { node, event }),
-            Said::Gap(gap) => self.events.push(Event::Gap { node, gap }),
+            Said::Gap(gap) => {
+                self.fleet.gap(&node, gap.clone(), now);
+                self.events.push(Event::Gap { node, gap });
+            }
             Said::Receipt(receipt) => {
                 self.fleet.receipt(&node, receipt);
                 self.events.push(Event::Receipt { node, receipt });

@@ -39,7 +39,7 @@ pub struct Stored {
 type Of<T> = (&'static str, Kind, &'static str, fn(&T) -> Option<f64>);
 
 /// Of each node, with the label `node`.
-const NODES: [Of<NodeView>; 16] = [
+const NODES: [Of<NodeView>; 19] = [
     ("node_connected", Gauge, "1 while the node's agent is connected", |n| Some(flag(n.connected))),
     ("node_acts", Gauge, "1 when its owner lets the agent act", |n| Some(flag(n.inventory.acts))),
     ("node_capacity_cpu_cores", Gauge, "Logical CPUs of a connected node", |n| {
@@ -80,8 +80,15 @@ const NODES: [Of<NodeView>; 16] = [
         waits(n)?.io_stall_ratio
     }),
     ("node_accounting_error_ratio", Gauge, "How far the node's two CPU ledgers differ", |n| {
-        n.receipt.and_then(|receipt| receipt.error_ratio())
+        n.standing.receipt?.error_ratio()
     }),
+    ("node_clock_skew_seconds", Gauge, "A connected node's wall clock less the autoscaler's", |n| {
+        n.standing.clock_skew_ms.filter(|_| n.connected).map(|ms| ms as f64 / 1e3)
+    }),
+    ("node_spooled_rounds", Gauge, "Rounds that wait on the disk of a connected node's agent", |n| {
+        n.standing.receipt?.spool.filter(|_| n.connected).map(|spool| spool.rounds as f64)
+    }),
+    ("node_gaps", Counter, "Holes in a node's data that its agent told of", |n| Some(n.standing.gaps as f64)),
 ];
 
 type Asked = (WorkloadView, Target);

@@ -2,7 +2,9 @@
 
 use model::gap::Unavailable;
 use model::id::{AgentEpoch, BootId, CgroupId, Generation, NodeId, TaskName, WorkloadName};
-use model::node::{Container, Incarnation, Inventory, LABEL_LIMIT, Receipt, TaskClass, TaskInfo, Tier};
+use model::node::{
+    Container, Incarnation, Inventory, LABEL_LIMIT, Receipt, Spooled, TaskClass, TaskInfo, Tier,
+};
 use model::workload::Class;
 
 use super::{few, fit, name, optional_name, text, unspecified};
@@ -225,6 +227,7 @@ impl From<pb::Receipt> for Receipt {
             switch_us: m.switch_us,
             proc_stat_us: m.proc_stat_us,
             iterator_error_us: m.iterator_error_us,
+            spool: m.spool.map(|m| Spooled { rounds: m.rounds, bytes: m.bytes }),
         }
     }
 }
@@ -237,6 +240,7 @@ impl From<Receipt> for pb::Receipt {
             switch_us: r.switch_us,
             proc_stat_us: r.proc_stat_us,
             iterator_error_us: r.iterator_error_us,
+            spool: r.spool.map(|s| pb::Spooled { rounds: s.rounds, bytes: s.bytes }),
         }
     }
 }

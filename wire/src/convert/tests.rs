@@ -6,7 +6,7 @@ use model::action::{
 use model::adapter::{AdapterReport, BalancerReport, PumaReport, Quantiles, ServerReport, ServerState};
 use model::gap::{Gap, GapKind, Unavailable};
 use model::id::{AgentEpoch, BootId, CgroupId, CommandId, ControllerEpoch, Generation};
-use model::node::{Incarnation, Inventory, Tier};
+use model::node::{Incarnation, Inventory, Receipt, Spooled, Tier};
 use model::workload::Class;
 
 use super::*;
@@ -192,6 +192,21 @@ fn an_introduction_survives_and_another_major_version_is_refused() {
     assert_eq!(hello(message.clone()), Ok(sent));
     let future = pb::Hello { version: Some(pb::Version { major: 2, minor: 0 }), ..message };
     assert!(hello(future).unwrap_err().to_string().contains("upgrade the older one"));
+}
+
+#[test]
+fn a_receipt_survives_and_what_an_agent_does_not_say_is_absent() {
+    let said = Receipt {
+        interval_ns: 10,
+        kernel_us: 5,
+        switch_us: Some(6),
+        proc_stat_us: 7,
+        iterator_error_us: Some(0),
+        spool: Some(Spooled { rounds: 3, bytes: 4096 }),
+    };
+    assert_eq!(Receipt::from(pb::Receipt::from(said)), said);
+    let less = Receipt { switch_us: None, iterator_error_us: None, spool: None, ..said };
+    assert_eq!(Receipt::from(pb::Receipt::from(less)), less);
 }
 
 #[test]

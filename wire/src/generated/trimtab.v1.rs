@@ -245,6 +245,17 @@ pub struct Receipt {
     pub proc_stat_us: u64,
     #[prost(uint64, optional, tag = "5")]
     pub iterator_error_us: ::core::option::Option<u64>,
+    /// absent = not said
+    #[prost(message, optional, tag = "6")]
+    pub spool: ::core::option::Option<Spooled>,
+}
+/// What waits on the agent's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spooled {
+    #[prost(uint64, tag = "1")]
+    pub rounds: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {

@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 use model::histogram::DelayHistogram;
 use model::id::{CgroupId, NodeId, TaskKey};
 use model::metric::{Kind, Metric};
-use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
+use model::node::{Incarnation, Inventory, TaskInfo};
 use model::sample::{Usage, Values, derive};
 use serde::Serialize;
 
-use super::NodeView;
 use super::waits::Waits;
+use super::{NodeView, Standing};
 use crate::event::Time;
 
 /// Most slots of one node: protocol.md limits a batch to 20,000 tasks; the rest is room for churn between updates.
@@ -96,7 +96,7 @@ pub struct TaskView {
 pub struct NodeTable {
     pub(super) incarnation: Incarnation,
     pub(super) inventory: Inventory,
-    pub(super) receipt: Option<Receipt>,
+    pub(super) standing: Standing,
     connected: bool,
     up_since: Time,
     rows: Vec<Option<Row>>,
@@ -124,7 +124,7 @@ impl NodeTable {
         Self {
             incarnation,
             inventory,
-            receipt: None,
+            standing: Standing::default(),
             connected: true,
             up_since: now,
             rows: Vec::new(),
@@ -330,7 +330,7 @@ impl NodeTable {
         }
         self.ended = before.ended;
         self.ended_dropped = before.ended_dropped;
-        self.receipt = before.receipt;
+        self.standing = before.standing;
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<EndedTask> {
@@ -401,7 +401,7 @@ impl NodeTable {
             tasks: self.live,
             samples: self.samples,
             refused: self.refused,
-            receipt: self.receipt,
+            standing: self.standing.clone(),
             waits: self.waits.view(),
         }
     }

@@ -1,3 +1,4 @@
+use model::gap::{Gap, GapKind};
 use model::id::{AgentEpoch, CgroupId};
 use model::metric::Metric;
 use model::node::{Container, TaskClass, TaskInfo, Tier};
@@ -234,4 +235,20 @@ fn an_unreachable_adapter_leaves_its_last_report_to_grow_old() {
     fleet.node(&node()).unwrap().task_appeared(0, info(9, Some("web-1")), Time(0));
     let digest = &fleet.digests([&service()], Time(5_000))[0];
     assert_eq!(digest.replicas[0].puma.as_ref().unwrap().1, 4_000);
+}
+
+#[test]
+fn what_an_agent_lost_and_how_its_clock_stands_outlasts_a_stream_and_a_boot() {
+    let mut fleet = Fleet::new();
+    let hole = Gap { kind: GapKind::Lost, from_ns: 0, to_ns: SECOND, cause: "the disk was full".into() };
+    // Of a node that nobody knows nothing is known.
+    fleet.gap(&node(), hole.clone(), Time(1));
+    up(&mut fleet, 1);
+    assert_eq!(fleet.nodes(Time(1))[0].standing, Standing::default());
+    fleet.gap(&node(), hole.clone(), Time(2));
+    fleet.clock_skew(&node(), -40);
+    up(&mut fleet, 2);
+    let standing = fleet.nodes(Time(3))[0].standing.clone();
+    assert_eq!((standing.gaps, standing.clock_skew_ms), (1, Some(-40)));
+    assert_eq!(standing.last_gap, Some((hole, Time(2))));
 }

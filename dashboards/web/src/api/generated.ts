@@ -1127,6 +1127,23 @@ export interface components {
             /** @description The token: a secret. */
             token: string;
         };
+        /** @description A hole in a node's data. */
+        LastGap: {
+            /** @description The agent's words. */
+            cause: string;
+            /** @description `stale`, `lost`, `restarted`, `partial`, `clock_stepped` or `merged`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description How long it is, ms.
+             */
+            lengthMs: number;
+            /**
+             * Format: int64
+             * @description When it was told, Unix ms.
+             */
+            toldMs: number;
+        };
         /** @description Numbers of a workload; absent ones are not known. */
         Load: {
             /**
@@ -1369,6 +1386,12 @@ export interface components {
             agentVersion?: string | null;
             /** @description The kernel's boot, 32 hex digits. */
             boot: string;
+            /**
+             * Format: int64
+             * @description How far its wall clock is ahead of the autoscaler's, ms, by its newest batch: some ms are that one's way here.
+             *     Null until one came.
+             */
+            clockSkewMs?: number | null;
             /** @description Its agent's stream is up. */
             connected: boolean;
             /**
@@ -1384,8 +1407,14 @@ export interface components {
             drain?: components["schemas"]["Drain"] | null;
             /** @description BPF features that run. */
             features: string[];
+            /**
+             * Format: int64
+             * @description Holes in its data that its agent told of since the autoscaler's start.
+             */
+            gaps?: number;
             /** @description Kernel release. */
             kernel: string;
+            lastGap?: components["schemas"]["LastGap"] | null;
             /** @description Launchers that its owner allows. */
             launchers: string[];
             /**
@@ -1414,6 +1443,16 @@ export interface components {
              * @description Samples taken since it connected.
              */
             samples: number;
+            /**
+             * Format: int64
+             * @description What they take there.
+             */
+            spooledBytes?: number | null;
+            /**
+             * Format: int64
+             * @description Rounds that wait on its agent's disk, as it told with its last comparison of ledgers; null when it did not.
+             */
+            spooledRounds?: number | null;
             /** @description Why stalls are not known, if so. */
             stallsUnknown?: string | null;
             /**

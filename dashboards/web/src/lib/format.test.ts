@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ago, bytes, cores, date, delay, moment, number, percent, shares, span, tick, time, UNKNOWN } from './format';
+import { ago, bytes, cores, date, delay, moment, number, percent, shares, skew, span, tick, time, UNKNOWN } from './format';
 
 describe('ticks of time', () => {
   const at = (hour: number, minute = 0) => new Date(2026, 10, 21, hour, minute).getTime();
@@ -13,7 +13,7 @@ describe('ticks of time', () => {
 
 describe('numbers', () => {
   it('says that it does not know, and never 0', () => {
-    for (const format of [number, cores, percent, bytes, span, delay, ago, time, date]) {
+    for (const format of [number, cores, percent, bytes, span, delay, skew, ago, time, date]) {
       for (const nothing of [null, undefined, Number.NaN, Number.POSITIVE_INFINITY]) {
         expect(format(nothing)).toBe(UNKNOWN);
       }
@@ -35,6 +35,7 @@ describe('numbers', () => {
     ]);
     expect([4.2, 340, 1200, 61_000].map(delay)).toEqual(['4.20 ms', '340 ms', '1.20 s', '1 min 1 s']);
     expect([ago(400), ago(2100), ago(-5)]).toEqual(['now', '2 s ago', 'now']);
+    expect([skew(-4), skew(0), skew(2000), skew(-90_000)]).toEqual(['4 ms behind', '0 ms ahead', '2 s ahead', '1 min 30 s behind']);
   });
 });
 

@@ -63,6 +63,15 @@ export function delay(ms: Maybe): string {
   return ms < 60_000 ? `${number(ms / 1000)} s` : span(ms);
 }
 
+/** From there on a clock is worth a look, ms. */
+export const SKEWED_MS = 1_000;
+
+/** How a clock stands beside ours: `4 ms behind`, `2 s ahead`. */
+export function skew(ms: Maybe): string {
+  if (!known(ms)) return UNKNOWN;
+  return `${delay(Math.abs(ms))} ${ms < 0 ? 'behind' : 'ahead'}`;
+}
+
 /** Whole seconds ago, so that a row does not flicker below a second. */
 export function ago(ms: Maybe): string {
   if (!known(ms)) return UNKNOWN;

@@ -137,7 +137,9 @@ impl Agent {
     fn round(&mut self, encoder: &mut Encoder, snapshot: bool) -> std::io::Result<wire::pb::SampleBatch> {
         self.seq += 1;
         work(&mut self.rows, self.number.wrapping_mul(31).wrapping_add(self.seq));
-        let header = Header { seq: self.seq, boot_ns: self.seq * 1_000_000_000, wall_offset_ns: 0 };
+        let boot_ns = self.seq * 1_000_000_000;
+        let wall_ns = i64::try_from(autoscaler::clock::wall_ms() * 1_000_000).unwrap_or(i64::MAX);
+        let header = Header { seq: self.seq, boot_ns, wall_offset_ns: wall_ns - boot_ns.cast_signed() };
         let appeared: &[(u32, TaskInfo)] = if snapshot { &self.appeared } else { &[] };
         let tasks: Vec<(u32, &Values)> = self.rows.iter().map(|(slot, values)| (*slot, values)).collect();
         encoder.encode(header, &Input { appeared, tasks: &tasks, gone: &[], delays: &[] }, snapshot)

@@ -62,6 +62,19 @@ pub(super) const PANELS: &[Panel] = &[
         ..PANEL
     },
     Panel {
+        title: "Clocks of nodes",
+        why: "Wall clocks beside the autoscaler's. Seconds apart, logs cannot be laid beside each other; minutes apart, certificates are refused: look at the node's time synchronisation.",
+        unit: "s",
+        queries: &[("trimtab_node_clock_skew_seconds", "{{node}}", "")],
+        ..PANEL
+    },
+    Panel {
+        title: "Rounds that agents could not send yet",
+        why: "They wait on the agents' disks after a time without a stream, and are sent as the stream has room. A line that does not fall: the stream is too slow.",
+        queries: &[("trimtab_node_spooled_rounds", "{{node}}", "")],
+        ..PANEL
+    },
+    Panel {
         title: "Inputs that wait for the loop",
         why: "At 1024 agents have to wait, and their samples grow old.",
         queries: &[("max by (instance) (trimtab_inputs_waiting)", "{{instance}}", "")],
