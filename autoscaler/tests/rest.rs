@@ -419,6 +419,16 @@ fn a_cluster_is_recommended_a_member_that_comes_when_it_is_approved() {
         service.request("POST", "/api/v1/workloads/batch/reject", &[], &body)
     };
     assert_eq!(reject("7").status, 409);
+    for length in ["", "soon", "59s", "721h"] {
+        let answer = service.request(
+            "POST",
+            "/api/v1/workloads/batch/reject",
+            &[],
+            &json!({"decision": said, "for": length}).to_string(),
+        );
+        assert_eq!(answer.status, 400, "{length}");
+        assert!(answer.json()["detail"].as_str().unwrap().starts_with("for: "), "{}", answer.body);
+    }
     assert_eq!(reject(&said).status, 200);
     let declined = service.until("the word of it", |s| {
         let newest = s.get("/api/v1/workloads/batch").1["status"]["last"].clone();

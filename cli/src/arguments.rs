@@ -112,10 +112,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ID")]
         decision: Option<String>,
     },
-    /// Decline a recommended change of a cluster: it is not offered again for a day, unless it becomes another change.
+    /// Decline a recommended change of a cluster, or put it off: it is not offered again for a day, unless it becomes another change.
     Reject {
         /// The workload.
         workload: String,
+        /// Put it off for so long instead (1h, 3d).
+        #[arg(long = "for", value_name = "DURATION")]
+        for_: Option<String>,
         /// Only if this decision is still the one that recommends something.
         #[arg(long, value_name = "ID")]
         decision: Option<String>,

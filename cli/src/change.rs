@@ -293,8 +293,9 @@ pub(crate) fn reject(
     workload: &str,
     decision: Option<String>,
     reason: String,
+    for_: Option<String>,
 ) -> Result<(), Failure> {
-    about(client, workload, "reject", &RejectRequest { decision, reason })
+    about(client, workload, "reject", &RejectRequest { decision, reason, for_ })
 }
 
 pub(crate) fn cancel(client: &Client, workload: &str, reason: String) -> Result<(), Failure> {

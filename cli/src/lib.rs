@@ -84,8 +84,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             change::pause(&client()?, workload, for_, reason).map(done)
         }
         Command::Approve { workload, decision } => change::approve(&client()?, &workload, decision).map(done),
-        Command::Reject { workload, decision, reason } => {
-            change::reject(&client()?, &workload, decision, reason).map(done)
+        Command::Reject { workload, for_, decision, reason } => {
+            change::reject(&client()?, &workload, decision, reason, for_).map(done)
         }
         Command::Cancel { workload, reason } => change::cancel(&client()?, &workload, reason).map(done),
         Command::Drain(drain) => node::drain(&client()?, &drain).map(done),

@@ -13,7 +13,7 @@ pub use cluster::{Advertise, ClusterSpec, Offer, Slots};
 
 /// A workload as specified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct WorkloadSpec {
     /// Its kind.
@@ -81,7 +81,7 @@ impl WorkloadSpec {
 
 /// How a workload's tasks stand to others on their node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// Somebody waits for its answers: best-effort work gives way to it.
@@ -119,7 +119,7 @@ impl std::fmt::Display for Class {
 
 /// The kinds of workload that can be scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WorkloadKind {
     /// Puma clusters behind HAProxy.
@@ -136,7 +136,7 @@ pub enum WorkloadKind {
 
 /// How many replicas, at least and at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Replicas {
     /// At least; ≥ 1.
@@ -147,7 +147,7 @@ pub struct Replicas {
 
 /// What must hold; at least one is given.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Target {
     /// 95 % of requests wait at most this long for a free thread.
@@ -169,7 +169,7 @@ pub struct Target {
 
 /// How far Trimtab may go by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Measure only.
@@ -183,7 +183,7 @@ pub enum Mode {
 
 /// Which policy decides on replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Trimtab's own: forecast at the time when a replica would be ready, learned capacity.
@@ -195,7 +195,7 @@ pub enum Policy {
 
 /// Vertical sizing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SizePolicy {
     /// Say or do.
@@ -241,7 +241,7 @@ fn minute() -> Millis {
 
 /// Whether sizes are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SizeMode {
     /// Say what a size should be.
@@ -253,7 +253,7 @@ pub enum SizeMode {
 
 /// A Rails application: Puma clusters behind HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RailsSpec {
     /// Where requests come from.
@@ -279,7 +279,7 @@ pub struct RailsSpec {
 
 /// Replicas of a launcher without a balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// What starts one replica.
@@ -294,7 +294,7 @@ pub struct ServiceSpec {
 
 /// Where requests come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Balancer {
     /// HAProxy's runtime socket on the host of the agent that has it in its configuration.
@@ -305,7 +305,7 @@ pub struct Balancer {
 
 /// A range of ports for the replicas of one workload on one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PortRange {
     /// First port for requests.
@@ -322,7 +322,7 @@ impl Default for PortRange {
 
 /// A ceiling that many replicas share: Σ (workers × pool) + others ≤ connections − reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DatabaseLimit {
     /// The database's `max_connections`.
@@ -336,7 +336,7 @@ pub struct DatabaseLimit {
 
 /// How careful to be. The defaults are start values; each can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Behavior {
     /// The need must be there this long before it grows.

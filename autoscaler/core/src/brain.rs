@@ -178,9 +178,9 @@ impl Brain {
                     cluster.approve(decision, now);
                 }
             }
-            Event::Declined { workload, decision, reason } => {
+            Event::Declined { workload, decision, reason, for_ms } => {
                 if let Some(cluster) = self.clusters.get_mut(&workload) {
-                    cluster.decline(decision, reason, now);
+                    cluster.decline(decision, reason, for_ms, now);
                 }
             }
             Event::Cancelled { workload, reason } => {

@@ -151,7 +151,7 @@ pub enum Event {
         /// The decision that recommends it.
         decision: DecisionId,
     },
-    /// An operator does not want a recommended change of a cluster.
+    /// An operator does not want a recommended change of a cluster, or not now.
     Declined {
         /// Of which workload.
         workload: WorkloadName,
@@ -159,6 +159,9 @@ pub enum Event {
         decision: DecisionId,
         /// Why, in the operator's words.
         reason: String,
+        /// For how long it is not offered again, ms; absent: a day.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
     },
     /// An operator wants the change of a cluster that is on its way taken back, as far as it can be.
     Cancelled {

@@ -237,7 +237,9 @@ fn event(kind: u8, bytes: [u8; 4], sent: &[(NodeId, Command)], now: Time) -> Eve
             asked: a.is_multiple_of(2),
         }),
         15 if b < 128 => {
-            Event::Declined { workload: workload_name(), decision: DecisionId(number(a)), reason: "x".into() }
+            let for_ms = (b < 64).then(|| u64::from(b) * 60_000);
+            let decision = DecisionId(number(a));
+            Event::Declined { workload: workload_name(), decision, reason: "x".into(), for_ms }
         }
         15 => Event::Approved { workload: workload_name(), decision: DecisionId(number(a)) },
         16 => Event::Cancelled { workload: workload_name(), reason: "x".into() },

@@ -17,6 +17,7 @@ use cluster_world::hdfs::Hdfs;
 use cluster_world::ring::Ring;
 use cluster_world::yarn::Yarn;
 use cluster_world::{Cluster, World, workload};
+use model::units::Millis;
 use model::workload::{Mode, Workload};
 use serde_json::json;
 
@@ -73,9 +74,10 @@ fn input<C: Cluster>(world: &mut World<C>, line: &str) {
             let decision = world.brain.recommends(&workload).expect("nothing is recommended");
             world.tell(Event::Approved { workload, decision });
         }
-        ("reject", []) => {
+        ("reject", length) => {
             let decision = world.brain.recommends(&workload).expect("nothing is recommended");
-            world.tell(Event::Declined { workload, decision, reason });
+            let for_ms = length.first().map(|length| length.parse::<Millis>().unwrap().0);
+            world.tell(Event::Declined { workload, decision, reason, for_ms });
         }
         ("but", _) => world.fault(rest),
         _ => panic!("{line}"),

@@ -77,7 +77,7 @@ pub struct ApproveRequest {
     pub decision: Option<String>,
 }
 
-/// Says that a recommended change is not wanted.
+/// Says that a recommended change is not wanted, or not now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectRequest {
@@ -87,6 +87,9 @@ pub struct RejectRequest {
     /// Why, for those who ask later.
     #[serde(default)]
     pub reason: String,
+    /// For how long it is not offered again (`4h`), a minute to 30 days; absent = a day.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub for_: Option<String>,
 }
 
 /// Takes a change back.

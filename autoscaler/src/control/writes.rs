@@ -55,6 +55,8 @@ pub enum Write {
         decision: Option<DecisionId>,
         /// Why, in the operator's words.
         reason: String,
+        /// For how long, ms; absent = a day.
+        for_ms: Option<u64>,
     },
     /// Take the change of a cluster back, as far as it can be.
     Cancel {
@@ -251,9 +253,9 @@ impl Control {
                 let decision = self.recommended(&workload, decision)?;
                 event(Event::Approved { workload, decision }, None, false)
             }
-            Write::Reject { workload, decision, reason } => {
+            Write::Reject { workload, decision, reason, for_ms } => {
                 let decision = self.recommended(&workload, decision)?;
-                event(Event::Declined { workload, decision, reason }, None, false)
+                event(Event::Declined { workload, decision, reason, for_ms }, None, false)
             }
             Write::Cancel { workload, reason } => {
                 self.known(Some(&workload))?;

@@ -1,9 +1,12 @@
 //! What operators say about changes of clusters: yes, and no.
 
+use std::ops::RangeInclusive;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use model::decision::DecisionId;
+use model::units::Millis;
 
 use super::App;
 use super::changes::{in_words, read};
@@ -36,10 +39,10 @@ fn meant(decision: Option<&str>) -> Result<Option<DecisionId>, Failure> {
     Ok(decision.map_err(unreadable)?.map(DecisionId))
 }
 
-/// Says that a recommended change of a cluster is not wanted: it is not offered again for a day, unless it becomes another change or the
-/// specification does.
+/// Says that a recommended change of a cluster is not wanted: it is not offered again for a day, or as long as is said, unless it becomes
+/// another change or the specification does.
 #[utoipa::path(post, path = "/api/v1/workloads/{name}/reject", tag = "workloads", params(("name" = String, Path, description = "The workload's name", example = "worker")), request_body = RejectRequest,
-    responses((status = 200, body = Workload), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Workload), (status = 400, body = Problem, content_type = "application/problem+json"), (status = 404, body = Problem, content_type = "application/problem+json"), (status = 409, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn reject(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -48,9 +51,22 @@ pub(super) async fn reject(
     let workload = named(&name)?;
     let request: RejectRequest = read(&body)?;
     let (decision, reason) = (meant(request.decision.as_deref())?, in_words(&request.reason));
-    app.control.write(Write::Reject { workload: workload.clone(), decision, reason }).await?;
+    let for_ms = put_off(request.for_.as_deref())?;
+    app.control.write(Write::Reject { workload: workload.clone(), decision, reason, for_ms }).await?;
     tracing::info!(%workload, "a recommended change is rejected");
     shown(&app, &workload).await
+}
+
+/// How long a change may be put off, ms: within a minute nobody could do anything else, and after a month nobody knows why.
+const PUT_OFF_MS: RangeInclusive<u64> = 60_000..=30 * 86_400_000;
+
+fn put_off(length: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(length) = length else { return Ok(None) };
+    let Millis(ms) = length.parse().map_err(|error| Failure::bad_request(format!("for: {error}")))?;
+    if PUT_OFF_MS.contains(&ms) {
+        return Ok(Some(ms));
+    }
+    Err(Failure::bad_request("for: from 1m to 30d (720h)"))
 }
 
 /// Takes the change of a cluster that is on its way back, as far as it can be: a drain and a decommission of a DataNode end, a node that has

@@ -305,6 +305,12 @@ test('a recommended change is approved and one on its way is cancelled, with hos
       await healthy(page, `approve-${width}-${colorScheme}`);
       await button(page, 'Approve decision 7').click();
       await said(page, 'Approved: decision 7 of store');
+      await waiting.getByRole('button', { name: 'Snooze… store' }).click();
+      await waiting.getByLabel('For').selectOption('a day');
+      await waiting.getByLabel('Why').fill('not before the audit');
+      await healthy(page, `snooze-${width}-${colorScheme}`);
+      await button(page, 'Put decision 7 off').click();
+      await said(page, 'Put off: decision 7 of store');
       await waiting.getByRole('button', { name: 'Reject… store' }).click();
       await waiting.getByLabel('Why').fill('not this week');
       await button(page, 'Reject decision 7').click();
@@ -313,9 +319,9 @@ test('a recommended change is approved and one on its way is cancelled, with hos
       await page.getByLabel('Why').fill('not now');
       await button(page, 'Cancel this change').click();
       await said(page, 'Cancelled: 10.0.0.14 of ring');
-      assert.deepEqual(sent.map((request) => request.postDataJSON()), [{ decision: '7' }, { decision: '7' }, { decision: '7', reason: 'not this week' }, { reason: 'not now' }]);
+      assert.deepEqual(sent.map((request) => request.postDataJSON()), [{ decision: '7' }, { decision: '7' }, { decision: '7', reason: 'not before the audit', for: '24h' }, { decision: '7', reason: 'not this week' }, { reason: 'not now' }]);
       assert.ok(sent.every((request) => /^Bearer \w{64}$/.test(request.headers()['authorization'])));
-      assert.equal(new Set(sent.map((request) => request.headers()['idempotency-key'])).size, 4, 'a refusal is an answer: what follows is another wish');
+      assert.equal(new Set(sent.map((request) => request.headers()['idempotency-key'])).size, 5, 'a refusal is an answer: what follows is another wish');
 
       await page.goto(`http://${stage.at.api}/workloads/${encodeURIComponent(HOSTILE)}?edit=1`);
       await form(page).getByLabel('Replicas at most').fill('3');

@@ -75,10 +75,13 @@ impl fmt::Display for Reason {
             }
             Reason::Approved => f.write_str("approved by an operator"),
             Reason::Declined { why, left_ms } => {
-                let hours = left_ms.div_ceil(3_600_000);
+                let (left, unit) = match left_ms.div_ceil(60_000) {
+                    minutes @ 0..=120 => (minutes, "min"),
+                    minutes => (minutes.div_ceil(60), "h"),
+                };
                 write!(
                     f,
-                    "declined by an operator ({why}), and for {hours} h not offered again unless it becomes another change"
+                    "declined by an operator ({why}), and for {left} {unit} not offered again unless it becomes another change"
                 )
             }
             Reason::Cancelled { why } => write!(f, "cancelled by an operator: {why}"),
@@ -240,6 +243,11 @@ mod tests {
         assert_eq!(
             reason.to_string(),
             "declined by an operator (not before the audit), and for 23 h not offered again unless it becomes another change"
+        );
+        let reason = Reason::Declined { why: "after lunch".into(), left_ms: 3_540_001 };
+        assert_eq!(
+            reason.to_string(),
+            "declined by an operator (after lunch), and for 60 min not offered again unless it becomes another change"
         );
     }
 }

@@ -10,7 +10,7 @@ use crate::units::{Bytes, Millis};
 
 /// A cluster: which, and what a member of it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClusterSpec {
     /// The cluster, as the configuration of the agents beside it names it.
@@ -37,7 +37,7 @@ pub struct ClusterSpec {
 
 /// What a NodeManager may advertise, at least and at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Advertise {
     /// At least.
@@ -51,7 +51,7 @@ pub struct Advertise {
 
 /// Memory and virtual cores of a NodeManager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
     /// Memory for containers.
@@ -62,7 +62,7 @@ pub struct Offer {
 
 /// Numbers by which members on one node are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(all(test, feature = "spec"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Slots {
     /// The first.

@@ -53,7 +53,7 @@ pub(super) const TOLD_KEPT: usize = 32;
 pub(super) const PAST_KEPT: usize = 16;
 /// A change that was approved and cannot begin within this is not approved any more, ms: things were different when it was.
 const APPROVED_MS: u64 = 120_000;
-/// What was declined is not offered again within this, ms: a day has the load of all hours, so whoever said no to it said no to all of them.
+/// What was declined is not offered again within this, ms, unless a time was said: a day has the load of all hours, so whoever said no to it said no to all of them.
 const DECLINED_MS: u64 = 86_400_000;
 
 /// A process that Trimtab started as a member.

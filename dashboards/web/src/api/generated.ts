@@ -511,8 +511,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Says that a recommended change of a cluster is not wanted: it is not offered again for a day, unless it becomes another change or the
-         *     specification does.
+         * Says that a recommended change of a cluster is not wanted: it is not offered again for a day, or as long as is said, unless it becomes
+         *     another change or the specification does.
          */
         post: operations["reject"];
         delete?: never;
@@ -1727,10 +1727,12 @@ export interface components {
             /** @description A sentence. */
             text: string;
         };
-        /** @description Says that a recommended change is not wanted. */
+        /** @description Says that a recommended change is not wanted, or not now. */
         RejectRequest: {
             /** @description The decision that recommends it; absent = whichever does now. */
             decision?: string | null;
+            /** @description For how long it is not offered again (`4h`), a minute to 30 days; absent = a day. */
+            for?: string | null;
             /** @description Why, for those who ask later. */
             reason?: string;
         };
@@ -4960,7 +4962,6 @@ export interface operations {
                     "application/json": components["schemas"]["Workload"];
                 };
             };
-            /** @description a part of the address cannot be read */
             400: {
                 headers: {
                     [name: string]: unknown;

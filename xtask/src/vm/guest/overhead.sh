@@ -35,5 +35,11 @@ echo "figure: machine with agent and autoscaler, ms of CPU a minute = $with"
 echo "figure: agent alone, 300 groups, ms of CPU a minute = $((own * 60 / 70))"
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$(systemctl show -P MainPID trimtab-agent)/status"; }
 echo "figure: agent, resident KiB = $(resident)"
+# What it is made of; of the largest mappings, for whoever wonders.
+rollup() { awk -v what="$1:" '$1 == what { print $2 }' "/proc/$(systemctl show -P MainPID trimtab-agent)/smaps_rollup"; }
+echo "figure: agent, of it anonymous KiB = $(rollup Anonymous)"
+echo "figure: agent, of it in huge pages KiB = $(rollup AnonHugePages)"
+awk '/^[0-9a-f]+-/ { name = $2 " " $6 } $1 == "Rss:" { sum[name] += $2 } END { for (n in sum) print sum[n], "KiB", n }' \
+  "/proc/$(systemctl show -P MainPID trimtab-agent)/smaps" | sort -rn | head -12
 check "neither was started again" test "$(systemctl show -P NRestarts trimtab-agent trimtab-autoscaler | tr -d '\n')" = 00
 finish

@@ -317,12 +317,13 @@ impl Controller {
     }
 
     /// An operator does not want what was recommended: it is not offered again for a while, unless it becomes something else.
-    pub(crate) fn decline(&mut self, decision: DecisionId, why: String, now: Time) {
+    pub(crate) fn decline(&mut self, decision: DecisionId, why: String, for_ms: Option<u64>, now: Time) {
         if self.recommends() != Some(decision) {
             return;
         }
         let declined = self.of_members().map(|newest| (newest.kind, newest.after));
-        self.declined = declined.map(|(kind, to)| Declined { kind, to, why, until: now.after(DECLINED_MS) });
+        let until = now.after(for_ms.unwrap_or(DECLINED_MS));
+        self.declined = declined.map(|(kind, to)| Declined { kind, to, why, until });
         self.approved = None;
         self.news = true;
     }
