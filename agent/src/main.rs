@@ -214,6 +214,10 @@ fn settings(cli: &Cli) -> Result<Settings, Faults> {
 const WAITERS: usize = 2;
 
 fn run(start: Settings, cli: &Cli) -> Result<()> {
+    // Where the kernel gives huge pages to everybody, as Debian's does, the heap is in steps of 2 MiB that are never given back.
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "huge pages stay allowed: memory in use may be some MiB more");
+    }
     agent_bpf::memory::share_one_heap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(WAITERS)

@@ -35,7 +35,9 @@ pub use what_if::{
     NodesLost, NodesNeeded, NodesOfType, Unplaced, WhatIf, WhatIfDifference, WhatIfNodeType, WhatIfOutcome,
     WhatIfReplicas, WhatIfRequest, WhatIfSaid, WhatIfSeries, WhatIfTarget, WhatIfWorkload,
 };
-pub use workload::{Applied, Load, Pause, Replica, SizeStatus, Workload, WorkloadDetail, Workloads};
+pub use workload::{
+    Applied, Load, Pause, Replica, SizeAdvice, SizeStatus, Workload, WorkloadDetail, Workloads,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

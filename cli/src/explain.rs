@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use autoscaler::api::{Cluster, Decision, Explanation, SizeStatus};
+use autoscaler::api::{Cluster, Decision, Explanation, SizeAdvice, SizeStatus};
+use model::units::Millis;
 
 use crate::arguments::Output;
 use crate::client::{Client, escaped};
@@ -71,6 +72,9 @@ pub(crate) fn for_people(e: &Explanation) -> String {
         ),
     );
     line(2, size(&w.size));
+    if let Some(found) = &w.size.advice {
+        line(4, advice(found));
+    }
     if let Some(cluster) = &w.cluster {
         members(cluster, &mut line);
     }
@@ -181,6 +185,20 @@ fn size(s: &SizeStatus) -> String {
         text.push_str(&format!("; not changed until {} ({why})", moment(until)));
     }
     text
+}
+
+/// What the replicas' own use asks for, between what would be too little and what would be too much.
+fn advice(a: &SizeAdvice) -> String {
+    let of = |n| bytes(Some(n));
+    let cpu = format!("{}m CPU ({}m to {}m)", a.cpu_millis, a.cpu_millis_low, a.cpu_millis_high);
+    let memory =
+        format!("{} memory ({} to {})", of(a.memory_bytes), of(a.memory_bytes_low), of(a.memory_bytes_high));
+    let asked = if a.history_ms < a.after_ms {
+        format!("; said from {} on", Millis(a.after_ms))
+    } else {
+        String::new()
+    };
+    format!("their use asks for {cpu}, {memory}, by {} of it{asked}", Millis(a.history_ms / 1_000 * 1_000))
 }
 
 fn decided(d: &Decision, line: &mut impl FnMut(usize, String)) {

@@ -230,3 +230,23 @@ fn totals_of_ended_tasks_equal_the_kernels() {
     let finals = stage.ledger.finals();
     assert!(finals.values().all(|us| *us > 0));
 }
+
+#[test]
+fn the_agent_does_without_huge_pages_and_its_tasks_may_have_them() {
+    let Some(mut stage) = Stage::start() else { return };
+    let allowed = |pid: u32| -> String {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+        line.map_or_else(|| "not told by this kernel".to_owned(), |value| value.trim().to_owned())
+    };
+    if allowed(std::process::id()) != "1" {
+        println!("SKIP: huge pages here: {}", allowed(std::process::id()));
+        return;
+    }
+    stage.service("burn", 1);
+    stage.wait_for("jobs", 1);
+    assert_eq!(allowed(stage.agent_pid()), "0");
+    for pid in stage.ledger.pids().into_values() {
+        assert_eq!(allowed(pid), "1");
+    }
+}

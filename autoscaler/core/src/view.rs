@@ -127,6 +127,32 @@ pub struct SizeView {
     pub canary: Option<TaskName>,
     /// Why no size is changed for a while, and until when.
     pub held: Option<(String, Time)>,
+    /// What the replicas' own use says; `None` before the first sample, and where members have their sizes themselves.
+    pub advice: Option<SizeAdvice>,
+}
+
+/// The size that the replicas' own use asks for, and how sure that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SizeAdvice {
+    /// 90 % of what was seen, and a margin.
+    pub size: Amounts,
+    /// Below it a replica has too little.
+    pub low: Amounts,
+    /// Above it a replica has too much; far up while little was seen.
+    pub high: Amounts,
+    /// Time that it rests on, ms.
+    pub history_ms: u64,
+    /// Time that the specification asks for before it is recommended, ms.
+    pub after_ms: u64,
+}
+
+/// Of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Amounts {
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Bytes.
+    pub memory_bytes: u64,
 }
 
 /// The numbers behind the last decision; absent ones are not known.

@@ -1,6 +1,6 @@
 //! Workloads: what is asked, and how it is.
 
-use autoscaler_core::view::{ReplicaView, SizeView, WorkloadView};
+use autoscaler_core::view::{self, ReplicaView, SizeView, WorkloadView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -101,6 +101,46 @@ pub struct SizeStatus {
     pub held: Option<String>,
     /// Until when.
     pub held_until_ms: Option<u64>,
+    /// What the replicas' own use asks for; null before the first sample, and for members of clusters.
+    #[serde(default)]
+    pub advice: Option<SizeAdvice>,
+}
+
+/// The size that the replicas' own use asks for, of each, and how sure that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SizeAdvice {
+    /// Thousandths of a core: 90 % of what was seen, and a margin.
+    pub cpu_millis: u32,
+    /// Likewise, and never under what is in use.
+    pub memory_bytes: u64,
+    /// Below it a replica has too little.
+    pub cpu_millis_low: u32,
+    /// Above it a replica has too much; far up while little was seen.
+    pub cpu_millis_high: u32,
+    /// Below it a replica has too little.
+    pub memory_bytes_low: u64,
+    /// Above it a replica has too much.
+    pub memory_bytes_high: u64,
+    /// Time that it rests on, ms.
+    pub history_ms: u64,
+    /// Time that the specification asks for before it is recommended (`size.after`), ms.
+    pub after_ms: u64,
+}
+
+impl From<view::SizeAdvice> for SizeAdvice {
+    fn from(advice: view::SizeAdvice) -> Self {
+        Self {
+            cpu_millis: advice.size.cpu_millis,
+            memory_bytes: advice.size.memory_bytes,
+            cpu_millis_low: advice.low.cpu_millis,
+            cpu_millis_high: advice.high.cpu_millis,
+            memory_bytes_low: advice.low.memory_bytes,
+            memory_bytes_high: advice.high.memory_bytes,
+            history_ms: advice.history_ms,
+            after_ms: advice.after_ms,
+        }
+    }
 }
 
 impl From<SizeView> for SizeStatus {
@@ -116,6 +156,7 @@ impl From<SizeView> for SizeStatus {
             canary: view.canary.map(String::from),
             held,
             held_until_ms,
+            advice: view.advice.map(SizeAdvice::from),
         }
     }
 }

@@ -131,7 +131,8 @@ export function workloads() {
       capacity: 96,
       readyAfterMs: 12_000,
     },
-    size: { mode: 'recommend', cpuMillis: 2000, memoryBytes: 2 ** 30, phase: 'steady', toCpuMillis: null, toMemoryBytes: null, canary: null, held: null, heldUntilMs: null },
+    size: { mode: 'recommend', cpuMillis: 2000, memoryBytes: 2 ** 30, phase: 'steady', toCpuMillis: null, toMemoryBytes: null, canary: null, held: null, heldUntilMs: null,
+      advice: { cpuMillis: 1300, memoryBytes: 640 * 2 ** 20, cpuMillisLow: 900, cpuMillisHigh: 1700, memoryBytesLow: 500 * 2 ** 20, memoryBytesHigh: 900 * 2 ** 20, historyMs: 32_400_000, afterMs: 86_400_000 } },
     last: decision(1, 'web'),
   };
   const ring = {

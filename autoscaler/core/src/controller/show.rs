@@ -77,6 +77,7 @@ impl Controller {
             to,
             canary,
             held: held.map(|(until, why)| (why.clone(), *until)),
+            advice: self.size_advice(),
         }
     }
 

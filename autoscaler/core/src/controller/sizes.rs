@@ -17,7 +17,7 @@ use crate::place::Link;
 use crate::record::DecisionIds;
 use crate::resize::{self, Effect, Event, State};
 use crate::rollout::{ANSWER_MS, Fence, Issue, Resized, command};
-use crate::view::Anomaly;
+use crate::view::{Amounts, Anomaly, SizeAdvice};
 
 /// Longest time between two samples of a replica, ms: the VPA's recommender counts one a minute.
 const SAMPLE_MS: u64 = 60_000;
@@ -249,6 +249,24 @@ impl Controller {
         self.record_size(size, tasks, true, reasons, ids, context)
     }
 
+    /// What the replicas' own use says of their size.
+    pub(super) fn size_advice(&self) -> Option<SizeAdvice> {
+        let said = self.sizes.recommend()?;
+        let of = |(cores, bytes): (f64, f64)| Amounts {
+            cpu_millis: (cores * 1e3).ceil() as u32,
+            memory_bytes: bytes.ceil() as u64,
+        };
+        let (target, high) = (of(said.target), of(said.upper));
+        let memory_bytes = self.least_memory(target.memory_bytes);
+        Some(SizeAdvice {
+            size: Amounts { memory_bytes, ..target },
+            low: of(said.lower),
+            high: Amounts { memory_bytes: high.memory_bytes.max(memory_bytes), ..high },
+            history_ms: self.sizes.history_ms(),
+            after_ms: self.workload.spec.size.after.0,
+        })
+    }
+
     /// A recommendation of another size, said once until it changes; or its first step, when sizes are applied.
     fn size_decision(
         &mut self,
@@ -256,13 +274,12 @@ impl Controller {
         ids: &mut DecisionIds,
         context: &Context<'_>,
     ) -> Option<Decision> {
-        let said = self.sizes.recommend()?;
+        let said = self.size_advice()?;
         let from = self.size_in_force();
         let given =
             [(Resource::Cpu, from.cpu_max_millis.map(u64::from)), (Resource::Memory, from.memory_max_bytes)];
-        let recommended =
-            [(said.target.0 * 1e3).ceil() as u64, self.least_memory(said.target.1.ceil() as u64)];
-        let ready = self.sizes.history_ms() >= self.workload.spec.size.after.0;
+        let recommended = [u64::from(said.size.cpu_millis), said.size.memory_bytes];
+        let ready = said.history_ms >= said.after_ms;
         let changes = joint::sizes(still && ready, given, recommended);
         let first = changes.first()?;
         let reasons: Vec<Reason> = changes

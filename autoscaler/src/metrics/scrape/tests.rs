@@ -41,6 +41,7 @@ fn workload(name: &str) -> WorkloadView {
             to: None,
             canary: None,
             held: None,
+            advice: None,
         },
         last: None,
         cluster: None,

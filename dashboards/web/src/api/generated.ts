@@ -1881,8 +1881,52 @@ export interface components {
              */
             memoryBytes?: number | null;
         };
+        /** @description The size that the replicas' own use asks for, of each, and how sure that is. */
+        SizeAdvice: {
+            /**
+             * Format: int64
+             * @description Time that the specification asks for before it is recommended (`size.after`), ms.
+             */
+            afterMs: number;
+            /**
+             * Format: int32
+             * @description Thousandths of a core: 90 % of what was seen, and a margin.
+             */
+            cpuMillis: number;
+            /**
+             * Format: int32
+             * @description Above it a replica has too much; far up while little was seen.
+             */
+            cpuMillisHigh: number;
+            /**
+             * Format: int32
+             * @description Below it a replica has too little.
+             */
+            cpuMillisLow: number;
+            /**
+             * Format: int64
+             * @description Time that it rests on, ms.
+             */
+            historyMs: number;
+            /**
+             * Format: int64
+             * @description Likewise, and never under what is in use.
+             */
+            memoryBytes: number;
+            /**
+             * Format: int64
+             * @description Above it a replica has too much.
+             */
+            memoryBytesHigh: number;
+            /**
+             * Format: int64
+             * @description Below it a replica has too little.
+             */
+            memoryBytesLow: number;
+        };
         /** @description What each replica is given. */
         SizeStatus: {
+            advice?: components["schemas"]["SizeAdvice"] | null;
             /** @description The replica that has the new size first. */
             canary?: string | null;
             /**

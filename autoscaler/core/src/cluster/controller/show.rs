@@ -42,6 +42,7 @@ impl Controller {
                 to: None,
                 canary: None,
                 held: None,
+                advice: None,
             },
             last: self.record.newest().cloned(),
             cluster: Some(self.cluster_view(context)),
