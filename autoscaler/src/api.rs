@@ -5,6 +5,7 @@ mod cluster;
 mod container;
 mod course;
 mod decision;
+mod drain;
 mod headroom;
 mod idle;
 mod neighbours;
@@ -20,6 +21,7 @@ pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
 pub use course::Course;
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText, Size};
+pub use drain::{DrainPreview, Keeps};
 pub use headroom::{Free, Headroom, Loss, More, Short, Survival};
 #[cfg(feature = "service")]
 pub(crate) use idle::cause_words;

@@ -171,7 +171,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes/{id}", get(fleet::node))
         .route("/nodes/{id}/delays", get(fleet::delays))
         .route("/nodes/{id}/join-token", post(join::token))
-        .route("/nodes/{id}/drain", post(drain::begin).delete(drain::end))
+        .route("/nodes/{id}/drain", get(drain::preview).post(drain::begin).delete(drain::end))
         .route("/headroom", get(headroom::headroom))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))

@@ -135,6 +135,11 @@ fn a_drained_node_is_emptied_stays_so_through_a_restart_and_is_used_again() {
     let up = |service: &Service| service.get("/api/v1/workloads").1["items"][0]["up"].as_u64();
     service.until("two replicas", |service| (up(service)? == 2).then_some(()));
 
+    let keeps = |service: &Service, node: &str| service.get(&format!("/api/v1/nodes/{node}/drain")).1;
+    let there = keeps(&service, "n1")["items"][0].clone();
+    assert_eq!((&there["workload"], &there["tasks"]), (&json!("jobs"), &json!(2)));
+    assert_eq!(there["stays"]["code"], "no_node_with_launcher", "{there}");
+    assert_eq!(service.get("/api/v1/nodes/n9/drain").0, 404);
     let refused = drain(&service, r#"{"reason":"disk"}"#);
     let detail = refused.json()["detail"].as_str().unwrap().to_owned();
     assert_eq!((refused.status, detail.contains("2 of workload jobs would stay")), (409, true), "{detail}");
@@ -160,6 +165,8 @@ fn a_drained_node_is_emptied_stays_so_through_a_restart_and_is_used_again() {
         (service.get("/api/v1/nodes/n1").1["drain"]["left"] == 0).then_some(())
     });
     assert_eq!((running(&first), running(&second)), (0, 2));
+    assert_eq!(keeps(&service, "n1")["items"], json!([]));
+    assert_eq!(keeps(&service, "n2")["items"][0]["stays"]["code"], "no_node_with_launcher", "n1 is drained");
     assert_eq!(service.get("/api/v1/nodes").1["items"][0]["drain"]["why"], "disk");
     let moves = service.get("/api/v1/decisions?acts=true&workload=jobs").1;
     let moved = moves["items"].as_array().unwrap().iter().any(|decision| decision["kind"] == "move");

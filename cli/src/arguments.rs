@@ -446,6 +446,12 @@ pub(crate) enum NodeCommand {
 pub(crate) struct Drain {
     /// Its name.
     pub(crate) node: String,
+    /// Only say what keeps it, what emptying it takes, and what could not leave.
+    #[arg(long, conflicts_with_all = ["reason", "partly", "wait", "timeout"])]
+    pub(crate) dry_run: bool,
+    /// How to print that: table, wide, json, yaml, csv.
+    #[arg(short, long, value_enum, default_value_t = Output::Table, requires = "dry_run")]
+    pub(crate) output: Output,
     /// Why, for those who ask later.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use autoscaler::api::{DrainRequest, JoinToken, Node};
+use autoscaler::api::{DrainPreview, DrainRequest, JoinToken, Node};
 use hyper::Method;
 use hyper::body::Bytes;
 
 use crate::arguments::{Drain, Output};
 use crate::client::{Client, escaped};
 use crate::failure::{Failure, Kind};
-use crate::output::{self, safe};
+use crate::output::{self, Rows, age, bytes, safe};
 
 pub(crate) fn join_token(client: &Client, name: &str, output: Output) -> Result<(), Failure> {
     let path = format!("/api/v1/nodes/{}/join-token", escaped(name));
@@ -28,7 +28,40 @@ pub(crate) fn join_token(client: &Client, name: &str, output: Output) -> Result<
     Ok(())
 }
 
+/// What a drain would take, for each workload that has something there.
+fn preview(client: &Client, drain: &Drain) -> Result<(), Failure> {
+    let found: DrainPreview = client.get(&format!("/api/v1/nodes/{}/drain", escaped(&drain.node)))?;
+    let mut rows = Rows::new(&[
+        ("workload", false, false),
+        ("tasks", true, false),
+        ("takes", true, false),
+        ("moves", true, false),
+        ("leaves", false, false),
+        ("risk", false, true),
+        ("waits_for", false, true),
+    ]);
+    for one in &found.items {
+        let waits: Vec<&str> = one.waits_for.iter().map(|reason| reason.text.as_str()).collect();
+        rows.push(vec![
+            one.workload.clone(),
+            one.tasks.to_string(),
+            age(Some(one.seconds.saturating_mul(1_000))),
+            bytes(Some(one.bytes)),
+            one.stays.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("no: {}", why.text)),
+            one.risk.clone(),
+            waits.join("; "),
+        ]);
+    }
+    if found.items.is_empty() {
+        output::remark(&format!("nothing of Trimtab's is on node {}", safe(&drain.node)));
+    }
+    output::print(&output::text(&found, &rows, drain.output)?)
+}
+
 pub(crate) fn drain(client: &Client, drain: &Drain) -> Result<(), Failure> {
+    if drain.dry_run {
+        return preview(client, drain);
+    }
     let path = format!("/api/v1/nodes/{}", escaped(&drain.node));
     let request = DrainRequest { reason: drain.reason.clone(), partly: drain.partly };
     let body = Bytes::from(serde_json::to_vec(&request)?);

@@ -173,6 +173,19 @@ fn headroom_is_told_with_what_would_have_no_place() {
 }
 
 #[test]
+fn what_a_drain_takes_is_told_before_it_begins() {
+    let url = service(
+        r#"{"apiVersion":"trimtab/v1","node":"n1","items":[
+        {"workload":"ring","tasks":1,"seconds":1260,"bytes":3221225472,"risk":"from when it leaves it cannot be stopped","waitsFor":[{"code":"gate","text":"10.0.0.4 stays as it is: it repairs","detail":{}}],"stays":null},
+        {"workload":"web","tasks":2,"seconds":9,"bytes":0,"risk":"none ends before another one takes its place elsewhere","waitsFor":[],"stays":{"code":"no_node_with_launcher","text":"no other node may start puma","detail":{}}}]}"#,
+    );
+    let ask = |arguments: &[&str]| shown(&trimtab(arguments).env("TRIMTAB_URL", &url).output().unwrap());
+    insta::assert_snapshot!("drain-dry-run", ask(&["drain", "n1", "--dry-run", "-o", "wide"]));
+    insta::assert_snapshot!("drain-dry-run-json", ask(&["drain", "n1", "--dry-run", "-o", "json"]));
+    insta::assert_snapshot!("drain-dry-run-wait", ask(&["drain", "n1", "--dry-run", "--wait"]));
+}
+
+#[test]
 fn the_address_of_the_dashboards_has_the_session_and_goes_to_this_host_only() {
     use std::os::unix::fs::PermissionsExt;
     let state = tempfile::tempdir().unwrap();

@@ -95,6 +95,21 @@ pub struct DrainView {
     pub left: u32,
 }
 
+/// What a workload has on a node, and what emptying the node takes of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Keeps {
+    /// Whose.
+    pub workload: WorkloadName,
+    /// Replicas, or members of its cluster that Trimtab started.
+    pub tasks: u32,
+    /// What it is expected to cost, of all of them, one after the other.
+    pub price: Price,
+    /// What each waits for before it leaves, now.
+    pub gates: Vec<Reason>,
+    /// Why none could leave now, so that a drain is refused.
+    pub stays: Option<Reason>,
+}
+
 /// One replica.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplicaView {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
 use autoscaler_core::survive::Question;
-use autoscaler_core::view::{DrainView, Explanation, WorkloadView};
+use autoscaler_core::view::{DrainView, Explanation, Keeps, WorkloadView};
 use model::histogram::DelayHistogram;
 use model::id::{NodeId, WorkloadName};
 use serde::Serialize;
@@ -177,6 +177,14 @@ impl Handle {
     /// [`Unreachable`] at the end of the service.
     pub async fn drains(&self) -> Result<BTreeMap<NodeId, DrainView>, Unreachable> {
         self.ask(|control, _| control.brain.drains()).await
+    }
+
+    /// What Trimtab has on a node and what emptying it takes; `None` when nobody knows the node.
+    ///
+    /// # Errors
+    /// [`Unreachable`] at the end of the service.
+    pub async fn keeps(&self, node: NodeId) -> Result<Option<Vec<Keeps>>, Unreachable> {
+        self.ask(move |control, now| control.knows(&node).then(|| control.brain.keeps(&node, now))).await
     }
 
     /// What must be known to say whether the loss of a node or a rack is survived.

@@ -307,8 +307,11 @@ impl Control {
     }
 
     fn known_node(&self, node: &NodeId) -> Result<(), WriteError> {
-        let known = self.fleet.table(node).is_some() || self.brain.drains().contains_key(node);
-        if known { Ok(()) } else { Err(WriteError::NoNode(node.clone())) }
+        if self.knows(node) { Ok(()) } else { Err(WriteError::NoNode(node.clone())) }
+    }
+
+    pub(super) fn knows(&self, node: &NodeId) -> bool {
+        self.fleet.table(node).is_some() || self.brain.drains().contains_key(node)
     }
 
     /// The specification in force, when it is as expected. What waits in this very round counts as a conflict.

@@ -40,7 +40,7 @@ pub(super) fn named(id: &str) -> Result<NodeId, Failure> {
     id.parse().map_err(|_| no_such_node(id))
 }
 
-fn no_such_node(id: &str) -> Failure {
+pub(super) fn no_such_node(id: &str) -> Failure {
     Failure::not_found(format!("there is no node `{id}`"))
 }
 

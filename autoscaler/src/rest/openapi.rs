@@ -27,6 +27,7 @@ use super::{
         fleet::delays,
         join::token,
         drain::begin,
+        drain::preview,
         drain::end,
         headroom::headroom,
         fleet::tasks,

@@ -56,6 +56,12 @@ export function nodes(count, now) {
       samples: 1000,
       refusedSamples: 0,
       accountingErrorRatio: 0.00002,
+      agentVersion: i % 7 ? '0.1.0' : LONG,
+      clockSkewMs: i % 4 === 3 ? null : i % 5 === 1 ? 93_000 : -3,
+      spooledRounds: i % 4 === 3 ? null : i % 6 === 1 ? 512 : 0,
+      spooledBytes: i % 4 === 3 ? null : i % 6 === 1 ? 4 * 2 ** 20 : 0,
+      gaps: i % 3 === 1 ? 2 : 0,
+      lastGap: i % 3 === 1 ? { kind: 'lost', cause: i % 2 ? LONG : HOSTILE, lengthMs: 42_000, toldMs: now - 3_600_000 } : null,
       rack: i % 5 === 0 ? null : `r${i % 5}`,
       waits: known
         ? { seconds: 61, runDelayMeanSeconds: 1e-5 * (1 + (i % 90)), runDelayP99Seconds: 1e-5 * 10 ** ((i % 9) / 2), cpuStallRatio: share / 2, memoryStallRatio: i % 5 ? 0.01 : null, ioStallRatio: (i % 10) / 10 }
@@ -240,6 +246,14 @@ export async function serve(page, count, writes = true) {
     apiVersion: 'trimtab/v1', node: of(url), count: 4711, p50Seconds: 3e-6, p90Seconds: 8e-5, p99Seconds: 0.021, unknown: null,
     buckets: Array.from({ length: 18 }, (_, i) => ({ fromSeconds: i === 0 ? 0 : 1.024e-6 * 2 ** (i - 1), toSeconds: 1.024e-6 * 2 ** i, count: i === 7 ? 0 : Math.round(4000 / (1 + (i - 4) ** 2)) })),
   })));
+  await page.route(`${api}/nodes/*/drain`, (route) => {
+    if (route.request().method() !== 'GET') return route.fallback();
+    const item = (workload, more) => ({ workload, tasks: 2, seconds: 12, bytes: 0, risk: 'none ends before another one takes its place elsewhere', waitsFor: [], stays: null, ...more });
+    return json((url) => ({
+      apiVersion: 'trimtab/v1', node: of(url),
+      items: [item('web', {}), item(HOSTILE, { stays: reason('no_node_with_launcher', LONG) }), item(LONG, { tasks: 1, seconds: 1260, bytes: 3 * 2 ** 30, risk: RTL, waitsFor: [reason('gate', HOSTILE)] })],
+    }))(route);
+  });
   await page.route(`${api}/workloads`, json(() => ({ items: workloads() })));
   await page.route(`${api}/workloads/*`, json((url) => ({ revision: 3, appliedMs: Date.now(), document: document(find(url)), status: find(url) })));
   await page.route(`${api}/workloads/*/explain`, json((url) => ({

@@ -247,8 +247,11 @@ test('a node is drained after it is said what would stay, and used again', async
   await stage.apply('worker', 'auto', '{ min: 1, max: 1 }');
   await until('one process', () => stage.processes().length === 1);
   const { page, close } = await writer('/nodes/n1');
+  const keeps = page.getByRole('region', { name: 'Why it is still here' });
+  await keeps.getByText('A drain is refused: nothing could leave now.').waitFor();
+  await keeps.getByRole('row').filter({ hasText: 'worker' }).getByText('no: no').waitFor();
   await page.getByRole('button', { name: /^Drain/ }).click();
-  await page.getByLabel('Why').fill('a new disk');
+  await page.getByRole('textbox', { name: 'Why' }).fill('a new disk');
   await button(page, 'Drain it').click();
   await page.getByRole('alert').filter({ hasText: '1 of workload worker would stay' }).waitFor();
   await healthy(page, 'drain-refused');

@@ -13,7 +13,7 @@ use crate::event::Time;
 use crate::place::{Link, Node};
 use crate::room::Room;
 use crate::survive::{Host, Kind, Piece, Question, millis};
-use crate::view::{DrainView, Explanation, WorkloadView};
+use crate::view::{DrainView, Explanation, Keeps, WorkloadView};
 use crate::what_if::Subject;
 
 impl Brain {
@@ -95,6 +95,15 @@ impl Brain {
             Some((name.clone(), left, why))
         });
         staying.chain(clusters).collect()
+    }
+
+    /// What Trimtab has on a node, by workload, and what emptying it takes.
+    #[must_use]
+    pub fn keeps(&self, node: &NodeId, now: Time) -> Vec<Keeps> {
+        let context = self.context(now);
+        let workloads = self.workloads.values().filter(|workload| workload.in_force);
+        let plain = workloads.filter_map(|workload| workload.keeps(node, &context));
+        plain.chain(self.clusters.values().filter_map(|cluster| cluster.keeps(node, &context))).collect()
     }
 
     /// What must be known to say whether the loss of a node or a rack is survived. To answer it takes long in a large fleet.

@@ -12,7 +12,9 @@ use model::reason::Reason;
 
 use super::{Context, Controller};
 use crate::check::Change;
+use crate::cluster::price::Price;
 use crate::rollout::Replica;
+use crate::view::Keeps;
 
 impl Controller {
     /// Replicas that count and are on a node that is to be empty.
@@ -93,6 +95,16 @@ impl Controller {
     /// Replicas whose process may still be on a node.
     pub(crate) fn left_on(&self, node: &NodeId) -> u32 {
         self.number(|r| r.node == *node && r.state.may_run())
+    }
+
+    /// What of it is on a node, and what its leaving takes; `None` when nothing is.
+    pub(crate) fn keeps(&self, node: &NodeId, context: &Context<'_>) -> Option<Keeps> {
+        let tasks = self.number(|r| r.node == *node && r.state.counts());
+        let risk = "none ends before another one takes its place elsewhere".to_owned();
+        let price = Price { seconds: (self.ready_ms as u64).div_ceil(1_000), bytes: 0, risk };
+        let stays = self.would_stay(node, context).map(|(_, why)| why);
+        let workload = self.workload.name.clone();
+        (tasks > 0).then_some(Keeps { workload, tasks, price, gates: Vec::new(), stays })
     }
 
     /// How many replicas would stay on `node` if it were drained now, and why; `None` when all can leave.

@@ -239,6 +239,21 @@ impl<C: Cluster> World<C> {
     /// An operator wants a node empty, or has it back.
     pub(crate) fn drain(&mut self, node: &str, drained: bool) {
         let node: NodeId = node.parse().unwrap();
+        for one in self.brain.keeps(&node, Time(self.now * 1_000)) {
+            let (price, stays) =
+                (&one.price, one.stays.map_or_else(String::new, |why| format!("; stays: {why}")));
+            let waits: Vec<String> = one.gates.iter().map(ToString::to_string).collect();
+            self.log.push(format!(
+                "{} {node} has {} of {}: {} s, {} bytes, {}; {}{stays}",
+                self.now,
+                one.tasks,
+                one.workload,
+                price.seconds,
+                price.bytes,
+                price.risk,
+                waits.join("; ")
+            ));
+        }
         self.log.push(format!("{} {node} drained: {drained}", self.now));
         self.tell(match drained {
             true => Event::NodeDrained { node, reason: "a test".into() },

@@ -167,7 +167,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** What keeps a node: what Trimtab has there, and what a drain would take. It begins nothing. */
+        get: operations["preview"];
         put?: never;
         /**
          * Empties a node: nothing starts there any more, and what runs there is started elsewhere before it ends there. It is refused when
@@ -917,6 +918,18 @@ export interface components {
             /** @description Why, in the operator's words. */
             why: string;
         };
+        /** @description What a drain of a node would take. */
+        DrainPreview: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /**
+             * @description What Trimtab has there, by workload; nothing else keeps it from being drained. What others started there is not in it,
+             *     and stays.
+             */
+            items: components["schemas"]["Keeps"][];
+            /** @description The node's name. */
+            node: string;
+        };
         /** @description A wish for an empty node. */
         DrainRequest: {
             /** @description Begin also when something could not leave now: it stays until it can. */
@@ -1126,6 +1139,31 @@ export interface components {
             node: string;
             /** @description The token: a secret. */
             token: string;
+        };
+        /** @description What a workload has on a node. */
+        Keeps: {
+            /**
+             * Format: int64
+             * @description Data that moves, bytes.
+             */
+            bytes: number;
+            /** @description What can be lost by it, in words; empty when it is not known. */
+            risk: string;
+            /**
+             * Format: int64
+             * @description How long it is expected to take, s.
+             */
+            seconds: number;
+            stays?: components["schemas"]["ReasonText"] | null;
+            /**
+             * Format: int32
+             * @description Replicas, or members of its cluster that Trimtab started.
+             */
+            tasks: number;
+            /** @description What they wait for now before they leave: a drain begins nevertheless. */
+            waitsFor: components["schemas"]["ReasonText"][];
+            /** @description Whose. */
+            workload: string;
         };
         /** @description A hole in a node's data. */
         LastGap: {
@@ -2993,6 +3031,81 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Delays"];
+                };
+            };
+            /** @description a part of the address cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The node's name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrainPreview"];
                 };
             };
             /** @description a part of the address cannot be read */

@@ -11,6 +11,7 @@ export type Course = Schemas['Course'];
 export type Decision = Schemas['Decision'];
 export type Decisions = Schemas['Decisions'];
 export type Delays = Schemas['Delays'];
+export type DrainPreview = Schemas['DrainPreview'];
 export type EndedTask = Schemas['EndedTask'];
 export type EndedTasks = Schemas['EndedTasks'];
 export type Explanation = Schemas['Explanation'];

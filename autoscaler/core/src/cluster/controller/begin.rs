@@ -357,7 +357,7 @@ impl Controller {
 }
 
 /// Each gate that is closed, about a member; empty = any.
-fn reasons(member: &str, closed: &[Gate]) -> Vec<Reason> {
+pub(super) fn reasons(member: &str, closed: &[Gate]) -> Vec<Reason> {
     let reason = |gate: &Gate| Reason::Gate { member: member.to_owned(), why: gate.to_string() };
     closed.iter().map(reason).collect()
 }

@@ -9,9 +9,12 @@ use model::decision::DecisionKind;
 use model::id::{NodeId, TaskName};
 use model::reason::Reason;
 
+use super::begin::reasons;
 use super::{Controller, Own};
+use crate::cluster::price::Price;
 use crate::controller::Context;
 use crate::decide::Decided;
+use crate::view::Keeps;
 
 impl Controller {
     /// Members of ours that are on nodes that are to be empty.
@@ -57,6 +60,25 @@ impl Controller {
     pub(crate) fn left_on(&self, node: &NodeId) -> u32 {
         let here = self.own.values().filter(|own| own.runs && own.node == *node).count();
         u32::try_from(here).unwrap_or(u32::MAX)
+    }
+
+    /// Which members of ours are on a node, and what their leaving takes; `None` when none is.
+    pub(crate) fn keeps(&self, node: &NodeId, context: &Context<'_>) -> Option<Keeps> {
+        let here = || self.own.values().filter(|own| own.runs && own.node == *node);
+        let (mut price, mut closed) = (Price::default(), Vec::new());
+        for own in here() {
+            let (gates, one) = self.gates(&own.member, context);
+            price.seconds += one.seconds;
+            price.bytes = price.bytes.saturating_add(one.bytes);
+            if !price.risk.contains(&one.risk) {
+                let mark = if price.risk.is_empty() { "" } else { "; " };
+                price.risk = format!("{}{mark}{}", price.risk, one.risk);
+            }
+            closed.extend(reasons(&own.member, &gates));
+        }
+        let stays = self.would_stay(node, context).map(|(_, why)| why);
+        let (workload, tasks) = (self.workload.name.clone(), self.left_on(node));
+        (tasks > 0).then_some(Keeps { workload, tasks, price, gates: closed, stays })
     }
 
     /// How many members would stay on `node` if it were drained now, and why; `None` when all can leave, as far as is known before.
