@@ -107,6 +107,7 @@ enough() {
   wait $watcher
   sort /tmp/seen | uniq -c
 }
+foretold() { trimtab drain n1 --dry-run | tee /dev/stderr | grep -q '^jobs .* yes$'; }
 empty() { trimtab drain n1 --reason 'a new kernel' --wait --timeout 240; }
 none() { test "$(running n1 | tee /dev/stderr | wc -l)" = 0; }
 never_fewer() { enough && test "$(cut -d' ' -f1 /tmp/seen | sort -n | head -1)" -ge 4; }
@@ -114,6 +115,7 @@ drained() { trimtab get nodes | tee /dev/stderr | grep -q 'n1 *connected, draine
 moved() { get decisions | tee /dev/stderr | jq -e '.items[] | select(.kind == "move" and .act and .reasons[0].code == "node_drained")'; }
 no_room() { ! trimtab drain "$1" > /tmp/said 2>&1 && cat /tmp/said && grep -q "$2" /tmp/said; }
 return_it() { trimtab uncordon n1; }
+check "what a drain takes is told before" foretold
 watch
 check "n1 is drained" empty
 check "nothing is left there" none
