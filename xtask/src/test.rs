@@ -34,8 +34,8 @@ const PACKAGES: [&str; 10] = [
     "iproute2",
 ];
 
-/// What the suite writes, GiB: builds below `target`, then data of clusters and of tests in the temporary folder. Seen: 6.4 and
-/// less than 2; more than twice as much where builds keep what makes the next one short.
+/// What the suite writes, GiB: builds below `target`, then data of clusters and of tests in the temporary folder. The first was
+/// seen to be 6.4, and is more where builds keep what makes the next one short; the second is an estimate.
 const TARGET_GIB: u64 = 16;
 const TEMPORARY_GIB: u64 = 4;
 
