@@ -118,7 +118,9 @@ pub fn enter(directory: &Path) -> Result<()> {
         command.current_dir(directory);
     }
     // The agent does without huge pages, which is inherited; a task is as its owner's system is.
-    nix::sys::prctl::set_thp_disable(false).context("allowing huge pages")?;
+    if nix::sys::prctl::get_thp_disable() == Ok(true) {
+        nix::sys::prctl::set_thp_disable(false).context("allowing huge pages")?;
+    }
     Err(command.exec()).with_context(|| format!("executing {program}"))
 }
 

@@ -84,17 +84,8 @@ impl Brain {
     /// What could not leave `node` now if it were drained: of each workload how many replicas, and why.
     #[must_use]
     pub fn would_stay(&self, node: &NodeId, now: Time) -> Vec<(WorkloadName, u32, Reason)> {
-        let context = self.context(now);
-        let workloads = self.workloads.iter().filter(|(_, workload)| workload.in_force);
-        let staying = workloads.filter_map(|(name, workload)| {
-            let (left, why) = workload.would_stay(node, &context)?;
-            Some((name.clone(), left, why))
-        });
-        let clusters = self.clusters.iter().filter_map(|(name, cluster)| {
-            let (left, why) = cluster.would_stay(node, &context)?;
-            Some((name.clone(), left, why))
-        });
-        staying.chain(clusters).collect()
+        let all = self.keeps(node, now).into_iter();
+        all.filter_map(|one| Some((one.workload, one.tasks, one.stays?))).collect()
     }
 
     /// What Trimtab has on a node, by workload, and what emptying it takes.

@@ -100,26 +100,25 @@ impl Controller {
     /// What of it is on a node, and what its leaving takes; `None` when nothing is.
     pub(crate) fn keeps(&self, node: &NodeId, context: &Context<'_>) -> Option<Keeps> {
         let tasks = self.number(|r| r.node == *node && r.state.counts());
+        if tasks == 0 {
+            return None;
+        }
         let risk = "none ends before another one takes its place elsewhere".to_owned();
         let price = Price { seconds: (self.ready_ms as u64).div_ceil(1_000), bytes: 0, risk };
-        let stays = self.would_stay(node, context).map(|(_, why)| why);
-        let workload = self.workload.name.clone();
-        (tasks > 0).then_some(Keeps { workload, tasks, price, gates: Vec::new(), stays })
+        let (workload, stays) = (self.workload.name.clone(), self.stays(node, context));
+        Some(Keeps { workload, tasks, price, gates: Vec::new(), stays })
     }
 
-    /// How many replicas would stay on `node` if it were drained now, and why; `None` when all can leave.
-    pub(crate) fn would_stay(&self, node: &NodeId, context: &Context<'_>) -> Option<(u32, Reason)> {
-        let here = self.number(|r| r.node == *node && r.state.counts());
+    /// Why what is on `node` would stay there if it were drained now; `None` when all can leave.
+    fn stays(&self, node: &NodeId, context: &Context<'_>) -> Option<Reason> {
         let elsewhere = || {
             let others = context.nodes.iter().filter(|(name, _)| *name != node);
             others.into_iter().any(|(_, other)| other.can_start(self.launcher()))
         };
-        let why = match self.held(context) {
-            _ if here == 0 => return None,
-            Some(held) => held,
-            None if elsewhere() => return None,
-            None => Reason::NoNodeWithLauncher { launcher: self.launcher().to_owned() },
-        };
-        Some((here, why))
+        match self.held(context) {
+            Some(held) => Some(held),
+            None if elsewhere() => None,
+            None => Some(Reason::NoNodeWithLauncher { launcher: self.launcher().to_owned() }),
+        }
     }
 }

@@ -63,8 +63,10 @@ export function delay(ms: Maybe): string {
   return ms < 60_000 ? `${number(ms / 1000)} s` : span(ms);
 }
 
-/** From there on a clock is worth a look, ms. */
-export const SKEWED_MS = 1_000;
+/** Whether a clock is so far from ours, a second, that it is worth a look. */
+export function skewed(ms: Maybe): boolean {
+  return known(ms) && Math.abs(ms) >= 1_000;
+}
 
 /** How a clock stands beside ours: `4 ms behind`, `2 s ahead`. */
 export function skew(ms: Maybe): string {

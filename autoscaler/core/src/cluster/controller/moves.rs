@@ -64,9 +64,12 @@ impl Controller {
 
     /// Which members of ours are on a node, and what their leaving takes; `None` when none is.
     pub(crate) fn keeps(&self, node: &NodeId, context: &Context<'_>) -> Option<Keeps> {
-        let here = || self.own.values().filter(|own| own.runs && own.node == *node);
+        let tasks = self.left_on(node);
+        if tasks == 0 {
+            return None;
+        }
         let (mut price, mut closed) = (Price::default(), Vec::new());
-        for own in here() {
+        for own in self.own.values().filter(|own| own.runs && own.node == *node) {
             let (gates, one) = self.gates(&own.member, context);
             price.seconds += one.seconds;
             price.bytes = price.bytes.saturating_add(one.bytes);
@@ -76,27 +79,20 @@ impl Controller {
             }
             closed.extend(reasons(&own.member, &gates));
         }
-        let stays = self.would_stay(node, context).map(|(_, why)| why);
-        let (workload, tasks) = (self.workload.name.clone(), self.left_on(node));
-        (tasks > 0).then_some(Keeps { workload, tasks, price, gates: closed, stays })
+        let (workload, stays) = (self.workload.name.clone(), self.stays(node, context));
+        Some(Keeps { workload, tasks, price, gates: closed, stays })
     }
 
-    /// How many members would stay on `node` if it were drained now, and why; `None` when all can leave, as far as is known before.
-    pub(crate) fn would_stay(&self, node: &NodeId, context: &Context<'_>) -> Option<(u32, Reason)> {
-        let here = self.left_on(node);
+    /// Why the members on `node` would stay there if it were drained now; `None` when all can leave, as far as is known before.
+    fn stays(&self, node: &NodeId, context: &Context<'_>) -> Option<Reason> {
         let launcher = || Some((self.cluster()?, self.cluster()?.launcher.as_ref()?));
-        let why = match (self.held(context), launcher()) {
-            _ if here == 0 => return None,
-            (Some(held), _) => held,
-            (None, None) => Reason::NoLauncher,
+        match (self.held(context), launcher()) {
+            (Some(held), _) => Some(held),
+            (None, None) => Some(Reason::NoLauncher),
             (None, Some((spec, launcher))) => {
-                match self.place(spec, launcher.as_str(), Some(node), context) {
-                    Ok(_) => return None,
-                    Err(closed) => closed.into_iter().next()?,
-                }
+                self.place(spec, launcher.as_str(), Some(node), context).err()?.into_iter().next()
             }
-        };
-        Some((here, why))
+        }
     }
 }
 
