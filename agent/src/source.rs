@@ -7,7 +7,9 @@
 //! | stalls | the iterator, at most 2 s old | `*.pressure` by kept descriptor, every tenth round |
 //! | stalls of our own tasks | `*.pressure` by kept descriptor, each round | the same |
 //! | memory | the iterator, or `memory.current`, or the v1 hierarchy through cgroups-rs | the same without the iterator |
+//! | network of the host | its cards' counters in sysfs, each round | the same |
 
+mod cards;
 mod disks;
 mod files;
 mod glance;
@@ -105,6 +107,7 @@ pub struct Source {
     files: files::Files,
     memory: memory::Memory,
     disks: disks::Disks,
+    cards: cards::Cards,
     held: held::Held,
     /// Busy time of all CPUs as of the last slow round, µs: receipts are made in slow rounds.
     busy_us: Option<u64>,
@@ -152,6 +155,8 @@ impl Source {
         unavailable.extend(memory.unavailable());
         let disks = disks::Disks::find(&root);
         unavailable.extend(disks.unavailable());
+        let cards = cards::Cards::find(cards::CLASS.into());
+        unavailable.extend(cards.unavailable());
         let psi = files::has_pressure(&root);
         if !psi {
             let why = "no *.pressure files: boot with psi=1".to_owned();
@@ -172,6 +177,7 @@ impl Source {
             kernel,
             memory,
             disks,
+            cards,
             held: held::Held::default(),
             busy_us: None,
             health: Health::default(),
@@ -237,6 +243,7 @@ impl Source {
         self.files.stalls(raw, &self.paths, slow.then_some(wanted), &mut self.health);
         self.memory.read(raw, &self.paths, slow);
         self.disks.read(&mut self.files, raw, &self.paths, slow, &mut self.health);
+        self.cards.read(&mut raw.root, self.health.rounds);
         self.held.carry(&mut raw.cgroups, slow);
         if slow {
             self.busy_us = files::busy_us().ok();
@@ -247,7 +254,7 @@ impl Source {
             self.memory.forget_missing(&raw.cgroups);
         }
         self.health.rounds += 1;
-        self.health.kept_files = self.files.kept() + self.memory.kept();
+        self.health.kept_files = self.files.kept() + self.memory.kept() + self.cards.kept();
         reading.health = self.health;
         Ok(())
     }

@@ -28,7 +28,8 @@ pub(crate) use idle::cause_words;
 pub use idle::{Amount, Idle, IdleCause, IdlePage, IdleShare, ResourceUsage, Usage, UsagePoints};
 pub use neighbours::{Neighbour, Neighbours, NeighboursOn};
 pub use node::{
-    Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Node, Nodes, Task, Tasks, Unavailable,
+    Drain, DrainRequest, EndedTask, EndedTasks, JoinToken, Network, Node, Nodes, Reserved, Task, Tasks,
+    Unavailable,
 };
 pub use prices::{PriceTable, Prices, PricesApplied};
 pub use revision::{Revision, Revisions, RollbackRequest};

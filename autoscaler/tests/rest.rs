@@ -260,10 +260,21 @@ fn it_is_told_whether_the_loss_of_a_node_or_a_rack_is_survived() {
     let why = no_size["node"]["why"].as_str().unwrap();
     assert!(why.contains("specification of jobs does not give both CPU and memory"), "{why}");
     assert_eq!(no_size["more"], json!([{"workload": "jobs", "replicas": null}]));
+    let reserved = |service: &Service| {
+        let nodes = service.get("/api/v1/nodes").1;
+        ["n1", "n2"].map(|name| {
+            let all = nodes["items"].as_array().unwrap();
+            all.iter().find(|node| node["name"] == name).unwrap()["reserved"].clone()
+        })
+    };
+    let none = json!({"replicas": 1, "cpuCores": null, "memoryBytes": null, "withoutSize": 1});
+    service.until("a replica on each node", |s| (reserved(s) == [none.clone(), none.clone()]).then_some(()));
 
     service.put("jobs", &sized(2_000), &[]);
     let small = until("room for all", "yes");
     assert_eq!((&small["node"]["asked"], &small["node"]["survived"]), (&json!(2), &json!(2)));
+    let one = json!({"replicas": 1, "cpuCores": 2.0, "memoryBytes": 64 << 20, "withoutSize": 0});
+    assert_eq!(reserved(&service), [one.clone(), one]);
     // 128 cores less two of 2; rounds of replicas and of nodes may be a moment apart.
     assert!(
         small["free"]["cpuCores"].as_f64().is_some_and(|free| (123.5..=124.0).contains(&free)),

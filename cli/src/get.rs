@@ -181,6 +181,10 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
         ("clock_skew", true, true),
         ("spooled", true, true),
         ("gaps", true, true),
+        ("reserved_cpu", true, true),
+        ("reserved_memory", true, true),
+        ("received", true, true),
+        ("sent", true, true),
     ]);
     for node in nodes {
         let share = node.cpu_cores.filter(|_| node.cpus > 0).map(|cores| cores / f64::from(node.cpus));
@@ -208,9 +212,18 @@ pub(crate) fn node_rows(nodes: &[Node]) -> Rows {
             node.clock_skew_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:+}ms")),
             node.spooled_rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string()),
             node.gaps.to_string(),
+            number(node.reserved.and_then(|reserved| reserved.cpu_cores)),
+            bytes(node.reserved.and_then(|reserved| reserved.memory_bytes)),
+            rate(node.network.map(|network| network.received_bytes_per_second)),
+            rate(node.network.map(|network| network.sent_bytes_per_second)),
         ]);
     }
     rows
+}
+
+/// Bytes per second.
+fn rate(value: Option<f64>) -> String {
+    value.map_or_else(|| bytes(None), |value| format!("{}/s", bytes(Some(value as u64))))
 }
 
 /// Whether its agent is there, and whether it is emptied.

@@ -128,13 +128,14 @@ fn text(data: &Data, tasks: usize) -> String {
     let Fleet { cpus, cpu_used, .. } = data.fleet();
     let idle = cpu_used.filter(|(_, of)| *of > 0.0).map(|(used, of)| 1.0 - used / of);
     let mut text = format!(
-        "{}  {}  {} nodes, {cpus} CPUs, {} used, {} idle, {} tasks\n",
+        "{}  {}  {} nodes, {cpus} CPUs, {} used, {} idle, {} tasks{}\n",
         moment(data.status.now_ms),
         data.status.state,
         data.nodes.len(),
         number(cpu_used.map(|(used, _)| used)),
         percent(idle),
-        data.tasks.len()
+        data.tasks.len(),
+        data.idle_cost()
     );
     if let Some(why) = &data.status.frozen {
         let _ = writeln!(text, "frozen: {}", output::safe(why));

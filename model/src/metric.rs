@@ -71,6 +71,8 @@ catalogue! {
     MemoryCurrent, "memory_current_bytes", Gauge, Exact, "Memory charged to it now, without what is charged to cgroups below it, in bytes.";
     MemoryPeak, "memory_peak_bytes", Gauge, Exact, "Largest memory charged, with cgroups below it, in bytes.";
     Processes, "processes", Gauge, Exact, "Processes and threads charged now.";
+    NetworkReceived, "network_received_bytes", Counter, Exact, "Bytes that the host's network cards received: of the root cgroup alone, for the whole host.";
+    NetworkSent, "network_sent_bytes", Counter, Exact, "Bytes that the host's network cards sent, likewise.";
 }
 
 impl Metric {

@@ -9,6 +9,8 @@
 
 mod clusters;
 mod digest;
+mod network;
+mod row;
 mod standing;
 mod table;
 mod waits;
@@ -23,6 +25,7 @@ use model::node::{Incarnation, Inventory, Receipt, TaskInfo};
 use model::workload::Workload;
 
 pub use self::clusters::{Clusters, Reported};
+pub use self::network::NetworkView;
 pub use self::standing::Standing;
 pub use self::table::{ENDED_LIMIT, EndedTask, Ingest, NodeTable, SLOT_LIMIT, TaskView};
 pub use self::waits::WaitView;
@@ -70,6 +73,8 @@ pub struct NodeView {
     pub standing: Standing,
     /// How long its tasks wait; `None` until there is enough of it.
     pub waits: Option<WaitView>,
+    /// What goes over its network; `None` when its agent tells of none, or only once yet.
+    pub network: Option<NetworkView>,
 }
 
 /// A replica that runs, by the name under which history has it.

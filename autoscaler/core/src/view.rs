@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cluster::Past;
 use crate::cluster::price::Price;
 use crate::event::Time;
+use crate::survive::Known;
 
 /// One workload, in a line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -93,6 +94,36 @@ pub struct DrainView {
     pub why: String,
     /// Replicas of Trimtab's that may still run there.
     pub left: u32,
+}
+
+/// What Trimtab's own have on a node: replicas, and members of clusters that it started; those on their way out, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct GivenView {
+    /// How many there are.
+    pub replicas: u32,
+    /// Thousandths of a core that they were given; of those whose size does not say it nothing is in it. `None` when that is none of them.
+    pub cpu_millis: Option<u64>,
+    /// Bytes, likewise.
+    pub memory_bytes: Option<u64>,
+    /// How many have a size that does not say both.
+    pub without_size: u32,
+}
+
+impl GivenView {
+    /// One more of them.
+    #[must_use]
+    pub(crate) fn and(self, (cpu, memory): Known) -> Self {
+        let sum = |all: Option<u64>, more: Option<u64>| match (all, more) {
+            (Some(all), Some(more)) => Some(all.saturating_add(more)),
+            (all, more) => all.or(more),
+        };
+        Self {
+            replicas: self.replicas.saturating_add(1),
+            cpu_millis: sum(self.cpu_millis, cpu),
+            memory_bytes: sum(self.memory_bytes, memory),
+            without_size: self.without_size.saturating_add(u32::from(cpu.is_none() || memory.is_none())),
+        }
+    }
 }
 
 /// What a workload has on a node, and what emptying the node takes of it.
@@ -225,4 +256,18 @@ pub struct Anomaly {
     pub task: TaskName,
     /// What happened in which state.
     pub what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_size_is_counted_and_not_taken_for_nothing() {
+        let given = GivenView::default().and((None, None));
+        assert_eq!(given, GivenView { replicas: 1, without_size: 1, ..GivenView::default() });
+        let given = given.and((Some(500), None)).and((Some(1_500), Some(7)));
+        let all = GivenView { replicas: 3, cpu_millis: Some(2_000), memory_bytes: Some(7), without_size: 2 };
+        assert_eq!(given, all);
+    }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use autoscaler_core::event::Time;
-use autoscaler_core::fleet::{NodeView, TaskView};
-use autoscaler_core::view::DrainView;
+use autoscaler_core::fleet::{NetworkView, NodeView, TaskView};
+use autoscaler_core::view::{DrainView, GivenView};
 use model::gap::Gap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -94,9 +94,70 @@ pub struct Node {
     /// Why stalls are not known, if so.
     #[serde(default)]
     pub stalls_unknown: Option<String>,
+    /// What goes over its network cards; null until its agent has told it twice.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// Why that is not known, if so.
+    #[serde(default)]
+    pub network_unknown: Option<String>,
+    /// What Trimtab's own were given there; null when it is not told.
+    #[serde(default)]
+    pub reserved: Option<Reserved>,
     /// Set while an operator wants it empty.
     #[serde(default)]
     pub drain: Option<Drain>,
+}
+
+/// What goes over all network cards of a node: what stays on the node, as between its containers, is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// Received between its agent's last two rounds.
+    pub received_bytes_per_second: f64,
+    /// Sent, likewise.
+    pub sent_bytes_per_second: f64,
+    /// Received since the cards came up.
+    pub received_bytes: u64,
+    /// Sent, likewise.
+    pub sent_bytes: u64,
+}
+
+impl From<NetworkView> for Network {
+    fn from(view: NetworkView) -> Self {
+        Self {
+            received_bytes_per_second: view.received_per_second,
+            sent_bytes_per_second: view.sent_per_second,
+            received_bytes: view.received_bytes,
+            sent_bytes: view.sent_bytes,
+        }
+    }
+}
+
+/// What Trimtab's replicas and members of clusters were given on a node; those on their way out are in it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reserved {
+    /// How many there are.
+    pub replicas: u32,
+    /// CPU, without those whose size does not say it; null when that is known of none.
+    pub cpu_cores: Option<f64>,
+    /// Memory, likewise.
+    pub memory_bytes: Option<u64>,
+    /// How many of them have a size that does not say both.
+    pub without_size: u32,
+}
+
+impl From<GivenView> for Reserved {
+    fn from(view: GivenView) -> Self {
+        // Where nothing is, nothing was given.
+        let none = (view.replicas == 0).then_some(0);
+        Self {
+            replicas: view.replicas,
+            cpu_cores: view.cpu_millis.or(none).map(|millis| millis as f64 / 1e3),
+            memory_bytes: view.memory_bytes.or(none),
+            without_size: view.without_size,
+        }
+    }
 }
 
 /// A node that an operator wants empty: nothing starts there, and what runs there moves.
@@ -154,6 +215,7 @@ impl From<NodeView> for Node {
     fn from(view: NodeView) -> Self {
         let (run_delay_unknown, stalls_unknown) =
             (super::waits::run_delay_unknown(&view), super::waits::stalls_unknown(&view));
+        let network_unknown = super::waits::network_unknown(&view);
         let inventory = view.inventory;
         let receipt = view.standing.receipt;
         let spool = receipt.and_then(|receipt| receipt.spool);
@@ -190,15 +252,19 @@ impl From<NodeView> for Node {
             waits: view.waits.map(Waits::from),
             run_delay_unknown,
             stalls_unknown,
+            network: view.network.map(Network::from),
+            network_unknown,
+            reserved: None,
             drain: None,
         }
     }
 }
 
 impl Node {
-    /// The same, with what an operator wants of it.
+    /// The same, with what Trimtab has there and what an operator wants of it.
     #[must_use]
-    pub fn drained(mut self, drain: Option<&DrainView>) -> Self {
+    pub fn with(mut self, given: Option<&GivenView>, drain: Option<&DrainView>) -> Self {
+        self.reserved = Some(given.copied().unwrap_or_default().into());
         self.drain = drain.map(|drain| Drain { why: drain.why.clone(), left: drain.left });
         self
     }

@@ -134,6 +134,12 @@ pub(super) fn stalls_unknown(view: &NodeView) -> Option<String> {
         .then(|| why().unwrap_or("its agent tells of no stalls of the whole node").to_owned())
 }
 
+/// The same of the network.
+pub(super) fn network_unknown(view: &NodeView) -> Option<String> {
+    let why = || lacking(&view.inventory.unavailable, &["network"]);
+    view.network.is_none().then(|| why().unwrap_or("its agent has not told it twice yet").to_owned())
+}
+
 fn lacking<'a>(all: &'a [Unavailable], names: &[&str]) -> Option<&'a str> {
     all.iter().find(|one| names.contains(&one.what.as_str())).map(|one| one.why.as_str())
 }
@@ -187,5 +193,6 @@ mod tests {
             WaitView { run_delay_mean_seconds: Some(0.0), cpu_stall_ratio: Some(0.0), ..WaitView::default() };
         view.waits = Some(known);
         assert_eq!((run_delay_unknown(&view), stalls_unknown(&view)), (None, None));
+        assert!(network_unknown(&view).is_some_and(|why| why.contains("twice")));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::{NodeView, TaskView};
 use autoscaler_core::survive::Question;
-use autoscaler_core::view::{DrainView, Explanation, Keeps, WorkloadView};
+use autoscaler_core::view::{DrainView, Explanation, GivenView, Keeps, WorkloadView};
 use model::histogram::DelayHistogram;
 use model::id::{NodeId, WorkloadName};
 use serde::Serialize;
@@ -23,6 +23,9 @@ use crate::clock::ControllerClock;
 use crate::ingest::Batch;
 use crate::metrics::Metrics;
 use crate::store::StoredReply;
+
+/// By node: what Trimtab's own were given there, and whether it is to be empty.
+type Claims = (BTreeMap<NodeId, GivenView>, BTreeMap<NodeId, DrainView>);
 
 type Asked = Box<dyn FnOnce(&mut Control) + Send>;
 
@@ -171,12 +174,12 @@ impl Handle {
         self.ask(move |control, now| control.fleet.view(&node, now).zip(control.fleet.delays(&node))).await
     }
 
-    /// The nodes that are to be empty, with what is left on each.
+    /// What was given on each node where Trimtab has something, and the nodes that are to be empty, with what is left on each.
     ///
     /// # Errors
     /// [`Unreachable`] at the end of the service.
-    pub async fn drains(&self) -> Result<BTreeMap<NodeId, DrainView>, Unreachable> {
-        self.ask(|control, _| control.brain.drains()).await
+    pub async fn claims(&self) -> Result<Claims, Unreachable> {
+        self.ask(|control, _| (control.brain.given(), control.brain.drains())).await
     }
 
     /// What Trimtab has on a node and what emptying it takes; `None` when nobody knows the node.

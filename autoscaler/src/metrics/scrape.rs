@@ -7,7 +7,7 @@
 use autoscaler_core::fleet::{NodeView, WaitView};
 use autoscaler_core::idle::{Amount, Page};
 use autoscaler_core::survive::{Loss, Lost, Verdict};
-use autoscaler_core::view::WorkloadView;
+use autoscaler_core::view::{GivenView, WorkloadView};
 use model::prices::PriceSpec;
 use model::units::{Millis, Share};
 use model::workload::Target;
@@ -39,7 +39,7 @@ pub struct Stored {
 type Of<T> = (&'static str, Kind, &'static str, fn(&T) -> Option<f64>);
 
 /// Of each node, with the label `node`.
-const NODES: [Of<NodeView>; 19] = [
+const NODES: [Of<NodeView>; 21] = [
     ("node_connected", Gauge, "1 while the node's agent is connected", |n| Some(flag(n.connected))),
     ("node_acts", Gauge, "1 when its owner lets the agent act", |n| Some(flag(n.inventory.acts))),
     ("node_capacity_cpu_cores", Gauge, "Logical CPUs of a connected node", |n| {
@@ -87,6 +87,12 @@ const NODES: [Of<NodeView>; 19] = [
     }),
     ("node_spooled_rounds", Gauge, "Rounds that wait on the disk of a connected node's agent", |n| {
         n.standing.receipt?.spool.filter(|_| n.connected).map(|spool| spool.rounds as f64)
+    }),
+    ("node_network_received_bytes", Counter, "Bytes that a node's network cards received", |n| {
+        n.network.filter(|_| n.connected).map(|network| network.received_bytes as f64)
+    }),
+    ("node_network_sent_bytes", Counter, "Bytes that a node's network cards sent", |n| {
+        n.network.filter(|_| n.connected).map(|network| network.sent_bytes as f64)
     }),
     ("node_gaps", Counter, "Holes in a node's data that its agent told of", |n| Some(n.standing.gaps as f64)),
 ];
@@ -226,6 +232,16 @@ fn nodes(text: &mut Text, facts: &Facts) {
         let sample = |node: &NodeView| Some((labels(&[("node", node.node.as_str())]), value(node)?));
         text.family(name, kind, help, facts.nodes.iter().filter_map(sample).collect());
     }
+    let given = |value: fn(&GivenView) -> Option<f64>| {
+        let all = facts.given.iter();
+        all.filter_map(move |(node, given)| Some((labels(&[("node", node.as_str())]), value(given)?)))
+            .collect()
+    };
+    let help = "CPU that Trimtab's own were given on a node, without those whose size does not say it";
+    let cpu = given(|given| given.cpu_millis.map(|millis| millis as f64 / 1e3));
+    text.family("node_reserved_cpu_cores", Gauge, help, cpu);
+    let help = "Memory that Trimtab's own were given on a node, likewise";
+    text.family("node_reserved_memory_bytes", Gauge, help, given(|given| Some(given.memory_bytes? as f64)));
     let left = facts.drains.iter();
     let left = left.map(|(node, drain)| (labels(&[("node", node.as_str())]), f64::from(drain.left)));
     text.family("node_drain_replicas", Gauge, "Replicas left on a node that is drained", left.collect());

@@ -17,12 +17,12 @@ pub(super) const MOST: usize = 1000;
 /// All nodes.
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "fleet", responses((status = 200, body = Nodes)))]
 pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Nodes>, Failure> {
-    let drains = app.control.drains().await?;
+    let (given, drains) = app.control.claims().await?;
     let nodes = app.control.nodes().await?.into_iter();
     let items = nodes
         .map(|view| {
-            let drain = drains.get(&view.node);
-            Node::from(view).drained(drain)
+            let (given, drain) = (given.get(&view.node), drains.get(&view.node));
+            Node::from(view).with(given, drain)
         })
         .collect();
     Ok(Json(Nodes { api_version: API_VERSION.to_owned(), items }))
@@ -45,9 +45,9 @@ pub(super) fn no_such_node(id: &str) -> Failure {
 }
 
 pub(super) async fn one(app: &App, name: &NodeId) -> Result<Json<Node>, Failure> {
-    let drains = app.control.drains().await?;
+    let (given, drains) = app.control.claims().await?;
     let view = app.control.node(name.clone()).await?.ok_or_else(|| no_such_node(name.as_str()))?;
-    Ok(Json(Node::from(view).drained(drains.get(name))))
+    Ok(Json(Node::from(view).with(given.get(name), drains.get(name))))
 }
 
 /// Run-queue delays of all tasks of a node over about the last minute, by length.

@@ -148,6 +148,7 @@ fn data(before: Option<&Answer>, now: &Answer) -> Data {
         workloads: Vec::new(),
         tasks,
         decisions: Vec::new(),
+        prices: None,
         explained: None,
     }
 }
@@ -186,6 +187,9 @@ fn node(now: &Answer, tasks: &[Task]) -> Node {
         waits: None,
         run_delay_unknown: None,
         stalls_unknown: None,
+        network: None,
+        network_unknown: None,
+        reserved: None,
         drain: None,
     }
 }

@@ -1,13 +1,13 @@
 //! What the autoscaler says; where there is none, what the agent of this host measures.
 
 use autoscaler::api::{
-    Decision, Decisions, Explanation, Node, Nodes, Status, Task, Tasks, Workload, Workloads,
+    Decision, Decisions, Explanation, Node, Nodes, PriceTable, Status, Task, Tasks, Workload, Workloads,
 };
 
 use super::agent::Local;
 use crate::client::{Client, escaped};
 use crate::failure::{Failure, Kind};
-use crate::{explain, output};
+use crate::{explain, output, prices};
 
 /// Decisions that are asked for.
 const DECISIONS: u32 = 200;
@@ -20,6 +20,8 @@ pub(super) struct Data {
     pub(super) workloads: Vec<Workload>,
     pub(super) tasks: Vec<Task>,
     pub(super) decisions: Vec<Decision>,
+    /// What capacity costs, when that was said.
+    pub(super) prices: Option<PriceTable>,
     /// Why one workload is as it is: its name, and the words.
     pub(super) explained: Option<(String, String)>,
 }
@@ -88,6 +90,7 @@ fn ask(client: &Client, about: Option<&str>) -> Result<Data, Failure> {
         workloads: workloads.items,
         tasks: tasks.items,
         decisions: decisions.items,
+        prices: prices::in_force(client)?,
         explained,
     })
 }
@@ -116,5 +119,16 @@ impl Data {
             memory_used: sum(|node| Some((node.memory_bytes? as f64, node.memory_total_bytes as f64))),
             away: self.nodes.iter().filter(|node| !node.connected).count(),
         }
+    }
+
+    /// What is idle costs so much an hour; empty without prices, and when use of CPU or memory is known of no node.
+    pub(super) fn idle_cost(&self) -> String {
+        let fleet = self.fleet();
+        let idle = |(used, all): (f64, f64)| (all - used).max(0.0);
+        let cost =
+            self.prices.as_ref().zip(fleet.cpu_used.zip(fleet.memory_used)).map(|(table, (cpu, memory))| {
+                prices::money(table, Some(prices::per_hour(table, idle(cpu), idle(memory))))
+            });
+        cost.map_or_else(String::new, |cost| format!("   idle costs {cost} an hour"))
     }
 }

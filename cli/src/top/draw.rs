@@ -86,7 +86,7 @@ fn header(screen: &Screen, age: Duration, look: Look) -> Vec<Words<'static>> {
     let Some(data) = &screen.data else { return vec![Words::from("waiting for the first answer")] };
     let mut first = vec![
         state(data, look),
-        Span::raw(format!("  {}  {} UTC", screen.address, moment(data.status.now_ms))),
+        Span::raw(format!("  {}  {} UTC{}", screen.address, moment(data.status.now_ms), data.idle_cost())),
     ];
     let bad = look.mood(Mood::Bad);
     if let Some(why) = &screen.fault {

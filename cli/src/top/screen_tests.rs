@@ -33,6 +33,7 @@ fn data(nodes: &[Value], tasks: &[Value]) -> Data {
         workloads: Vec::new(),
         tasks: serde_json::from_value(of(tasks)).unwrap(),
         decisions: Vec::new(),
+        prices: None,
         explained: None,
     }
 }
@@ -167,4 +168,20 @@ fn nodes_look_like_this() {
     screen.press(Key::Move(1));
     screen.press(Key::Enter);
     insta::assert_snapshot!(shown(&screen, 1));
+}
+
+#[test]
+fn idle_capacity_is_money_only_at_prices_and_where_use_is_known() {
+    let mut data = three();
+    assert_eq!(data.idle_cost(), "", "nobody said a price");
+    data.prices = serde_json::from_value(
+        json!({ "apiVersion": "trimtab/v1", "name": "list", "currency": "EUR", "perCoreHour": 0.05,
+        "perGibHour": 0.01, "appliedMs": 0, "revision": 1, "document": {} }),
+    )
+    .ok();
+    // 3.2 cores and 12 GiB of two nodes; of the third nothing is known.
+    assert_eq!(data.idle_cost(), "   idle costs 0.28 EUR an hour");
+    assert!(shown(&screen(data.clone()), 0).contains("idle costs 0.28 EUR an hour"));
+    data.nodes.retain(|node| node.cpu_cores.is_none());
+    assert_eq!(data.idle_cost(), "");
 }

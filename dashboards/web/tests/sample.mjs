@@ -68,6 +68,9 @@ export function nodes(count, now) {
         : null,
       runDelayUnknown: known ? null : HOSTILE,
       stallsUnknown: known && i % 5 ? null : HOSTILE,
+      network: known && i % 6 ? { receivedBytesPerSecond: 10 ** (i % 10), sentBytesPerSecond: 10 ** ((i * 7) % 10), receivedBytes: 2 ** 40, sentBytes: 2 ** 41 } : null,
+      networkUnknown: known && i % 6 ? null : HOSTILE,
+      reserved: { replicas: i % 4, cpuCores: i % 4 === 3 ? null : (i % 4) * 6, memoryBytes: (i % 4) * 2 ** 34, withoutSize: i % 4 === 3 ? 3 : 0 },
       drain: i === 12 ? { why: HOSTILE, left: 2 } : null,
     };
   });

@@ -13,7 +13,7 @@ use crate::event::Time;
 use crate::place::{Link, Node};
 use crate::room::Room;
 use crate::survive::{Host, Kind, Piece, Question, millis};
-use crate::view::{DrainView, Explanation, Keeps, WorkloadView};
+use crate::view::{DrainView, Explanation, GivenView, Keeps, WorkloadView};
 use crate::what_if::Subject;
 
 impl Brain {
@@ -101,8 +101,8 @@ impl Brain {
     #[must_use]
     pub fn losses(&self) -> Question {
         let stale = 3 * self.config.round_ms;
-        let workloads = || self.workloads.values().filter(|w| w.in_force);
-        let kinds: Vec<Kind> = workloads().map(|workload| workload.piece_kind()).collect();
+        let workloads = self.workloads.values().filter(|w| w.in_force);
+        let kinds: Vec<Kind> = workloads.map(|workload| workload.piece_kind()).collect();
         let host = |(name, node): (&NodeId, &Node)| {
             let has = node.inventory.as_ref().filter(|_| node.link == Link::Up)?;
             let fresh = node.load.as_ref().filter(|load| load.age_ms.is_some_and(|age| age <= stale));
@@ -118,11 +118,27 @@ impl Brain {
                 ),
             })
         };
-        let plain: Vec<Piece> = workloads().flat_map(|workload| workload.pieces()).collect();
+        Question {
+            hosts: self.nodes.iter().filter_map(host).collect(),
+            pieces: self.pieces().collect(),
+            kinds,
+        }
+    }
+
+    /// What was given on each node where Trimtab has something.
+    #[must_use]
+    pub fn given(&self) -> BTreeMap<NodeId, GivenView> {
+        self.pieces().fold(BTreeMap::new(), |mut all, piece| {
+            let given: &mut GivenView = all.entry(piece.node).or_default();
+            *given = given.and(piece.given);
+            all
+        })
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let plain = self.workloads.values().filter(|w| w.in_force).flat_map(|workload| workload.pieces());
         let clusters = self.clusters.values().filter(|c| c.in_force);
-        let members = clusters.flat_map(|cluster| cluster.pieces());
-        let pieces = plain.into_iter().chain(members).collect();
-        Question { hosts: self.nodes.iter().filter_map(host).collect(), pieces, kinds }
+        plain.chain(clusters.flat_map(|cluster| cluster.pieces()))
     }
 
     /// The decision that recommends a change of a cluster and can be approved; `None` when there is none.

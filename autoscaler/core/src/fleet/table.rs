@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use model::histogram::DelayHistogram;
 use model::id::{CgroupId, NodeId, TaskKey};
-use model::metric::{Kind, Metric};
+use model::metric::Metric;
 use model::node::{Incarnation, Inventory, TaskInfo};
-use model::sample::{Usage, Values, derive};
+use model::sample::{Usage, Values};
 use serde::Serialize;
 
+use super::row::{InUse, Reading, Row, fell};
 use super::waits::Waits;
 use super::{NodeView, Standing};
 use crate::event::Time;
@@ -35,32 +36,6 @@ pub enum Ingest {
     Restarted(Metric),
     /// No task is known in this slot.
     UnknownSlot,
-}
-
-/// A total or reading at an instant of the node's boot clock.
-#[derive(Debug, Clone, Copy)]
-struct Reading {
-    boot_ns: u64,
-    values: Values,
-}
-
-#[derive(Debug)]
-struct Row {
-    info: TaskInfo,
-    newest: Option<Reading>,
-    /// The one before, for usage of the last interval.
-    previous: Option<Reading>,
-    /// Of tasks of ours, from their first digest on.
-    digested: Option<Box<Digested>>,
-    arrived: Time,
-}
-
-#[derive(Debug)]
-struct Digested {
-    /// The newest when the last digest was made, for usage of the round.
-    base: Reading,
-    /// Usage of the last round that had a new sample.
-    round: Option<Usage>,
 }
 
 /// A task that ended.
@@ -271,9 +246,8 @@ impl NodeTable {
             newest.boot_ns = boot_ns;
             row.arrived = now;
         }
-        let root = self.root.and_then(|slot| self.rows.get(slot as usize)?.as_ref());
-        let root = root.filter(|row| row.info.cgroup == ROOT).and_then(|row| row.newest.as_ref());
-        self.waits.read(boot_ns, root.map(|newest| &newest.values));
+        let root = self.root().and_then(|row| row.newest);
+        self.waits.read(boot_ns, root.as_ref().map(|newest| &newest.values));
         // The rows are at hand now; a round later they are not.
         self.in_use = Some(self.sum());
     }
@@ -335,6 +309,11 @@ impl NodeTable {
 
     pub(super) fn take_ended(&mut self) -> Vec<EndedTask> {
         self.ended.drain(..).collect()
+    }
+
+    fn root(&self) -> Option<&Row> {
+        let row = self.rows.get(self.root? as usize)?.as_ref();
+        row.filter(|row| row.info.cgroup == ROOT)
     }
 
     fn row(&mut self, slot: u32) -> Option<&mut Row> {
@@ -403,6 +382,7 @@ impl NodeTable {
             refused: self.refused,
             standing: self.standing.clone(),
             waits: self.waits.view(),
+            network: self.root().and_then(Row::network),
         }
     }
 
@@ -431,9 +411,6 @@ impl NodeTable {
     }
 }
 
-/// CPU in cores and memory in bytes, each as far as it is known.
-pub(super) type InUse = (Option<f64>, Option<u64>);
-
 /// A task's last round.
 pub(super) struct Round<'a> {
     pub(super) info: &'a TaskInfo,
@@ -451,49 +428,4 @@ impl Round<'_> {
 
 fn is_ours(info: &TaskInfo) -> bool {
     info.class.task.is_some() && info.class.workload.is_some()
-}
-
-impl Row {
-    /// Derives the usage of a round that had a new sample.
-    fn digest(&mut self) {
-        let Some(newest) = self.newest else { return };
-        let before = self.digested.as_ref().map(|digested| digested.base);
-        if before.is_some_and(|base| base.boot_ns >= newest.boot_ns) {
-            return;
-        }
-        let round = before
-            .or(self.previous)
-            .and_then(|b| derive(&b.values, &newest.values, newest.boot_ns - b.boot_ns).ok())
-            .or(self.digested.as_ref().and_then(|digested| digested.round));
-        let now = Digested { base: newest, round };
-        match &mut self.digested {
-            Some(digested) => **digested = now,
-            none => *none = Some(Box::new(now)),
-        }
-    }
-
-    /// CPU in cores over the last interval, and memory at its end, as [`derive`] has them; `None` without an interval.
-    /// No total falls within it: [`NodeTable::sample`] begins anew then.
-    fn in_use(&self) -> Option<InUse> {
-        let (previous, newest) = (self.previous.as_ref()?, self.newest.as_ref()?);
-        let seconds = newest.boot_ns.checked_sub(previous.boot_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
-        let cpu = |reading: &Reading| reading.values.get(Metric::CpuTime);
-        let us = cpu(newest).zip(cpu(previous)).map(|(now, before)| now.saturating_sub(before));
-        Some((us.map(|us| us as f64 / 1e6 / seconds), newest.values.get(Metric::MemoryCurrent)))
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        let (previous, newest) = (self.previous?, self.newest?);
-        derive(&previous.values, &newest.values, newest.boot_ns - previous.boot_ns).ok()
-    }
-}
-
-/// The first counter that fell, if any.
-fn fell(before: &Values, after: &Values) -> Option<Metric> {
-    let both = before.present() & after.present();
-    Metric::ALL.iter().copied().find(|metric| {
-        both & metric.bit() != 0
-            && metric.entry().kind == Kind::Counter
-            && after.get(*metric) < before.get(*metric)
-    })
 }

@@ -252,3 +252,30 @@ fn what_an_agent_lost_and_how_its_clock_stands_outlasts_a_stream_and_a_boot() {
     assert_eq!((standing.gaps, standing.clock_skew_ms), (1, Some(-40)));
     assert_eq!(standing.last_gap, Some((hole, Time(2))));
 }
+
+#[test]
+fn the_network_of_a_node_is_what_its_root_cgroup_tells_twice() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, 1);
+    let network = |fleet: &Fleet| fleet.view(&node(), Time(0)).unwrap().network;
+    let table = fleet.node(&node()).unwrap();
+    assert!(table.task_appeared(0, info(1, None), Time(0)) && table.task_appeared(1, info(9, None), Time(0)));
+    let bytes = |received, sent| {
+        let mut values = values(0, 0);
+        values.set(Metric::NetworkReceived, received);
+        values.set(Metric::NetworkSent, sent);
+        values
+    };
+    // A task is not the node.
+    table.sample(1, SECOND, &bytes(7, 7), Time(1_000));
+    table.sample(1, 2 * SECOND, &bytes(9, 9), Time(2_000));
+    table.sample(0, SECOND, &bytes(1_000, 50), Time(1_000));
+    assert_eq!(network(&fleet), None, "told once");
+    fleet.node(&node()).unwrap().sample(0, 3 * SECOND, &bytes(4_000, 50), Time(3_000));
+    let told = network(&fleet).unwrap();
+    assert_eq!((told.received_per_second, told.sent_per_second), (1_500.0, 0.0));
+    assert_eq!((told.received_bytes, told.sent_bytes), (4_000, 50));
+    // The agent was started anew without a card to read.
+    fleet.node(&node()).unwrap().sample(0, 4 * SECOND, &values(0, 0), Time(4_000));
+    assert_eq!(network(&fleet), None, "not zero");
+}

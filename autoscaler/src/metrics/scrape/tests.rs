@@ -5,7 +5,7 @@ use autoscaler_core::fleet::Fleet;
 use autoscaler_core::idle::{Cause, Idle};
 use autoscaler_core::room::Room;
 use autoscaler_core::survive::{Host, Kind, Piece, Question, Role};
-use autoscaler_core::view::{DrainView, LoadView, SizeView};
+use autoscaler_core::view::{DrainView, GivenView, LoadView, SizeView};
 use model::action::Size;
 use model::decision::DecisionKind;
 use model::id::{AgentEpoch, BootId, NodeId, WorkloadName};
@@ -65,6 +65,10 @@ fn facts() -> Facts {
         epoch: 3,
         waiting: 0,
         nodes: fleet.nodes(NOW),
+        given: BTreeMap::from([(
+            NodeId::new("n1").unwrap(),
+            GivenView { replicas: 2, cpu_millis: Some(2_500), memory_bytes: None, without_size: 2 },
+        )]),
         drains: BTreeMap::from([(NodeId::new("n2").unwrap(), DrainView { why: "disk".into(), left: 2 })]),
         workloads: vec![(workload("web"), target)],
         losses: Question::default(),
@@ -99,6 +103,10 @@ fn what_is_not_known_is_absent_and_what_is_known_is_told() {
         ("trimtab_node_capacity_cpu_cores{node=\"n2\"}", None),
         ("trimtab_node_used_cpu_cores{node=\"n1\"}", None),
         ("trimtab_node_sample_age_seconds{node=\"n1\"}", None),
+        ("trimtab_node_reserved_cpu_cores{node=\"n1\"}", Some(2.5)),
+        ("trimtab_node_reserved_memory_bytes{node=\"n1\"}", None),
+        ("trimtab_node_reserved_cpu_cores{node=\"n2\"}", None),
+        ("trimtab_node_network_received_bytes_total{node=\"n1\"}", None),
         ("trimtab_node_drain_replicas{node=\"n2\"}", Some(2.0)),
         ("trimtab_node_drain_replicas{node=\"n1\"}", None),
         ("trimtab_node_info{node=\"n1\",tier=\"B\"}", Some(1.0)),

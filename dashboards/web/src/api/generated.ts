@@ -1406,6 +1406,29 @@ export interface components {
              */
             waitedPerSecond?: number | null;
         };
+        /** @description What goes over all network cards of a node: what stays on the node, as between its containers, is not in it. */
+        Network: {
+            /**
+             * Format: int64
+             * @description Received since the cards came up.
+             */
+            receivedBytes: number;
+            /**
+             * Format: double
+             * @description Received between its agent's last two rounds.
+             */
+            receivedBytesPerSecond: number;
+            /**
+             * Format: int64
+             * @description Sent, likewise.
+             */
+            sentBytes: number;
+            /**
+             * Format: double
+             * @description Sent, likewise.
+             */
+            sentBytesPerSecond: number;
+        };
         /** @description A node. */
         Node: {
             /**
@@ -1467,6 +1490,9 @@ export interface components {
             memoryTotalBytes: number;
             /** @description Its name. */
             name: string;
+            network?: components["schemas"]["Network"] | null;
+            /** @description Why that is not known, if so. */
+            networkUnknown?: string | null;
             /** @description The rack that it stands in, when its owner says so. */
             rack?: string | null;
             /**
@@ -1474,6 +1500,7 @@ export interface components {
              * @description Samples refused since it connected.
              */
             refusedSamples: number;
+            reserved?: components["schemas"]["Reserved"] | null;
             /** @description Why waits for a CPU are not known, if so. */
             runDelayUnknown?: string | null;
             /**
@@ -1794,6 +1821,29 @@ export interface components {
             state: string;
             /** @description Its name. */
             task: string;
+        };
+        /** @description What Trimtab's replicas and members of clusters were given on a node; those on their way out are in it. */
+        Reserved: {
+            /**
+             * Format: double
+             * @description CPU, without those whose size does not say it; null when that is known of none.
+             */
+            cpuCores?: number | null;
+            /**
+             * Format: int64
+             * @description Memory, likewise.
+             */
+            memoryBytes?: number | null;
+            /**
+             * Format: int32
+             * @description How many there are.
+             */
+            replicas: number;
+            /**
+             * Format: int32
+             * @description How many of them have a size that does not say both.
+             */
+            withoutSize: number;
         };
         /** @description A resource in a range of time; averages over the pages of the ledger. */
         ResourceUsage: {

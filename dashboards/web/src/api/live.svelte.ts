@@ -142,15 +142,18 @@ class Live {
     this.#busy = true;
     const seldom = this.stream === 'up' ? SELDOM : OFTEN;
     try {
-      await this.#due<Status>('/api/v1/status', OFTEN, (status) => {
-        this.status = status;
-        this.#ahead = status.nowMs - Date.now();
-      });
-      await this.#due<Nodes>('/api/v1/nodes', OFTEN, (nodes) => (this.nodes = nodes.items));
-      await this.#due<Workloads>('/api/v1/workloads', seldom, (workloads) => (this.workloads = workloads.items));
-      await this.#due<Decisions>(`/api/v1/decisions?limit=${KEPT}`, seldom, (page) => (this.decisions = page.items));
-      await this.#due<Idle>('/api/v1/idle?limit=60', SELDOM, (idle) => (this.idle = idle.items));
-      await this.#due<Prices>('/api/v1/prices', SELDOM, (prices) => (this.prices = prices.table ?? null));
+      // All at once: what comes first is shown first.
+      await Promise.all([
+        this.#due<Status>('/api/v1/status', OFTEN, (status) => {
+          this.status = status;
+          this.#ahead = status.nowMs - Date.now();
+        }),
+        this.#due<Nodes>('/api/v1/nodes', OFTEN, (nodes) => (this.nodes = nodes.items)),
+        this.#due<Workloads>('/api/v1/workloads', seldom, (workloads) => (this.workloads = workloads.items)),
+        this.#due<Decisions>(`/api/v1/decisions?limit=${KEPT}`, seldom, (page) => (this.decisions = page.items)),
+        this.#due<Idle>('/api/v1/idle?limit=60', SELDOM, (idle) => (this.idle = idle.items)),
+        this.#due<Prices>('/api/v1/prices', SELDOM, (prices) => (this.prices = prices.table ?? null)),
+      ]);
       this.fault = undefined;
     } catch (error) {
       this.fault = error instanceof Error ? error.message : String(error);

@@ -46,6 +46,47 @@ function ratio(key: string, label: string, value: (node: Node) => number | undef
   };
 }
 
+/** Given to Trimtab's own; it may be more than there is. */
+function reserved(resource: 'cpu' | 'memory', label: string): Measure {
+  const cpu = resource === 'cpu';
+  const given = (node: Node) => here(node, cpu ? node.reserved?.cpuCores : node.reserved?.memoryBytes);
+  const all = (node: Node) => (cpu ? node.cpus : node.memoryTotalBytes);
+  const value = (node: Node) => {
+    const amount = given(node);
+    return amount !== undefined && all(node) > 0 ? amount / all(node) : undefined;
+  };
+  const of = (node: Node) => {
+    const without = node.reserved?.withoutSize ?? 0;
+    return `${cpu ? number(given(node)) : bytes(given(node))} of ${cpu ? cores(node.cpus) : bytes(node.memoryTotalBytes)}${without > 0 ? ` and ${without} without a size` : ''}`;
+  };
+  const why = (node: Node) => away(node, node.reserved?.replicas ? 'what runs there has no size in its specification' : null);
+  return { ...ratio(`${resource}_reserved`, label, value, 1), of, why };
+}
+
+/** In equal steps of ten between these, bytes per second; framed where a gigabit card has little left. */
+const QUIET = 1024;
+const BUSY = 2 ** 30;
+const HIGH = 100 * 2 ** 20;
+
+function network(): Measure {
+  return {
+    key: 'network', label: 'Network, larger direction', column: 'network_bytes_per_second', high: HIGH,
+    value: (node) => here(node, node.network && Math.max(node.network.receivedBytesPerSecond, node.network.sentBytesPerSecond)),
+    share: (rate) => steps(rate, QUIET, BUSY), text: (rate) => `${bytes(rate)}/s`, short: (rate) => brief(rate),
+    of: (node) => (node.network ? `(received ${bytes(node.network.receivedBytesPerSecond)}/s, sent ${bytes(node.network.sentBytesPerSecond)}/s)` : ''),
+    ends: [`${bytes(QUIET)}/s`, `${bytes(BUSY)}/s`], why: (node) => away(node, node.networkUnknown),
+  };
+}
+
+/** Between two ends, in equal steps of ten. */
+const steps = (value: number, from: number, to: number) => Math.min(1, Math.max(0, Math.log(value / from) / Math.log(to / from)));
+
+/** At most four characters of an amount of bytes. */
+function brief(value: number): string {
+  const unit = ['', 'K', 'M', 'G'].map((name, i) => [name, 1024 ** i] as const).findLast(([, size]) => value >= size * 0.9995) ?? ['', 1];
+  return `${Math.round(value / unit[1])}${unit[0]}`;
+}
+
 /** Delays differ by orders of magnitude: each is as dark as its place between these, s, in equal steps of ten. */
 const SHORT = 1e-5;
 const LONG = 0.1;
@@ -53,7 +94,7 @@ const LONG = 0.1;
 function waits(key: string, label: string, value: (node: Node) => number | null | undefined): Measure {
   return {
     key, label, column: `${key}_seconds`, value: (node) => here(node, value(node)),
-    share: (seconds) => Math.min(1, Math.max(0, Math.log(seconds / SHORT) / Math.log(LONG / SHORT))),
+    share: (seconds) => steps(seconds, SHORT, LONG),
     // A request that waits for 20 ms before it runs is what people notice.
     high: 0.02, text: (seconds) => delay(seconds * 1000), short: (seconds) => (seconds < 0.001 ? '<1' : `${Math.round(seconds * 1000)}`),
     of: () => 'waited before it ran', ends: ['10 µs', '100 ms'], why: (node) => away(node, node.runDelayUnknown),
@@ -63,11 +104,14 @@ function waits(key: string, label: string, value: (node: Node) => number | null 
 export const MEASURES: readonly [Measure, ...Measure[]] = [
   used('cpu', 'CPU used'),
   used('memory', 'Memory used'),
+  reserved('cpu', 'CPU reserved'),
+  reserved('memory', 'Memory reserved'),
   waits('run_delay_p99', 'Wait for a CPU, p99', (node) => node.waits?.runDelayP99Seconds),
   waits('run_delay_mean', 'Wait for a CPU, mean', (node) => node.waits?.runDelayMeanSeconds),
   ratio('cpu_stall', 'Stalled for CPU', (node) => here(node, node.waits?.cpuStallRatio), 0.5),
   ratio('memory_stall', 'Stalled for memory', (node) => here(node, node.waits?.memoryStallRatio), 0.1),
   ratio('io_stall', 'Stalled for IO', (node) => here(node, node.waits?.ioStallRatio), 0.5),
+  network(),
 ];
 
 /** The one that an address asks for. */

@@ -48,20 +48,22 @@ pub(super) const PANELS: &[Panel] = &[
     },
     Panel {
         title: "CPU",
-        why: "In use by all tasks, and all there is.",
+        why: "In use by all tasks, given to replicas of Trimtab's and members of clusters that it started, and all there is.",
         unit: "cores",
         queries: &[
             ("trimtab_node_used_cpu_cores{node=\"$node\"}", "used", ""),
+            ("trimtab_node_reserved_cpu_cores{node=\"$node\"}", "reserved", ""),
             ("trimtab_node_capacity_cpu_cores{node=\"$node\"}", "capacity", ""),
         ],
         ..PANEL
     },
     Panel {
         title: "Memory",
-        why: "Charged to all tasks, page cache included, and all there is.",
+        why: "Charged to all tasks, page cache included, what was given likewise, and all there is.",
         unit: "bytes",
         queries: &[
             ("trimtab_node_used_memory_bytes{node=\"$node\"}", "used", ""),
+            ("trimtab_node_reserved_memory_bytes{node=\"$node\"}", "reserved", ""),
             ("trimtab_node_capacity_memory_bytes{node=\"$node\"}", "capacity", ""),
         ],
         ..PANEL
@@ -84,6 +86,20 @@ pub(super) const PANELS: &[Panel] = &[
             ("trimtab_node_cpu_stall_ratio{node=\"$node\"}", "CPU", ""),
             ("trimtab_node_memory_stall_ratio{node=\"$node\"}", "memory", ""),
             ("trimtab_node_io_stall_ratio{node=\"$node\"}", "IO", ""),
+        ],
+        ..PANEL
+    },
+    Panel {
+        title: "Network",
+        why: "Over all its network cards. What stays on the node, as between its containers, is not in it.",
+        unit: "Bps",
+        queries: &[
+            (
+                "rate(trimtab_node_network_received_bytes_total{node=\"$node\"}[$__rate_interval])",
+                "received",
+                "",
+            ),
+            ("rate(trimtab_node_network_sent_bytes_total{node=\"$node\"}[$__rate_interval])", "sent", ""),
         ],
         ..PANEL
     },

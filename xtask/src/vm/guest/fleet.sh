@@ -89,6 +89,19 @@ check "a workload of four is applied" apply
 check "four are up" until_true up 4
 check "four run" run 4
 check "they are spread" is_spread
+reserved() { get nodes | jq -ce '[.items[].reserved | .replicas, .withoutSize] | add' | tee /dev/stderr | grep -qx 8; }
+check "each node says what is given there, and that it has no size" until_true reserved
+
+# Bytes over the network card of a node, by itself before and after, and by its agent between the two.
+network_of() {
+  sent() { on "$1" 'for device in /sys/class/net/*/device; do cat "${device%/device}/statistics/tx_bytes"; done' | awk '{ sum += $1 } END { printf "%d", sum }'; }
+  before=$(sent "$1"); sleep 5
+  told=$(get nodes | jq -r --arg node "$1" '.items[] | select(.name == $node) | .network.sentBytes')
+  after=$(sent "$1")
+  echo "$1: $before, $told, $after"
+  test "$before" -le "$told" && test "$told" -le "$after"
+}
+for node in $nodes; do check "the network of $node is what its card counts" until_true network_of "$node"; done
 
 # A node is emptied for its owner's work: started elsewhere first, ended there after.
 # Notes again and again how many take part, and how many are counted, until it is told to end.
