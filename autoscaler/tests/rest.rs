@@ -193,6 +193,9 @@ fn replicas_are_started_seen_and_replaced_when_they_are_gone() {
     service.until("two replicas", |service| {
         (service.get("/api/v1/workloads").1["items"][0]["up"] == 2).then_some(())
     });
+    let would = service.get("/api/v1/workloads/jobs/explain").1["wouldAct"].clone();
+    let more = "more replicas: CPU use above 65%, or a forecast that asks for more than 2, for 30s; at once when they use 97% of what they are given";
+    assert_eq!(would[0], more, "a service has no requests: {would}");
     let task = service.until("live tasks with use", |service| {
         let tasks = service.get("/api/v1/tasks?workload=jobs").1;
         tasks["items"].as_array()?.iter().find(|t| t["cpuCores"].is_number()).cloned()

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use model::id::NodeId;
 use model::reason::Reason;
+use model::units::{Millis, Share};
 
 use super::{Context, Controller};
 use crate::course::Glance;
 use crate::event::Time;
 use crate::replica::State;
-use crate::resize;
 use crate::rollout::Replica;
 use crate::view::{Explanation, LoadView, ReplicaView, SizeView, WorkloadView};
 use crate::what_if::{Subject, Uses};
+use crate::{rails, resize, service};
 
 impl Controller {
     pub(crate) fn view(&self, context: &Context<'_>) -> WorkloadView {
@@ -86,15 +87,15 @@ impl Controller {
         let there = f64::from(self.number(|r| r.state.serves()).max(1));
         let spec = &self.workload.spec;
         let work = self.load.work();
-        let target = crate::rails::target_ms(spec);
+        let target = rails::target_ms(spec);
         let serving = self.number(|r| r.state.serves()).max(1);
         let capacity = if balanced {
             self.capacity.carries(serving, work, target) / f64::from(serving)
         } else {
-            crate::service::cores(spec) * spec.target.cpu.map_or(crate::service::TARGET, |share| share.0)
+            service::cores(spec) * spec.target.cpu.map_or(service::TARGET, |share| share.0)
         };
-        let busy = self.load.busy().map(|_| crate::rails::utilisation(&self.load, &self.capacity, serving));
-        let cpu = self.load.cpu_cores().map(|cpu| cpu / (crate::service::cores(spec) * there));
+        let busy = self.load.busy().map(|_| rails::utilisation(&self.load, &self.capacity, serving));
+        let cpu = self.load.cpu_cores().map(|cpu| cpu / (service::cores(spec) * there));
         LoadView {
             requests_per_second: self.load.rate(),
             queue_delay_p95_ms: self.load.delay_p95_ms(),
@@ -152,14 +153,19 @@ impl Controller {
         let behavior = &spec.behavior;
         let mut lines = Vec::new();
         if self.wanted < spec.replicas.max {
-            let target = match (spec.target.queue_delay_p95, spec.target.cpu) {
-                (Some(delay), _) => format!("the 95th percentile of the queue delay above {delay}"),
-                (None, Some(cpu)) => format!("CPU use above {cpu}"),
-                (None, None) => "load above the target".to_owned(),
+            let cpu = |share: Share| format!("CPU use above {share}");
+            let (target, at_once) = if spec.service.is_some() {
+                let at_once = format!("they use {} of what they are given", Share(service::PANIC));
+                (cpu(spec.target.cpu.unwrap_or(Share(service::TARGET))), at_once)
+            } else {
+                let delay = Millis(rails::target_ms(spec) as u64);
+                let delay = format!("the 95th percentile of the queue delay above {delay}");
+                let target =
+                    [Some(delay), spec.target.cpu.map(cpu)].into_iter().flatten().collect::<Vec<_>>();
+                (target.join(", "), "twice as many requests as threads are there".to_owned())
             };
             lines.push(format!(
-                "more replicas: {target}, or a forecast that asks for more than {}, for {}; at once when twice as \
-                 many requests as threads are there",
+                "more replicas: {target}, or a forecast that asks for more than {}, for {}; at once when {at_once}",
                 self.wanted, behavior.grow_after
             ));
         }

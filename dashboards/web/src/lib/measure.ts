@@ -70,7 +70,7 @@ const HIGH = 100 * 2 ** 20;
 
 function network(): Measure {
   return {
-    key: 'network', label: 'Network, larger direction', column: 'network_bytes_per_second', high: HIGH,
+    key: 'network', label: 'Network', column: 'network_bytes_per_second', high: HIGH,
     value: (node) => here(node, node.network && Math.max(node.network.receivedBytesPerSecond, node.network.sentBytesPerSecond)),
     share: (rate) => steps(rate, QUIET, BUSY), text: (rate) => `${bytes(rate)}/s`, short: (rate) => brief(rate),
     of: (node) => (node.network ? `(received ${bytes(node.network.receivedBytesPerSecond)}/s, sent ${bytes(node.network.sentBytesPerSecond)}/s)` : ''),
