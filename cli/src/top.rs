@@ -125,7 +125,8 @@ fn key(pressed: KeyEvent) -> Option<Key> {
 
 /// For pipes and files: the fleet in a line, and tables.
 fn text(data: &Data, tasks: usize) -> String {
-    let Fleet { cpus, cpu_used, .. } = data.fleet();
+    let fleet = data.fleet();
+    let Fleet { cpus, cpu_used, .. } = fleet;
     let idle = cpu_used.filter(|(_, of)| *of > 0.0).map(|(used, of)| 1.0 - used / of);
     let mut text = format!(
         "{}  {}  {} nodes, {cpus} CPUs, {} used, {} idle, {} tasks{}\n",
@@ -135,7 +136,7 @@ fn text(data: &Data, tasks: usize) -> String {
         number(cpu_used.map(|(used, _)| used)),
         percent(idle),
         data.tasks.len(),
-        data.idle_cost()
+        fleet.idle_cost(data.prices.as_ref())
     );
     if let Some(why) = &data.status.frozen {
         let _ = writeln!(text, "frozen: {}", output::safe(why));

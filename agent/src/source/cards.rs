@@ -72,7 +72,10 @@ impl Cards {
     }
 
     pub(super) fn unavailable(&self) -> Option<Unavailable> {
-        let why = format!("no network card among the interfaces in {}", self.class.display());
+        let why = format!(
+            "no network card among the interfaces in {}: run the agent in the host's network namespace",
+            self.class.display()
+        );
         self.cards.is_empty().then(|| Unavailable { what: "network".into(), why })
     }
 

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::id::{NodeId, RackName, WorkloadName};
 
 use crate::room::Room;
+use crate::view::GivenView;
 use fit::{Class, Fit, Place};
 
 /// An amount of which each resource may not be known: thousandths of a core, bytes.
@@ -96,6 +97,14 @@ pub struct Question {
     pub pieces: Vec<Piece>,
     /// What could be started, by workload.
     pub kinds: Vec<Kind>,
+}
+
+impl Question {
+    /// What was given on each node where Trimtab has something.
+    #[must_use]
+    pub fn given(&self) -> BTreeMap<NodeId, GivenView> {
+        GivenView::by_node(self.pieces.iter().map(|piece| (piece.node.clone(), piece.given)))
+    }
 }
 
 /// Whether a loss is survived.

@@ -1,5 +1,7 @@
 //! What the brain shows of itself: values for the API, the command line and the tests.
 
+use std::collections::BTreeMap;
+
 use model::action::Size;
 use model::decision::{Decision, DecisionId};
 use model::id::{NodeId, TaskName, WorkloadName};
@@ -110,9 +112,18 @@ pub struct GivenView {
 }
 
 impl GivenView {
+    /// Of each node what there is on it.
+    pub(crate) fn by_node(pieces: impl Iterator<Item = (NodeId, Known)>) -> BTreeMap<NodeId, Self> {
+        pieces.fold(BTreeMap::new(), |mut all, (node, one)| {
+            let given: &mut Self = all.entry(node).or_default();
+            *given = given.and(one);
+            all
+        })
+    }
+
     /// One more of them.
     #[must_use]
-    pub(crate) fn and(self, (cpu, memory): Known) -> Self {
+    fn and(self, (cpu, memory): Known) -> Self {
         let sum = |all: Option<u64>, more: Option<u64>| match (all, more) {
             (Some(all), Some(more)) => Some(all.saturating_add(more)),
             (all, more) => all.or(more),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use autoscaler_core::event::Time;
 use autoscaler_core::fleet::NodeView;
 use autoscaler_core::survive::Question;
-use autoscaler_core::view::{DrainView, GivenView, WorkloadView};
+use autoscaler_core::view::{DrainView, WorkloadView};
 use model::decision::{Decision, DecisionKind};
 use model::id::{NodeId, WorkloadName};
 use model::reason::Reason;
@@ -25,8 +25,6 @@ pub struct Facts {
     pub waiting: usize,
     /// All nodes, by name.
     pub nodes: Vec<NodeView>,
-    /// What Trimtab's own were given on each where it has something.
-    pub given: BTreeMap<NodeId, GivenView>,
     /// Those that are to be empty.
     pub drains: BTreeMap<NodeId, DrainView>,
     /// All workloads, by name, with what is asked of each.
@@ -86,7 +84,6 @@ impl Control {
             epoch: self.store.epoch().0,
             waiting,
             nodes: self.fleet.nodes(now),
-            given: self.brain.given(),
             drains: self.brain.drains(),
             workloads: workloads.collect(),
             losses: self.brain.losses(),

@@ -232,8 +232,9 @@ fn nodes(text: &mut Text, facts: &Facts) {
         let sample = |node: &NodeView| Some((labels(&[("node", node.node.as_str())]), value(node)?));
         text.family(name, kind, help, facts.nodes.iter().filter_map(sample).collect());
     }
+    let nodes = facts.losses.given();
     let given = |value: fn(&GivenView) -> Option<f64>| {
-        let all = facts.given.iter();
+        let all = nodes.iter();
         all.filter_map(move |(node, given)| Some((labels(&[("node", node.as_str())]), value(given)?)))
             .collect()
     };

@@ -120,15 +120,15 @@ impl Data {
             away: self.nodes.iter().filter(|node| !node.connected).count(),
         }
     }
+}
 
+impl Fleet {
     /// What is idle costs so much an hour; empty without prices, and when use of CPU or memory is known of no node.
-    pub(super) fn idle_cost(&self) -> String {
-        let fleet = self.fleet();
+    pub(super) fn idle_cost(&self, table: Option<&PriceTable>) -> String {
         let idle = |(used, all): (f64, f64)| (all - used).max(0.0);
-        let cost =
-            self.prices.as_ref().zip(fleet.cpu_used.zip(fleet.memory_used)).map(|(table, (cpu, memory))| {
-                prices::money(table, Some(prices::per_hour(table, idle(cpu), idle(memory))))
-            });
+        let cost = table.zip(self.cpu_used.zip(self.memory_used)).map(|(table, (cpu, memory))| {
+            prices::money(table, Some(prices::per_hour(table, idle(cpu), idle(memory))))
+        });
         cost.map_or_else(String::new, |cost| format!("   idle costs {cost} an hour"))
     }
 }

@@ -84,9 +84,11 @@ fn middle(of: Rect, width: u16, height: u16) -> Rect {
 
 fn header(screen: &Screen, age: Duration, look: Look) -> Vec<Words<'static>> {
     let Some(data) = &screen.data else { return vec![Words::from("waiting for the first answer")] };
+    let fleet = data.fleet();
+    let cost = fleet.idle_cost(data.prices.as_ref());
     let mut first = vec![
         state(data, look),
-        Span::raw(format!("  {}  {} UTC{}", screen.address, moment(data.status.now_ms), data.idle_cost())),
+        Span::raw(format!("  {}  {} UTC{cost}", screen.address, moment(data.status.now_ms))),
     ];
     let bad = look.mood(Mood::Bad);
     if let Some(why) = &screen.fault {
@@ -97,7 +99,6 @@ fn header(screen: &Screen, age: Duration, look: Look) -> Vec<Words<'static>> {
     if screen.held {
         first.push(Span::styled("  view kept (p: go on)", look.mood(Mood::Notice)));
     }
-    let fleet = data.fleet();
     let part = |used: Option<(f64, f64)>| used.filter(|(_, of)| *of > 0.0).map(|(used, of)| used / of);
     let cpu = fleet.cpu_used.map(|(used, _)| used);
     let memory = fleet.memory_used.map(|(used, of)| (used as u64, of as u64)).unzip();

@@ -173,15 +173,16 @@ fn nodes_look_like_this() {
 #[test]
 fn idle_capacity_is_money_only_at_prices_and_where_use_is_known() {
     let mut data = three();
-    assert_eq!(data.idle_cost(), "", "nobody said a price");
+    let cost = |data: &Data| data.fleet().idle_cost(data.prices.as_ref());
+    assert_eq!(cost(&data), "", "nobody said a price");
     data.prices = serde_json::from_value(
         json!({ "apiVersion": "trimtab/v1", "name": "list", "currency": "EUR", "perCoreHour": 0.05,
         "perGibHour": 0.01, "appliedMs": 0, "revision": 1, "document": {} }),
     )
     .ok();
     // 3.2 cores and 12 GiB of two nodes; of the third nothing is known.
-    assert_eq!(data.idle_cost(), "   idle costs 0.28 EUR an hour");
+    assert_eq!(cost(&data), "   idle costs 0.28 EUR an hour");
     assert!(shown(&screen(data.clone()), 0).contains("idle costs 0.28 EUR an hour"));
     data.nodes.retain(|node| node.cpu_cores.is_none());
-    assert_eq!(data.idle_cost(), "");
+    assert_eq!(cost(&data), "");
 }

@@ -128,11 +128,7 @@ impl Brain {
     /// What was given on each node where Trimtab has something.
     #[must_use]
     pub fn given(&self) -> BTreeMap<NodeId, GivenView> {
-        self.pieces().fold(BTreeMap::new(), |mut all, piece| {
-            let given: &mut GivenView = all.entry(piece.node).or_default();
-            *given = given.and(piece.given);
-            all
-        })
+        GivenView::by_node(self.pieces().map(|piece| (piece.node, piece.given)))
     }
 
     fn pieces(&self) -> impl Iterator<Item = Piece> {

@@ -5,7 +5,7 @@ use autoscaler_core::fleet::Fleet;
 use autoscaler_core::idle::{Cause, Idle};
 use autoscaler_core::room::Room;
 use autoscaler_core::survive::{Host, Kind, Piece, Question, Role};
-use autoscaler_core::view::{DrainView, GivenView, LoadView, SizeView};
+use autoscaler_core::view::{DrainView, LoadView, SizeView};
 use model::action::Size;
 use model::decision::DecisionKind;
 use model::id::{AgentEpoch, BootId, NodeId, WorkloadName};
@@ -48,6 +48,12 @@ fn workload(name: &str) -> WorkloadView {
     }
 }
 
+/// A member on `n1` of which no memory is said.
+fn member(cpu_millis: Option<u64>) -> Piece {
+    let (workload, node) = (WorkloadName::new("web").unwrap(), NodeId::new("n1").unwrap());
+    Piece { workload, node, role: Role::Member, given: (cpu_millis, None), used: (None, None) }
+}
+
 /// Two nodes, of which `n2` fell silent, and one workload.
 fn facts() -> Facts {
     let mut fleet = Fleet::new();
@@ -65,13 +71,9 @@ fn facts() -> Facts {
         epoch: 3,
         waiting: 0,
         nodes: fleet.nodes(NOW),
-        given: BTreeMap::from([(
-            NodeId::new("n1").unwrap(),
-            GivenView { replicas: 2, cpu_millis: Some(2_500), memory_bytes: None, without_size: 2 },
-        )]),
         drains: BTreeMap::from([(NodeId::new("n2").unwrap(), DrainView { why: "disk".into(), left: 2 })]),
         workloads: vec![(workload("web"), target)],
-        losses: Question::default(),
+        losses: Question { pieces: [Some(2_500), None].map(member).into(), ..Question::default() },
         decided: BTreeMap::from([(
             Decided {
                 workload: WorkloadName::new("web").unwrap(),

@@ -2,7 +2,7 @@
 
 import type { Node } from '../api/types';
 import { bytes, cores, delay, known, number, percent } from './format';
-import { use } from './reserve';
+import { given, share, use, whole } from './reserve';
 
 export interface Measure {
   key: string;
@@ -30,11 +30,12 @@ export interface Measure {
 const away = (node: Node, else_: string | null | undefined) => (node.connected ? (else_ ?? 'its agent has not told it') : 'its agent is not connected');
 const here = (node: Node, value: number | null | undefined) => (node.connected && known(value) ? value : undefined);
 
+const ofAll = (node: Node, resource: 'cpu' | 'memory') => `of ${(resource === 'cpu' ? cores : bytes)(whole(node, resource))}`;
+
 function used(resource: 'cpu' | 'memory', label: string): Measure {
   const of = (node: Node) => {
-    const cpu = resource === 'cpu';
-    const now = use(node, resource) === undefined ? '' : `${cpu ? number(node.cpuCores) : bytes(node.memoryBytes)} `;
-    return `${now}of ${cpu ? cores(node.cpus) : bytes(node.memoryTotalBytes)}`;
+    const now = use(node, resource) === undefined ? '' : `${resource === 'cpu' ? number(node.cpuCores) : bytes(node.memoryBytes)} `;
+    return `${now}${ofAll(node, resource)}`;
   };
   return { ...ratio(resource, label, (node) => use(node, resource), 0.9), column: `${resource}_used_ratio`, of, why: (node) => away(node, null) };
 }
@@ -48,16 +49,10 @@ function ratio(key: string, label: string, value: (node: Node) => number | undef
 
 /** Given to Trimtab's own; it may be more than there is. */
 function reserved(resource: 'cpu' | 'memory', label: string): Measure {
-  const cpu = resource === 'cpu';
-  const given = (node: Node) => here(node, cpu ? node.reserved?.cpuCores : node.reserved?.memoryBytes);
-  const all = (node: Node) => (cpu ? node.cpus : node.memoryTotalBytes);
-  const value = (node: Node) => {
-    const amount = given(node);
-    return amount !== undefined && all(node) > 0 ? amount / all(node) : undefined;
-  };
+  const value = (node: Node) => share(node, resource, given(node, resource));
   const of = (node: Node) => {
-    const without = node.reserved?.withoutSize ?? 0;
-    return `${cpu ? number(given(node)) : bytes(given(node))} of ${cpu ? cores(node.cpus) : bytes(node.memoryTotalBytes)}${without > 0 ? ` and ${without} without a size` : ''}`;
+    const [now, without] = [here(node, given(node, resource)), node.reserved?.withoutSize ?? 0];
+    return `${resource === 'cpu' ? number(now) : bytes(now)} ${ofAll(node, resource)}${without > 0 ? ` and ${without} without a size` : ''}`;
   };
   const why = (node: Node) => away(node, node.reserved?.replicas ? 'what runs there has no size in its specification' : null);
   return { ...ratio(`${resource}_reserved`, label, value, 1), of, why };
@@ -68,12 +63,16 @@ const QUIET = 1024;
 const BUSY = 2 ** 30;
 const HIGH = 100 * 2 ** 20;
 
+/** What goes over a node's network, each way. */
+export const directions = (network: NonNullable<Node['network']>): string =>
+  `received ${bytes(network.receivedBytesPerSecond)}/s, sent ${bytes(network.sentBytesPerSecond)}/s`;
+
 function network(): Measure {
   return {
     key: 'network', label: 'Network', column: 'network_bytes_per_second', high: HIGH,
     value: (node) => here(node, node.network && Math.max(node.network.receivedBytesPerSecond, node.network.sentBytesPerSecond)),
     share: (rate) => steps(rate, QUIET, BUSY), text: (rate) => `${bytes(rate)}/s`, short: (rate) => brief(rate),
-    of: (node) => (node.network ? `(received ${bytes(node.network.receivedBytesPerSecond)}/s, sent ${bytes(node.network.sentBytesPerSecond)}/s)` : ''),
+    of: (node) => (node.network ? `(${directions(node.network)})` : ''),
     ends: [`${bytes(QUIET)}/s`, `${bytes(BUSY)}/s`], why: (node) => away(node, node.networkUnknown),
   };
 }

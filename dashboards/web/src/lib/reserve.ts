@@ -42,9 +42,19 @@ export function used(nodes: readonly Node[], resource: Resource): Sum {
   return sum;
 }
 
+/** All that one node has. */
+export const whole = (node: Node, resource: Resource): number => (resource === 'cpu' ? node.cpus : node.memoryTotalBytes);
+
+/** Given to Trimtab's own on one node, without what has no size. */
+export const given = (node: Node, resource: Resource): number | null | undefined =>
+  resource === 'cpu' ? node.reserved?.cpuCores : node.reserved?.memoryBytes;
+
 /** Use of one node as a share; undefined when it is not known, or old. */
-export function use(node: Node, resource: Resource): number | undefined {
-  const [part, all] = resource === 'cpu' ? [node.cpuCores, node.cpus] : [node.memoryBytes, node.memoryTotalBytes];
+export const use = (node: Node, resource: Resource): number | undefined => share(node, resource, resource === 'cpu' ? node.cpuCores : node.memoryBytes);
+
+/** A part of one node as a share, likewise. */
+export function share(node: Node, resource: Resource, part: number | null | undefined): number | undefined {
+  const all = whole(node, resource);
   return node.connected && known(part) && all > 0 ? part / all : undefined;
 }
 
