@@ -118,16 +118,6 @@ impl Cgroup {
         unsafe { load_u32::<{ at(Field::CgroupLevel) }>(self.0) }
     }
 
-    /// True on the unified hierarchy; legacy hierarchies count inodes of their own.
-    #[inline(always)]
-    pub unsafe fn is_unified(self) -> bool {
-        // SAFETY: a live cgroup has a root; the unified one has number 0.
-        unsafe {
-            let root = load_u64::<{ at(Field::CgroupRoot) }>(self.0) as *const c_void;
-            load_u32::<{ at(Field::RootHierarchyId) }>(root) == 0
-        }
-    }
-
     /// Inode number of the parent, 0 at the root.
     #[inline(always)]
     pub unsafe fn parent_id(self) -> u64 {

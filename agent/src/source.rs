@@ -84,8 +84,6 @@ pub struct Health {
     pub guard_misses: u64,
     /// Waits counted in the overflow slot.
     pub overflow_switches: u64,
-    /// Events that found the ring full.
-    pub events_lost: u64,
     /// Kernel memory of the programs' maps, bytes.
     pub map_bytes: usize,
     /// Places of the switch program in use, all CPUs together.

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 /// The objects, by name of their program crate's binary.
-const OBJECTS: [&str; 6] = ["switch", "watch", "cgroups", "events", "executions", "yardsticks"];
+const OBJECTS: [&str; 5] = ["switch", "watch", "cgroups", "executions", "yardsticks"];
 
 /// Builds, then writes or compares.
 ///

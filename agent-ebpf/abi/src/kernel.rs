@@ -35,10 +35,6 @@ pub enum Field {
     CgroupKn,
     /// The inode number of a kernfs node.
     KnId,
-    /// The hierarchy that a cgroup belongs to.
-    CgroupRoot,
-    /// The number of a hierarchy; 0 is the unified one.
-    RootHierarchyId,
     /// Depth of a cgroup.
     CgroupLevel,
     /// CPU time of a cgroup, ns.
@@ -129,7 +125,7 @@ pub const fn field_immediate(field: Field) -> i32 {
 }
 
 /// Every field, in the order of its marks.
-pub const FIELDS: [Field; 41] = {
+pub const FIELDS: [Field; 39] = {
     use Field::*;
     [
         TaskPid,
@@ -144,8 +140,6 @@ pub const FIELDS: [Field; 41] = {
         CssSetDflCgrp,
         CgroupKn,
         KnId,
-        CgroupRoot,
-        RootHierarchyId,
         CgroupLevel,
         CgroupCpu,
         CgroupUser,

@@ -5,14 +5,14 @@
 //! | [`histogram`] | Which bucket does a delay belong to, and what does a bucket stand for? |
 //! | [`runq`] | How does one CPU keep its counts per cgroup so that nobody needs a lock? |
 //! | [`cgroup`] | What does the cgroup iterator say about one cgroup? |
-//! | [`event`] | What is said when a cgroup appears, disappears, or executes a program? |
+//! | [`execution`] | What is said when a program is executed in a watched cgroup? |
 //! | [`kernel`] | Which kernel fields and constants are filled in when a program is loaded? |
 //!
 //! Everything here is `no_std`, builds for the BPF target, and is tested on the host.
 #![cfg_attr(not(test), no_std)]
 
 pub mod cgroup;
-pub mod event;
+pub mod execution;
 pub mod histogram;
 pub mod kernel;
 pub mod runq;
@@ -31,7 +31,7 @@ mod sealed {
     impl Sealed for u64 {}
     impl Sealed for crate::cgroup::CgroupRecord {}
     impl Sealed for crate::cgroup::PassControl {}
-    impl Sealed for crate::event::CgroupEvent {}
+    impl Sealed for crate::execution::Execution {}
 }
 
 impl<T: sealed::Sealed + Copy + 'static> Plain for T {}

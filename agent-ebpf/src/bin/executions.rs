@@ -3,12 +3,10 @@
 #![no_std]
 #![no_main]
 
-use agent_abi::event::{CgroupEvent, EventKind};
+use agent_abi::execution::Execution;
 use agent_ebpf::add_atomic;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
@@ -34,23 +32,19 @@ pub fn program_executed(_ctx: BtfTracePointContext) -> i32 {
     if unsafe { WATCHED.get(&cgroup_id) }.is_none() {
         return 0;
     }
-    let Some(mut entry) = EXECUTIONS.reserve::<CgroupEvent>(0) else {
+    let Some(mut entry) = EXECUTIONS.reserve::<Execution>(0) else {
         if let Some(lost) = LOST.get_ptr_mut(0) {
             // SAFETY: a map element.
             unsafe { add_atomic(lost, 1) };
         }
         return 0;
     };
-    let event = entry.as_mut_ptr();
+    let execution = entry.as_mut_ptr();
     // SAFETY: the reserved entry is ours until it is submitted, and every byte of it is written.
     unsafe {
-        (*event).cgroup_id = cgroup_id;
-        (*event).boot_ns = bpf_ktime_get_boot_ns();
-        (*event).kind = EventKind::Executed as u32;
-        (*event).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        (*event).level = 0;
-        (*event).reserved = 0;
-        bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+        (*execution).cgroup_id = cgroup_id;
+        (*execution).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*execution).reserved = 0;
     }
     entry.submit(0);
     0

@@ -1,4 +1,4 @@
-//! What a tick costs with many cgroups: CPU time of events, pass and scan, in µs. Usage, as root:
+//! What a tick costs with many cgroups: CPU time of pass and scan, in µs. Usage, as root:
 //! `tick_cost CGROUPS`; makes that many cgroups with a task each below one of its own, ticks ten times, removes them.
 
 use agent_bpf::{KernelProbe, ProbeConfig, Visit};
@@ -33,26 +33,22 @@ fn measure(root: &Path, top: &Path, count: usize) -> Result<(), Box<dyn Error>> 
     let mut runs = Vec::new();
     for _ in 0..10 {
         std::thread::sleep(Duration::from_secs(1));
-        let mut numbers = [0; 4];
+        let mut numbers = [0; 3];
         let begin = cpu_us();
-        probe.drain_events(|_, _| numbers[0] += 1);
-        let drained = cpu_us();
-        numbers[1] = probe.read_cgroups(|record| numbers[2] += usize::from(record.populated == 1))?.seen;
+        numbers[0] = probe.read_cgroups(|record| numbers[1] += usize::from(record.populated == 1))?.seen;
         let passed = cpu_us();
         probe.scan_runq()?;
         let scanned = cpu_us();
-        probe.for_each_runq(Visit::Changed, |_| numbers[3] += 1);
+        probe.for_each_runq(Visit::Changed, |_| numbers[2] += 1);
         let visited = cpu_us();
         println!(
-            "events {} µs ({}), pass {} µs ({} cgroups, {} populated), scan {} µs, visit {} µs ({} changed)",
-            drained - begin,
+            "pass {} µs ({} cgroups, {} populated), scan {} µs, visit {} µs ({} changed)",
+            passed - begin,
             numbers[0],
-            passed - drained,
             numbers[1],
-            numbers[2],
             scanned - passed,
             visited - scanned,
-            numbers[3]
+            numbers[2]
         );
         runs.push(visited - begin);
     }

@@ -1,14 +1,13 @@
 //! Executions in watched cgroups, at once. Loaded apart from the rest, and only where somebody wants to know.
 
 use crate::bpf_call;
-use crate::events::parse;
 use crate::feature::{Refusal, tried};
 use crate::image::MapSize;
 use crate::kernel::Kernel;
 use crate::mapped::Mapped;
 use crate::memory;
 use crate::probe::ProgramCost;
-use agent_abi::event::EventKind;
+use agent_abi::execution::Execution;
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya_obj::generated::bpf_prog_info;
 use std::fmt;
@@ -23,7 +22,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 
 const PROGRAM: &str = "program_executed";
 const TRACEPOINT: &str = "sched_process_exec";
-/// Room for 73 executions of 56 bytes; what is lost is counted, and calls for a look.
+/// Room for 170 executions of 24 bytes; what is lost is counted, and calls for a look.
 const RING_BYTES: u32 = 4096;
 /// Most cgroups that are watched at a time.
 const WATCHED_LIMIT: u32 = 256;
@@ -86,10 +85,8 @@ impl Executions {
     /// Hands out what is in the ring, oldest first: the process and the cgroup that it ran in.
     pub fn drain(&mut self, mut visit: impl FnMut(u32, u64)) {
         while let Some(item) = self.ring.next() {
-            if let Some(event) = parse(&item)
-                && EventKind::from_code(event.kind) == Some(EventKind::Executed)
-            {
-                visit(event.pid, event.cgroup_id);
+            if let Some(execution) = parse(&item) {
+                visit(execution.pid, execution.cgroup_id);
             }
         }
     }
@@ -122,4 +119,14 @@ impl Executions {
             verified_instructions: info.verified_insns,
         })
     }
+}
+
+/// `None` for an item of another size.
+fn parse(item: &[u8]) -> Option<Execution> {
+    if item.len() != size_of::<Execution>() {
+        return None;
+    }
+    let half = |at: usize| item[at..at + 4].try_into().map(u32::from_ne_bytes);
+    let cgroup_id = item[..8].try_into().map(u64::from_ne_bytes).ok()?;
+    Some(Execution { cgroup_id, pid: half(8).ok()?, reserved: half(12).ok()? })
 }

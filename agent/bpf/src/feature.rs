@@ -12,8 +12,6 @@ pub enum Feature {
     RunQueue,
     /// Reading all cgroups in one pass.
     CgroupPass,
-    /// Creations and removals of cgroups as they happen.
-    Events,
     /// User and system time in the pass.
     CpuSplit,
     /// Throttling in the pass.
@@ -34,10 +32,9 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::RunQueue,
         Self::CgroupPass,
-        Self::Events,
         Self::CpuSplit,
         Self::Throttling,
         Self::Memory,
@@ -60,7 +57,7 @@ impl Feature {
             Self::Tree => valid::TREE,
             Self::Parent => valid::PARENT,
             Self::Stalls => valid::STALLS,
-            Self::RunQueue | Self::CgroupPass | Self::Events => return None,
+            Self::RunQueue | Self::CgroupPass => return None,
         })
     }
 }
@@ -70,7 +67,6 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Self::RunQueue => "run-queue delay",
             Self::CgroupPass => "cgroup pass",
-            Self::Events => "cgroup events",
             Self::CpuSplit => "user and system time",
             Self::Throttling => "throttling",
             Self::Memory => "memory",

@@ -62,8 +62,6 @@ const fn members(field: Field) -> (&'static [Member], u32) {
         Field::CssSetDflCgrp => (&[Of("css_set", "dfl_cgrp")], 8),
         Field::CgroupKn => (&[Of("cgroup", "kn")], 8),
         Field::KnId => (&[Of("kernfs_node", "id")], 8),
-        Field::CgroupRoot => (&[Of("cgroup", "root")], 8),
-        Field::RootHierarchyId => (&[Of("cgroup_root", "hierarchy_id")], 4),
         Field::CgroupLevel => (&[Of("cgroup", "level")], 4),
         Field::CgroupCpu => (&[Of("cgroup", "bstat.cputime.sum_exec_runtime")], 8),
         Field::CgroupUser => (&[Of("cgroup", "bstat.cputime.utime")], 8),

@@ -7,8 +7,8 @@
 //! next. The argument: a run of the program that saw the old id began before the slot was retired and takes less than a microsecond
 //! with interrupts off, scans are much further apart, so at the second scan nobody can be adding any more; what such a run did add is
 //! folded then, before the slot is zeroed. (A virtual CPU that is stopped inside the program for longer than a scan could add to a freed slot: the count
-//! is then one switch, credited to the slot's next owner.) A cgroup counts as dead when the kernel announced its removal, or when
-//! it was missing from a complete pass and its id no longer resolves; and only once a whole scan passed without a change.
+//! is then one switch, credited to the slot's next owner.) A cgroup counts as dead when it was missing from a
+//! complete pass and its id no longer resolves; its slots are retired only once a whole scan passed without a change.
 
 use crate::regions::{Regions, SlotRef, SlotSums};
 use std::collections::HashMap;
@@ -47,7 +47,6 @@ struct Entry {
     first_scan: u64,
     changed_scan: u64,
     live_pass: u64,
-    removed: bool,
     retired: bool,
 }
 
@@ -128,13 +127,6 @@ impl Ledger {
         }
     }
 
-    /// The kernel announced the removal of this cgroup.
-    pub(crate) fn saw_removed(&mut self, cgroup_id: u64) {
-        // It may have lived and died since the last scan: then the next scan finds its slots, and knows.
-        let position = self.position(cgroup_id, 0);
-        self.entries[position as usize].removed = true;
-    }
-
     /// Where a cgroup is, which becomes listed as first seen at `scan` if it was not.
     fn position(&mut self, cgroup_id: u64, scan: u64) -> u32 {
         *self.positions.entry(cgroup_id).or_insert_with(|| {
@@ -152,7 +144,7 @@ impl Ledger {
         })
     }
 
-    /// Reads all slots. `is_gone` is asked about the few cgroups that seem to have disappeared unannounced.
+    /// Reads all slots. `is_gone` is asked about the cgroups that the last pass did not see.
     pub(crate) fn scan(&mut self, regions: &mut Regions, is_gone: &mut dyn FnMut(u64) -> bool) {
         self.scan += 1;
         self.free_retired(regions);
@@ -244,8 +236,8 @@ impl Ledger {
         for entry in &self.entries {
             let Some(id) = entry.id else { continue };
             let quiet = entry.changed_scan < self.scan && !entry.retired;
-            let missing = self.pass > entry.first_scan && entry.live_pass < self.pass;
-            if quiet && (entry.removed || missing && is_gone(id)) {
+            let missing = self.pass >= entry.first_scan && entry.live_pass < self.pass;
+            if quiet && missing && is_gone(id) {
                 self.doomed.push(id);
             }
         }
@@ -258,7 +250,6 @@ impl Ledger {
             }
             if let Some(position) = self.positions.get(&id) {
                 let entry = &mut self.entries[*position as usize];
-                entry.removed = true;
                 entry.retired = true;
             }
         }
@@ -301,6 +292,7 @@ mod tests {
     use super::*;
     use agent_abi::histogram::BUCKETS;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     const CPUS: usize = 2;
     const BITS: u32 = 6;
@@ -308,17 +300,28 @@ mod tests {
     struct World {
         regions: Regions,
         ledger: Ledger,
+        gone: BTreeSet<u64>,
     }
 
     impl World {
         fn new() -> Self {
             let regions = Regions::anonymous(CPUS, BITS);
             let ledger = Ledger::new(&regions);
-            Self { regions, ledger }
+            Self { regions, ledger, gone: BTreeSet::new() }
         }
 
+        /// A round: a pass over those that live, and a scan.
         fn scan(&mut self) {
-            self.ledger.scan(&mut self.regions, &mut |_| true);
+            self.ledger.pass_began();
+            let listed: Vec<u64> = self.ledger.entries(false).map(|(id, _)| id).collect();
+            for id in listed.into_iter().filter(|id| !self.gone.contains(id)) {
+                self.ledger.saw_alive(id);
+            }
+            self.ledger.scan(&mut self.regions, &mut |id| self.gone.contains(&id));
+        }
+
+        fn remove(&mut self, id: u64) {
+            self.gone.insert(id);
         }
 
         fn free_slots(&self) -> usize {
@@ -379,7 +382,7 @@ mod tests {
     fn a_removed_cgroup_gives_its_slots_back_and_keeps_its_totals() {
         let mut world = World::new();
         world.regions.count(0, 7, 100, 1_000);
-        world.ledger.saw_removed(7);
+        world.remove(7);
         world.scan();
         assert_eq!(world.ledger.entries(true).count(), 1, "its last figures are reported");
         world.scan();
@@ -394,7 +397,7 @@ mod tests {
     fn a_switch_while_the_slot_is_being_given_back_is_not_lost() {
         let mut world = World::new();
         world.regions.count(0, 7, 100, 1_000);
-        world.ledger.saw_removed(7);
+        world.remove(7);
         world.scan();
         let slot = world.regions.find(0, 7).unwrap();
         world.scan();
@@ -416,7 +419,7 @@ mod tests {
         let mut world = World::new();
         world.regions.count(0, 7, 100, 1_000);
         world.regions.count(1, 9, 1, 1);
-        world.ledger.saw_removed(7);
+        world.remove(7);
         (0..3).for_each(|_| world.scan());
         assert_eq!(world.ledger.totals(7), None);
         world.regions.count(0, 8, 20, 30);
@@ -434,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unannounced_death_is_found_by_a_pass_and_a_question() {
+    fn a_death_is_found_by_a_pass_and_a_question() {
         let mut world = World::new();
         world.regions.count(0, 7, 1, 1);
         world.regions.count(0, 8, 1, 1);
@@ -453,14 +456,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_was_born_during_the_pass_is_not_taken_for_dead() {
+    fn a_cgroup_that_was_born_after_the_pass_is_not_asked_about() {
         let mut world = World::new();
-        world.ledger.pass_began();
-        world.regions.count(0, 7, 1, 1);
-        world.scan();
-        world.scan();
-        assert!(world.ledger.totals(7).is_some());
-        assert_eq!(world.free_slots(), 127);
+        for round in 0..3 {
+            world.ledger.pass_began();
+            (7..7 + round).for_each(|id| world.ledger.saw_alive(id));
+            world.regions.count(0, 7 + round, 1, 1);
+            // At the second scan nothing changed: only that it is too young for this pass speaks for it.
+            for _ in 0..2 {
+                world.ledger.scan(&mut world.regions, &mut |id| panic!("{id} was not missing"));
+            }
+        }
     }
 
     proptest! {
@@ -475,7 +481,7 @@ mod tests {
                 expected.absorb(RunqTotals { oncpu_ns, delay_ns, switches: 1 });
                 match then {
                     0..=1 => world.scan(),
-                    2..=5 => world.ledger.saw_removed(id),
+                    2..=5 => world.remove(id),
                     _ => {}
                 }
             }

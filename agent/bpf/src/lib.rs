@@ -15,7 +15,7 @@
 //! | `mapped` | How is memory shared with the kernel read? |
 //! | `regions` | What lies where in the run-queue regions? |
 //! | `ledger` | How do regions become totals per cgroup, and how is a slot given back? |
-//! | `switch`, `pass`, `events` | The three groups of programs. |
+//! | `switch`, `pass` | The two groups of programs. |
 //! | [`executions`] | Which programs are executed in a few cgroups, at once? |
 //! | [`memory`] | What does this process give back after its start? |
 //! | `flush` | How does a pass read exact CPU times? |
@@ -29,7 +29,6 @@ pub mod memory;
 pub mod probe;
 
 mod bpf_call;
-mod events;
 mod flush;
 mod image;
 mod kernel;

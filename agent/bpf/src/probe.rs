@@ -1,10 +1,8 @@
 //! Everything that can be asked of the kernel: load once, then read every tick without allocation.
 //!
-//! A tick is [`KernelProbe::drain_events`], [`KernelProbe::read_cgroups`], [`KernelProbe::scan_runq`], in this order: removals and
-//! liveness are known before the scan gives slots back.
+//! A tick is [`KernelProbe::read_cgroups`], then [`KernelProbe::scan_runq`]: who lives is known before the scan gives slots back.
 
 use crate::bpf_call;
-use crate::events::Events;
 use crate::feature::{Feature, FeatureReport, FeatureState, Refusal};
 use crate::kernel::Kernel;
 use crate::ledger::{Ledger, RunqTotals};
@@ -16,13 +14,12 @@ use crate::regions::Regions;
 use crate::self_check;
 use crate::switch::{Room, Switch};
 use agent_abi::cgroup::CgroupRecord;
-use agent_abi::event::{CgroupEvent, EventKind};
 use agent_abi::histogram::BUCKETS;
 use aya_obj::generated::bpf_prog_info;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// What to load, and how large.
@@ -36,8 +33,6 @@ pub struct ProbeConfig {
     pub expected_cgroups: usize,
     /// Most memory for run-queue slots, bytes, all CPUs together.
     pub region_budget_bytes: usize,
-    /// Size of the event ring, bytes; 56 per event.
-    pub event_ring_bytes: usize,
     /// Directory on a bpf file system where the run-queue program survives this process; `None`: it ends with it.
     pub pin_dir: Option<PathBuf>,
     /// Features not to load.
@@ -46,7 +41,7 @@ pub struct ProbeConfig {
 
 impl ProbeConfig {
     /// Defaults for the hierarchy mounted at `cgroup_root`: 1,024 cgroups, 64 MiB of slots at most (2 MiB per CPU are used at that number),
-    /// a ring for 1,170 events (mapped twice; what it loses, the next pass finds), nothing pinned, nothing disabled.
+    /// nothing pinned, nothing disabled.
     pub fn new(cgroup_root: impl Into<PathBuf>) -> Self {
         let cgroup_root = cgroup_root.into();
         Self {
@@ -54,7 +49,6 @@ impl ProbeConfig {
             cgroup_root,
             expected_cgroups: 1024,
             region_budget_bytes: 64 << 20,
-            event_ring_bytes: 64 << 10,
             pin_dir: None,
             disabled_features: BTreeSet::new(),
         }
@@ -152,8 +146,6 @@ pub struct Counters {
     pub overflow: RunqTotals,
     /// Sums of cgroups that are no longer visited.
     pub closed: RunqTotals,
-    /// Events that found the ring full; each calls for a rescan.
-    pub events_lost: u64,
     /// Cgroups with run-queue figures.
     pub tracked: usize,
     /// Slots in use as of the last scan, all CPUs together.
@@ -182,7 +174,6 @@ pub struct KernelProbe {
     root: File,
     switch: Option<(Switch, Ledger)>,
     pass: Option<Pass>,
-    events: Option<Events>,
     features: Vec<FeatureReport>,
     run_time: Option<OwnedFd>,
     scans: u64,
@@ -204,7 +195,6 @@ impl KernelProbe {
             root,
             switch: None,
             pass: None,
-            events: None,
             features: Vec::new(),
             run_time: None,
             scans: 0,
@@ -214,10 +204,8 @@ impl KernelProbe {
             Err(refusal) => {
                 let reason = refusal.to_string();
                 probe.report::<()>(Feature::RunQueue, Err(refusal));
-                for feature in [Feature::CgroupPass, Feature::Events] {
-                    let refusal = Refusal::Load { program: "all programs", reason: reason.clone() };
-                    probe.report::<()>(feature, Err(refusal));
-                }
+                let refusal = Refusal::Load { program: "all programs", reason };
+                probe.report::<()>(Feature::CgroupPass, Err(refusal));
             }
         }
         memory::give_back_heap();
@@ -237,8 +225,6 @@ impl KernelProbe {
             let ledger = Ledger::new(&switch.regions);
             (switch, ledger)
         });
-        let events = enabled(Feature::Events).and_then(|()| Events::start(kernel, config.event_ring_bytes));
-        self.events = self.report(Feature::Events, events);
         let pass = enabled(Feature::CgroupPass).and_then(|()| {
             Pass::start(kernel, &config.pass_top, config.expected_cgroups, &config.disabled_features)
         });
@@ -277,25 +263,6 @@ impl KernelProbe {
     /// True when the run-queue counts of a former agent go on.
     pub fn has_adopted(&self) -> bool {
         self.switch.as_ref().is_some_and(|(switch, _)| switch.adopted)
-    }
-
-    /// Hands out the events since the last call, oldest first. Does nothing when the feature is not active.
-    pub fn drain_events(&mut self, mut visit: impl FnMut(EventKind, &CgroupEvent)) {
-        let Some(events) = &mut self.events else { return };
-        let switch = &mut self.switch;
-        events.drain(|kind, event| {
-            if kind == EventKind::Removed
-                && let Some((_, ledger)) = switch
-            {
-                ledger.saw_removed(event.cgroup_id);
-            }
-            visit(kind, event);
-        });
-    }
-
-    /// A descriptor that is readable when there are events.
-    pub fn events_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(Events::readiness)
     }
 
     /// Reads every cgroup of the subtree, parents before children, at one moment.
@@ -383,7 +350,6 @@ impl KernelProbe {
             counters.slots_used = ledger.slots_used();
             counters.slots = switch.regions.cpus() * switch.regions.slots();
         }
-        counters.events_lost = self.events.as_ref().map_or(0, Events::lost);
         counters
     }
 
@@ -423,11 +389,6 @@ impl KernelProbe {
         if let Some(pass) = &self.pass {
             one("visit_cgroup", pass.program())?;
         }
-        if let Some(events) = &self.events {
-            for (program, fd) in events.programs() {
-                one(program, fd)?;
-            }
-        }
         Ok(())
     }
 
@@ -435,7 +396,6 @@ impl KernelProbe {
     pub fn map_bytes(&self) -> usize {
         self.switch.as_ref().map_or(0, |(switch, _)| switch.regions.mapped_bytes())
             + self.pass.as_ref().map_or(0, Pass::mapped_bytes)
-            + self.events.as_ref().map_or(0, Events::mapped_bytes)
     }
 
     /// Removes every pin below `pin_dir`, which ends the counting once no agent runs.

@@ -3,7 +3,6 @@
 mod cgroup;
 
 use agent_bpf::abi::cgroup::{CgroupRecord, valid};
-use agent_bpf::abi::event::EventKind;
 use agent_bpf::abi::histogram::BUCKETS;
 use agent_bpf::{Executions, Feature, FeatureState, KernelProbe, ProbeConfig, ProbeError, Refusal, Visit};
 use cgroup::{TestCgroup, root_or_skip};
@@ -134,31 +133,6 @@ fn stalls_in_the_pass_follow_and_become_the_files() {
 }
 
 #[test]
-fn a_cgroup_that_comes_and_goes_is_announced() {
-    let Some(root) = root_or_skip() else { return };
-    let mut probe = KernelProbe::load(&ProbeConfig::new(&root)).unwrap();
-    let group = TestCgroup::new(&root);
-    let id = group.id();
-    group.spawn("exec true").wait().unwrap();
-    group.wait_empty();
-    drop(group);
-    let mut seen = Vec::new();
-    let mut last = 0;
-    probe.drain_events(|kind, event| {
-        assert!(event.boot_ns >= last, "in the order of time");
-        last = event.boot_ns;
-        if event.cgroup_id == id {
-            seen.push((kind, event.pid, event.level));
-        }
-    });
-    let own = std::process::id();
-    assert_eq!(seen.len(), 2, "{seen:?}");
-    assert_eq!(seen[0], (EventKind::Created, own, 1));
-    assert_eq!((seen[1].0, seen[1].1), (EventKind::Removed, own));
-    assert_eq!(probe.counters().events_lost, 0);
-}
-
-#[test]
 fn an_execution_is_told_where_it_is_watched_and_nowhere_else() {
     let Some(root) = root_or_skip() else { return };
     let mut executions = Executions::start().unwrap();
@@ -181,10 +155,10 @@ fn an_execution_is_told_where_it_is_watched_and_nowhere_else() {
     assert_eq!(executions.lost(), 0);
     // A ring that nobody empties loses, and counts what.
     executions.watch(watched.id()).unwrap();
-    watched.spawn("i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done").wait().unwrap();
+    watched.spawn("i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done").wait().unwrap();
     let seen = all(&mut executions).len() as u64;
-    assert!(seen < 100, "{seen} fit into the ring");
-    assert_eq!(seen + executions.lost(), 100);
+    assert!(seen < 200, "{seen} fit into the ring");
+    assert_eq!(seen + executions.lost(), 200);
 }
 
 #[test]
@@ -274,7 +248,7 @@ fn costs_are_measured_on_demand() {
             costs.insert(cost.program, cost);
         })
         .unwrap();
-    assert_eq!(costs.len(), 4);
+    assert_eq!(costs.len(), 2);
     assert!(costs["count_switch"].runs > 0 && costs["count_switch"].run_time_ns > 0);
     assert!(costs["visit_cgroup"].runs > 0);
     assert!(probe.map_bytes() > 0 && probe.map_bytes() < 8 << 20, "{} bytes", probe.map_bytes());

@@ -82,12 +82,6 @@ impl Node {
             "Waits counted in the overflow slot.",
             one(h.overflow_switches as f64),
         );
-        add(
-            "events_lost_total",
-            "counter",
-            "Kernel events that found the ring full.",
-            one(h.events_lost as f64),
-        );
         add("map_bytes", "gauge", "Kernel memory of the programs' maps.", one(h.map_bytes as f64));
         add("switch_slots", "gauge", "Places of the switch program, all CPUs together.", one(h.slots as f64));
         add("switch_slots_used", "gauge", "Places in use.", one(h.slots_used as f64));

@@ -70,8 +70,6 @@ impl Kernel {
     /// One pass: every cgroup below the root, parents first.
     pub(super) fn pass(&mut self, raw: &mut Raw) -> Result<(), SourceError> {
         let page = self.page_bytes;
-        // Removals tell the ledger which slots it may give back, so they come first; the pass itself sees who lives.
-        self.probe.drain_events(|_, _| {});
         self.probe.read_cgroups(|r| {
             if r.parent_id == 0 || r.valid & valid::CPU == 0 {
                 return;
@@ -167,7 +165,6 @@ impl Kernel {
         let counters = self.probe.counters();
         health.guard_misses = counters.guard_misses;
         health.overflow_switches = counters.overflow.switches;
-        health.events_lost = counters.events_lost;
         health.map_bytes = self.probe.map_bytes();
         (health.slots_used, health.slots) = (counters.slots_used, counters.slots);
         if self.measured {

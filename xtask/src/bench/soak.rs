@@ -53,8 +53,7 @@ struct Report {
     /// Cgroups that the agent measures.
     agent_tasks: Trend,
     agent_spool_bytes: f64,
-    /// Kernel events that found the ring full, waits without a place: both must be 0 or are said.
-    events_lost: f64,
+    /// Waits without a place: must be 0 or is said.
     overflow: f64,
     agent_cpu_core_pct: f64,
     /// Bytes of the autoscaler's state on disk, an hour.
@@ -144,7 +143,6 @@ pub(crate) fn run(args: &Args, root: &Path) -> Result<()> {
         agent_slots: last.counter("switch_slots"),
         agent_tasks: trend(&|r| r.counter("tasks")),
         agent_spool_bytes: last.counter("spool_bytes"),
-        events_lost: last.counter("events_lost_total"),
         overflow: last.counter("switch_overflow_total"),
         agent_cpu_core_pct: (cpu(&last) - cpu(first)) / (last.at_s - first.at_s) * 100.0,
         state_bytes: trend(&|r| r.state_bytes),
@@ -318,7 +316,7 @@ fn show(r: &Report) {
         println!("  {what:<34} {:>11.0} {:>11.0} {:>11.0} {slope:>22}", t.first, t.last, t.most);
     }
     println!(
-        "  agent: {:.2} % of one core; places {:.0}; events lost {:.0}, waits without a place {:.0}, bytes waiting on disk {:.0}",
-        r.agent_cpu_core_pct, r.agent_slots, r.events_lost, r.overflow, r.agent_spool_bytes
+        "  agent: {:.2} % of one core; places {:.0}; waits without a place {:.0}, bytes waiting on disk {:.0}",
+        r.agent_cpu_core_pct, r.agent_slots, r.overflow, r.agent_spool_bytes
     );
 }

@@ -95,11 +95,11 @@ mod tests {
     fn the_committed_objects_equal_themselves_and_differ_from_each_other() {
         let objects = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent-ebpf/objects");
         let read = |name: &str| std::fs::read(objects.join(name)).unwrap();
-        let (switch, events) = (read("switch.o"), read("events.o"));
+        let (switch, executions) = (read("switch.o"), read("executions.o"));
         assert_eq!(differences(&switch, &switch).unwrap(), Vec::<String>::new());
-        let lines = differences(&switch, &events).unwrap().join("\n");
+        let lines = differences(&switch, &executions).unwrap().join("\n");
         assert!(lines.contains("tp_btf/sched_switch is gone"), "{lines}");
-        assert!(lines.contains("tp_btf/cgroup_mkdir is new"), "{lines}");
+        assert!(lines.contains("tp_btf/sched_process_exec is new"), "{lines}");
     }
 
     #[test]

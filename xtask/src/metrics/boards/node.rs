@@ -143,13 +143,8 @@ pub(super) const PANELS: &[Panel] = &[
     },
     Panel {
         title: "What was lost or waits",
-        why: "Per minute: kernel events that found the ring full, events and rounds that were dropped. Not zero: the agent cannot follow, or the autoscaler was away for longer than its spool holds.",
+        why: "Per minute: events and rounds that were dropped. Not zero: the agent cannot follow, or the autoscaler was away for longer than its spool holds.",
         queries: &[
-            (
-                "rate(trimtab_agent_events_lost_total[$__rate_interval]) * 60 * on (instance) group_left (node) trimtab_agent_info{node=\"$node\"}",
-                "kernel events lost",
-                "",
-            ),
             (
                 "rate(trimtab_agent_events_dropped_total[$__rate_interval]) * 60 * on (instance) group_left (node) trimtab_agent_info{node=\"$node\"}",
                 "events dropped",
