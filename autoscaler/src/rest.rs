@@ -14,6 +14,7 @@ mod live;
 mod members;
 mod neighbours;
 mod openapi;
+mod packed;
 mod past;
 mod prices;
 mod probes;
@@ -205,6 +206,7 @@ fn router(app: App, body: usize) -> Router {
         .merge(web::routes())
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn(packed::pack))
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(body))
         .with_state(app)

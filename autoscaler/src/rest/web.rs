@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::problem;
+use super::{packed, problem};
 
 /// Files beside the page; all others have a hash of their content in their names, below `/assets`.
 const BESIDE: &[&str] = &["/favicon.svg", "/licenses.txt"];
@@ -87,7 +87,7 @@ fn serve(find: Find, path: &str, headers: &HeaderMap) -> Option<Response> {
         _ => return None,
     };
     let plain = find(path)?;
-    let packed = if takes_gzip(headers) { find(&format!("{path}.gz")) } else { None };
+    let packed = if packed::takes(headers, "gzip") { find(&format!("{path}.gz")) } else { None };
     let coding = packed.is_some();
     let file = packed.unwrap_or(plain);
     let tag = format!("\"{}\"", file.tag);
@@ -119,15 +119,6 @@ fn closed() -> [(header::HeaderName, &'static str); 4] {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ]
-}
-
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|one| {
-        let (coding, weight) = one.split_once(';').unwrap_or((one, "q=1"));
-        let weight = weight.trim().trim_start_matches("q=").parse::<f32>().unwrap_or(0.0);
-        coding.trim().eq_ignore_ascii_case("gzip") && weight > 0.0
-    })
 }
 
 /// The client has the content of this tag already.
