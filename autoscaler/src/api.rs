@@ -5,6 +5,7 @@ mod cluster;
 mod container;
 mod course;
 mod decision;
+mod doctor;
 mod drain;
 mod headroom;
 mod idle;
@@ -21,6 +22,7 @@ pub use cluster::{Member, Members};
 pub use container::{Container, Containers};
 pub use course::Course;
 pub use decision::{Alternative, Decision, Decisions, Explanation, Part, Prediction, ReasonText, Size};
+pub use doctor::{Doctor, Finding, Service, Verdict};
 pub use drain::{DrainPreview, Keeps};
 pub use headroom::{Free, Headroom, Loss, More, Short, Survival};
 #[cfg(feature = "service")]

@@ -5,6 +5,7 @@
 //! this service's session ([`guard`]).
 
 mod changes;
+mod doctor;
 mod drain;
 mod fleet;
 mod guard;
@@ -173,6 +174,7 @@ fn router(app: App, body: usize) -> Router {
         .route("/nodes/{id}/delays", get(fleet::delays))
         .route("/nodes/{id}/join-token", post(join::token))
         .route("/nodes/{id}/drain", get(drain::preview).post(drain::begin).delete(drain::end))
+        .route("/doctor", get(doctor::doctor))
         .route("/headroom", get(headroom::headroom))
         .route("/tasks", get(fleet::tasks))
         .route("/containers", get(fleet::containers))

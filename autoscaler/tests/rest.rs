@@ -350,6 +350,28 @@ fn neighbours_of_a_workload_are_unknown_until_waits_are_stored() {
 }
 
 #[test]
+fn the_doctor_says_what_to_do_before_there_is_a_node_and_names_one_that_left() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::start(state.path(), &[]);
+    let agents = |s: &Service| {
+        let (status, answer) = s.get("/api/v1/doctor");
+        assert_eq!((status, &answer["ok"]), (200, &json!(true)), "{answer}");
+        let findings = answer["findings"].as_array().unwrap().clone();
+        findings.into_iter().find(|one| one["check"] == "agents").unwrap()
+    };
+    let none = agents(&service);
+    assert_eq!(none["verdict"], "WARN");
+    assert!(none["fix"].as_str().unwrap().contains("trimtab node join-token"), "{none}");
+    let agent = FakeAgent::start("n1");
+    agent.follow(&service.agents);
+    let there = service.until("a node", |s| Some(agents(s)).filter(|one| one["verdict"] == "PASS"));
+    assert_eq!((&there["found"], there.get("fix")), (&json!("1 of 1 connected"), None));
+    drop(agent);
+    let gone = service.until("the node to leave", |s| Some(agents(s)).filter(|one| one["verdict"] == "WARN"));
+    assert_eq!(gone["found"], "0 of 1 connected; not n1");
+}
+
+#[test]
 fn the_course_of_a_workload_has_its_steps_before_anything_is_stored() {
     let state = tempfile::tempdir().unwrap();
     let service = Service::start(state.path(), &[]);

@@ -3,45 +3,12 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use autoscaler::api::{Nodes, Status};
-use serde::Serialize;
+use autoscaler::api::{Doctor, Finding, Verdict};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
 use crate::output;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum Verdict {
-    Pass,
-    Warn,
-    Fail,
-}
-
-#[derive(Debug, Serialize)]
-struct Finding {
-    check: &'static str,
-    verdict: Verdict,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fix: Option<String>,
-}
-
-fn finding(
-    check: &'static str,
-    good: bool,
-    otherwise: Verdict,
-    found: impl Into<String>,
-    fix: &str,
-) -> Finding {
-    Finding {
-        check,
-        verdict: if good { Verdict::Pass } else { otherwise },
-        found: found.into(),
-        fix: (!good).then(|| fix.to_owned()),
-    }
-}
 
 pub(crate) fn run(url: Option<&str>, as_json: bool) -> Result<ExitCode, Failure> {
     let mut findings = host();
@@ -56,9 +23,13 @@ pub(crate) fn run(url: Option<&str>, as_json: bool) -> Result<ExitCode, Failure>
         let mut text = String::new();
         for finding in &findings {
             let verdict = format!("{:?}", finding.verdict).to_uppercase();
-            text += &format!("{verdict:<4}  {}: {}\n", finding.check, output::safe(&finding.found));
+            text += &format!(
+                "{verdict:<4}  {}: {}\n",
+                output::safe(&finding.check),
+                output::safe(&finding.found)
+            );
             if let Some(fix) = &finding.fix {
-                text += &format!("      fix: {fix}\n");
+                text += &format!("      fix: {}\n", output::safe(fix));
             }
         }
         match &agent {
@@ -81,91 +52,58 @@ fn lines(agent: &Value) -> String {
 
 /// What the kernel gives. The agent's own trial says more; this works without it.
 fn host() -> Vec<Finding> {
-    let there = |path: &str| Path::new(path).exists();
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let release = read("/proc/sys/kernel/osrelease").trim().to_owned();
-    let controllers = read("/sys/fs/cgroup/cgroup.controllers");
+    let controllers = read("/sys/fs/cgroup/cgroup.controllers").trim().to_owned();
     vec![
-        finding("kernel", !release.is_empty(), Verdict::Fail, release, "run on Linux"),
-        finding(
-            "cgroup v2",
-            !controllers.is_empty(),
-            Verdict::Warn,
-            if controllers.is_empty() {
-                "not the unified hierarchy".to_owned()
-            } else {
-                controllers.trim().to_owned()
-            },
-            "boot with systemd.unified_cgroup_hierarchy=1 for tiers A and B; tier C works without",
-        ),
-        finding(
-            "pressure (PSI)",
-            there("/proc/pressure/cpu"),
-            Verdict::Warn,
-            if there("/proc/pressure/cpu") { "/proc/pressure" } else { "absent" },
-            "boot with psi=1",
-        ),
-        finding(
+        if release.is_empty() {
+            Finding::fail("kernel", "it does not tell its release", "run on Linux, with /proc")
+        } else {
+            Finding::pass("kernel", release)
+        },
+        if controllers.is_empty() {
+            let fix = "boot with systemd.unified_cgroup_hierarchy=1 for tiers A and B; tier C works without";
+            Finding::warn("cgroup v2", "not the unified hierarchy", fix)
+        } else {
+            Finding::pass("cgroup v2", controllers)
+        },
+        there("pressure (PSI)", "/proc/pressure", "absent", "boot with psi=1"),
+        there(
             "kernel types (BTF)",
-            there("/sys/kernel/btf/vmlinux"),
-            Verdict::Warn,
-            if there("/sys/kernel/btf/vmlinux") { "/sys/kernel/btf/vmlinux" } else { "absent" },
+            "/sys/kernel/btf/vmlinux",
+            "absent",
             "use a kernel with CONFIG_DEBUG_INFO_BTF for tier A; tier B works without",
         ),
-        finding(
+        there(
             "service manager",
-            there("/run/systemd/system"),
-            Verdict::Warn,
-            if there("/run/systemd/system") { "systemd" } else { "no systemd runs" },
+            "/run/systemd/system",
+            "no systemd runs",
             "the agent then starts tasks itself, under a shim",
         ),
     ]
 }
 
+fn there(check: &str, path: &str, otherwise: &str, fix: &str) -> Finding {
+    if Path::new(path).exists() { Finding::pass(check, path) } else { Finding::warn(check, otherwise, fix) }
+}
+
+/// The autoscaler's own checks, of itself and of all agents.
 fn service(url: Option<&str>) -> Vec<Finding> {
     let client = match Client::new(url) {
         Ok(client) => client,
-        Err(failure) => {
-            return vec![finding("autoscaler", false, Verdict::Fail, failure.to_string(), "correct --url")];
-        }
+        Err(failure) => return vec![Finding::fail("autoscaler", failure.to_string(), "correct --url")],
     };
-    let status: Status = match client.get("/api/v1/status") {
-        Ok(status) => status,
+    match client.get::<Doctor>("/api/v1/doctor") {
+        Ok(answer) => {
+            let answers = Finding::pass("autoscaler", format!("{} answers", client.address()));
+            [answers].into_iter().chain(answer.findings).collect()
+        }
         Err(failure) => {
             let found = failure.to_string().lines().next().unwrap_or_default().to_owned();
             let fix = "systemctl start trimtab-autoscaler, or name another with --url or TRIMTAB_URL";
-            return vec![finding("autoscaler", false, Verdict::Fail, found, fix)];
+            vec![Finding::fail("autoscaler", found, fix)]
         }
-    };
-    let mut findings =
-        vec![finding("autoscaler", true, Verdict::Fail, format!("{} answers", client.address()), "")];
-    let why = status.frozen.clone().unwrap_or_default();
-    findings.push(finding(
-        "store",
-        status.frozen.is_none(),
-        Verdict::Fail,
-        if status.frozen.is_none() { "takes what happens".to_owned() } else { why },
-        "free space in the state directory; it acts again by itself",
-    ));
-    let acting = status.state == "acting";
-    findings.push(finding(
-        "acting",
-        acting,
-        Verdict::Warn,
-        status.state,
-        "trimtab get status says why; trimtab resume ends a pause",
-    ));
-    let nodes: Vec<_> = client.get::<Nodes>("/api/v1/nodes").map(|nodes| nodes.items).unwrap_or_default();
-    let connected = nodes.iter().filter(|node| node.connected).count();
-    let all = connected == nodes.len() && connected > 0;
-    findings.push(finding(
-        "agents",
-        all,
-        Verdict::Warn,
-        format!("{connected} of {} connected", nodes.len()),
-        "start trimtab-agent on the nodes that are away; `trimtab get nodes` names them",
-    ));
-    findings
+    }
 }
 
 /// The agent's own check, which loads its programs for a trial.

@@ -78,6 +78,22 @@ fn one_command_measures_this_machine_and_leaves_nothing_running() {
     assert!(nodes["items"][0]["samples"].as_u64().unwrap() > 0, "{nodes}");
     assert_eq!(nodes["items"][0]["acts"], false, "it measures only");
 
+    let doctor = trimtab(home).args(["doctor", "--json"]).output().unwrap();
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    for (check, found) in [
+        ("autoscaler", "answers"),
+        ("store", "takes what happens"),
+        ("acting", "carried out"),
+        ("agents", "1 of 1 connected"),
+        ("versions", "everywhere"),
+        ("samples", "arrive"),
+        ("clocks", "within a second"),
+    ] {
+        let one = doctor["findings"].as_array().unwrap().iter().find(|one| one["check"] == check);
+        let one = one.unwrap_or_else(|| panic!("{check} in {doctor}"));
+        assert!(one["verdict"] == "PASS" && one["found"].as_str().unwrap().contains(found), "{one}");
+    }
+
     let second = trimtab(home).arg("up").output().unwrap();
     let why = text(&second);
     assert_eq!(second.status.code(), Some(4), "{why}");
@@ -95,6 +111,10 @@ fn one_command_measures_this_machine_and_leaves_nothing_running() {
     until_gone(home);
     let away = trimtab(home).args(["get", "nodes"]).output().unwrap();
     assert_eq!(away.status.code(), Some(8), "{}", text(&away));
+    let doctor = trimtab(home).arg("doctor").output().unwrap();
+    assert_eq!(doctor.status.code(), Some(1), "{}", text(&doctor));
+    let said = text(&doctor);
+    assert!(said.contains("FAIL  autoscaler: ") && said.contains("fix: systemctl start"), "{said}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use utoipa::openapi::{self, RefOr};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    changes, drain, fleet, headroom, join, live, members, neighbours, past, prices, probes, revisions,
-    session, what_if, workloads,
+    changes, doctor, drain, fleet, headroom, join, live, members, neighbours, past, prices, probes,
+    revisions, session, what_if, workloads,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,7 @@ use super::{
         drain::preview,
         drain::end,
         headroom::headroom,
+        doctor::doctor,
         fleet::tasks,
         fleet::containers,
         fleet::members,

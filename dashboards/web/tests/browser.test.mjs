@@ -97,6 +97,23 @@ test('idle causes and use add up to 100 %', async () => {
   await close();
 });
 
+test('the doctor tells on System what the interface does, the bad before the good', async () => {
+  const { page, faults, close } = await open();
+  await page.goto(`http://${stage.at.api}/system`);
+  const panel = page.getByRole('region', { name: 'Doctor', exact: true });
+  await panel.getByText(/checks? passe?s?$/).click();
+  const { findings } = await (await fetch(`http://${stage.at.api}/api/v1/doctor`)).json();
+  const of = (verdict) => findings.filter((one) => one.verdict === verdict);
+  assert.ok(of('PASS').length > 5, JSON.stringify(findings));
+  assert.deepEqual(await panel.locator('dt').allTextContents(), of('PASS').map((one) => one.check));
+  const ill = [...of('FAIL'), ...of('WARN')];
+  assert.deepEqual(await panel.locator('li strong').allTextContents(), ill.map((one) => one.check));
+  for (const one of ill) await panel.getByText(one.fix, { exact: true }).first().waitFor();
+  await healthy(page, 'system-doctor');
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('money is shown where its owner said what capacity costs, and nowhere else', async () => {
   const url = `http://${stage.at.api}/api/v1/prices`;
   const { page, faults, close } = await open();

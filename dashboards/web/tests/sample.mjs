@@ -292,6 +292,13 @@ export async function serve(page, count, writes = true) {
     items: [...Array.from({ length: 8 }, (_, i) => decision(i, i % 3 === 2 ? HOSTILE : 'web')), decision(9, LONG, { act: false, kind: 'scale_in', reasons: [reason('recommend_only', 'x'), reason('below', LONG)] })],
   })));
   await page.route(`${api}/idle*`, json(() => ({ items: idle(Date.now()) })));
+  await page.route(`${api}/doctor`, json(() => {
+    const one = (check, verdict, found) => ({ check, verdict, found, ...(verdict === 'PASS' ? {} : { fix: LONG }) });
+    return {
+      apiVersion: 'trimtab/v1', ok: false,
+      findings: [one('store', 'FAIL', HOSTILE), one('acting', 'PASS', 'acting'), one('agents', 'WARN', `1 of 2 connected; not ${RTL}`), one(`measured: ${HOSTILE}`, 'WARN', LONG), one('history', 'PASS', HOSTILE)],
+    };
+  }));
   await page.route(`${api}/headroom`, json(() => {
     const why = `node ${HOSTILE}: 2 of 3 replicas of ${LONG} would have no place, no other node may start them`;
     const loss = (of, name, survives, replicas) => ({ of, name, survives, why, replicas, members: 1, short: [] });

@@ -38,6 +38,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The checks of the service and its agents: what is not as it should be, and how to mend it. `trimtab doctor` shows them
+         *     below those of its own host.
+         */
+        get: operations["doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/headroom": {
         parameters: {
             query?: never;
@@ -908,6 +928,15 @@ export interface components {
             /** @description Why there are none, when they are not counted. */
             unknown?: string | null;
         };
+        /** @description All checks of the service and its agents. */
+        Doctor: {
+            /** @description `trimtab/v1`. */
+            apiVersion: string;
+            /** @description Each check, always in the same order. */
+            findings: components["schemas"]["Finding"][];
+            /** @description Nothing failed. */
+            ok: boolean;
+        };
         /** @description A node that an operator wants empty: nothing starts there, and what runs there moves. */
         Drain: {
             /**
@@ -1006,6 +1035,17 @@ export interface components {
             workload: components["schemas"]["Workload"];
             /** @description What would make it act. */
             wouldAct: string[];
+        };
+        /** @description What one check found. */
+        Finding: {
+            /** @description What was looked at. */
+            check: string;
+            /** @description What to do about it; absent when it passes. */
+            fix?: string | null;
+            /** @description What was found. */
+            found: string;
+            /** @description How it is. */
+            verdict: components["schemas"]["Verdict"];
         };
         /** @description An amount. */
         Free: {
@@ -2200,6 +2240,11 @@ export interface components {
             /** @description What was used. */
             used: (number | null)[];
         };
+        /**
+         * @description How a check went.
+         * @enum {string}
+         */
+        Verdict: "PASS" | "WARN" | "FAIL";
         /** @description How long tasks of a node waited, over about the last minute. */
         Waits: {
             /**
@@ -2641,6 +2686,61 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page without a session, or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a page or a name of elsewhere */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description a fault of the service */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the service is stopping */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Doctor"];
                 };
             };
             /** @description a page without a session, or a wrong one */

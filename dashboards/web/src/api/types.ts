@@ -12,6 +12,7 @@ export type Decision = Schemas['Decision'];
 export type Decisions = Schemas['Decisions'];
 export type Delays = Schemas['Delays'];
 export type DrainPreview = Schemas['DrainPreview'];
+export type Doctor = Schemas['Doctor'];
 export type EndedTask = Schemas['EndedTask'];
 export type EndedTasks = Schemas['EndedTasks'];
 export type Explanation = Schemas['Explanation'];
