@@ -24,6 +24,8 @@ const BACKLOG: u64 = 60;
 const REFUSED: f64 = 0.01;
 /// Difference of a node's two CPU ledgers that rounding and hidden switches do not explain.
 const LEDGERS: f64 = 0.05;
+/// With less in use than this, cores, the moment between reading the one and the other is most of their difference.
+const COMPARED: f64 = 0.1;
 /// A certificate that ends within this time should have been renewed long ago, s: TrimtabCertificateExpires.
 const EXPIRES_S: u64 = 4 * 3600;
 
@@ -251,8 +253,14 @@ fn refused(nodes: &[&Node]) -> Finding {
 }
 
 fn ledgers(nodes: &[&Node]) -> Finding {
-    match named(nodes, |node| node.accounting_error_ratio.is_some_and(|error| error > LEDGERS)) {
-        (0, _) => Finding::pass("CPU ledgers", "agree, where there are two"),
+    let differ = |node: &Node| {
+        node.accounting_error_ratio.is_some_and(|error| error > LEDGERS)
+            && node.cpu_cores.is_some_and(|cores| cores >= COMPARED)
+    };
+    match named(nodes, differ) {
+        (0, _) => {
+            Finding::pass("CPU ledgers", "agree, where there are two and they have something to compare")
+        }
         (_, names) => Finding::warn(
             "CPU ledgers",
             format!("differ by more than 5 %: {names}"),

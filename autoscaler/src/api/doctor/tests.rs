@@ -102,9 +102,11 @@ fn each_fault_of_a_node_is_found_at_its_threshold_and_named() {
     assert_eq!(one(|node| node.refused_samples = 10), []);
     let found = "refused samples: more than one in a hundred, since they connected: n2";
     assert_eq!(one(|node| node.refused_samples = 11), warned(found));
-    assert_eq!(one(|node| node.accounting_error_ratio = Some(0.05)), []);
-    let found = "CPU ledgers: differ by more than 5 %: n2";
-    assert_eq!(one(|node| node.accounting_error_ratio = Some(0.051)), warned(found));
+    let differ =
+        |error, cores| one(|node| (node.accounting_error_ratio, node.cpu_cores) = (Some(error), cores));
+    assert_eq!(differ(0.05, Some(0.1)), []);
+    assert_eq!(differ(0.051, Some(0.1)), warned("CPU ledgers: differ by more than 5 %: n2"));
+    assert_eq!((differ(0.5, Some(0.09)), differ(0.5, None)), (vec![], vec![]));
     for version in [None, Some("1.2.2".to_owned())] {
         let found = "versions: another than 1.2.3, or one that does not tell it: n2";
         assert_eq!(one(|node| node.agent_version = version), warned(found));
