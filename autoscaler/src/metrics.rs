@@ -96,6 +96,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// When this service's certificate expires, seconds since the Unix epoch; `None` without TLS.
+    #[must_use]
+    pub fn certificate_expiry_s(&self) -> Option<u64> {
+        u64::try_from(self.certificate_expiry.get()).ok().filter(|at| *at > 0)
+    }
+
     /// Registers all of them.
     #[must_use]
     pub fn new() -> Self {

@@ -127,8 +127,9 @@ impl Ledger {
         }
     }
 
-    /// Where a cgroup is, which becomes listed as first seen at `scan` if it was not.
-    fn position(&mut self, cgroup_id: u64, scan: u64) -> u32 {
+    /// Where a cgroup is, which becomes listed as first seen at this scan if it was not.
+    fn position(&mut self, cgroup_id: u64) -> u32 {
+        let scan = self.scan;
         *self.positions.entry(cgroup_id).or_insert_with(|| {
             let entry = Entry { id: Some(cgroup_id), first_scan: scan, ..Entry::default() };
             match self.free.pop() {
@@ -223,7 +224,7 @@ impl Ledger {
         }
         let guess = self.seen[position].entry;
         let is_right = self.entries.get(guess as usize).is_some_and(|e| e.id == Some(sums.cgroup_id));
-        let at = if is_right { guess } else { self.position(sums.cgroup_id, self.scan) };
+        let at = if is_right { guess } else { self.position(sums.cgroup_id) };
         let (entry, seen) = (&mut self.entries[at as usize], &mut self.seen[position]);
         entry.totals.add(sums, seen.sums);
         entry.changed_scan = self.scan;

@@ -1,7 +1,7 @@
 //! What is not as it should be with the service and its agents, and how to mend it.
 //!
-//! Each check looks at one thing, passes or says what it found, and then what to do. Thresholds are those of the alerts
-//! (dashboards/alerts.yaml), so that a person who looks and a pager agree.
+//! Each check looks at one thing, passes or says what it found, and then what to do. Where an alert (dashboards/alerts.yaml) looks
+//! at the same moment, its threshold is used and named, so that a person who looks and a pager agree.
 
 use std::collections::BTreeMap;
 
@@ -192,49 +192,64 @@ fn agents(nodes: &[&Node]) -> Finding {
     }
 }
 
-fn versions(own: &str, nodes: &[&Node]) -> Finding {
-    match named(nodes, |node| node.agent_version.as_deref() != Some(own)) {
-        (0, _) => Finding::pass("versions", format!("{own} everywhere")),
-        (_, names) => Finding::warn(
-            "versions",
-            format!("another than {own}, or one that does not tell it: {names}"),
-            "upgrade trimtab-agent there; tasks go on meanwhile",
-        ),
+/// Passes when none is `so`; otherwise it is `ill`, and their names follow.
+fn of_each(
+    nodes: &[&Node],
+    check: &str,
+    so: impl Fn(&Node) -> bool,
+    well: &str,
+    ill: &str,
+    fix: &str,
+) -> Finding {
+    match named(nodes, so) {
+        (0, _) => Finding::pass(check, well),
+        (_, names) => Finding::warn(check, format!("{ill}{names}"), fix),
     }
 }
 
+fn versions(own: &str, nodes: &[&Node]) -> Finding {
+    of_each(
+        nodes,
+        "versions",
+        |node| node.agent_version.as_deref() != Some(own),
+        &format!("{own} everywhere"),
+        &format!("another than {own}, or one that does not tell it: "),
+        "upgrade trimtab-agent there; tasks go on meanwhile",
+    )
+}
+
 fn samples(nodes: &[&Node]) -> Finding {
-    match named(nodes, |node| node.age_ms.is_some_and(|age| age > STALE_MS)) {
-        (0, _) => Finding::pass("samples", "arrive from each connected node"),
-        (_, names) => Finding::warn(
-            "samples",
-            format!("connected, and none for over a minute: {names}"),
-            "nothing shrinks there; look at the agent's log and at the CPU that is left to it",
-        ),
-    }
+    of_each(
+        nodes,
+        "samples",
+        |node| node.age_ms.is_some_and(|age| age > STALE_MS),
+        "arrive from each connected node",
+        "connected, and none for over a minute: ",
+        "nothing shrinks there; look at the agent's log and at the CPU that is left to it",
+    )
 }
 
 fn clocks(nodes: &[&Node]) -> Finding {
     let far = |node: &Node| node.clock_skew_ms.is_some_and(|ms| ms.unsigned_abs() >= SKEWED_MS);
-    match named(nodes, far) {
-        (0, _) => Finding::pass("clocks", "within a second of the autoscaler's, where a batch has come"),
-        (_, names) => Finding::warn(
-            "clocks",
-            format!("a second or more from the autoscaler's: {names}"),
-            "run a time service there (chrony, systemd-timesyncd): certificates and charts need clocks that agree",
-        ),
-    }
+    of_each(
+        nodes,
+        "clocks",
+        far,
+        "within a second of the autoscaler's, where a batch has come",
+        "a second or more from the autoscaler's: ",
+        "run a time service there (chrony, systemd-timesyncd): certificates and charts need clocks that agree",
+    )
 }
 
 fn backlog(nodes: &[&Node]) -> Finding {
-    match named(nodes, |node| node.spooled_rounds.is_some_and(|rounds| rounds >= BACKLOG)) {
-        (0, _) => Finding::pass("backlog", "no agent has a minute or more on its disk"),
-        (_, names) => Finding::warn(
-            "backlog",
-            format!("a minute or more waits on the disk of {names}"),
-            "it is sent by and by; if it does not become less, look at the network between, and at the agent's log",
-        ),
-    }
+    of_each(
+        nodes,
+        "backlog",
+        |node| node.spooled_rounds.is_some_and(|rounds| rounds >= BACKLOG),
+        "no agent has a minute or more on its disk",
+        "a minute or more waits on the disk of ",
+        "it is sent by and by; if it does not become less, look at the network between, and at the agent's log",
+    )
 }
 
 fn refused(nodes: &[&Node]) -> Finding {
@@ -242,14 +257,14 @@ fn refused(nodes: &[&Node]) -> Finding {
         let all = node.samples.saturating_add(node.refused_samples);
         node.refused_samples as f64 > all as f64 * REFUSED
     };
-    match named(nodes, much) {
-        (0, _) => Finding::pass("refused samples", "less than one in a hundred, since they connected"),
-        (_, names) => Finding::warn(
-            "refused samples",
-            format!("more than one in a hundred, since they connected: {names}"),
-            "some are normal after a restart; if it goes on, keep the agent's log and report it",
-        ),
-    }
+    of_each(
+        nodes,
+        "refused samples",
+        much,
+        "less than one in a hundred, since they connected",
+        "more than one in a hundred, since they connected: ",
+        "some are normal after a restart; if it goes on, keep the agent's log and report it",
+    )
 }
 
 fn ledgers(nodes: &[&Node]) -> Finding {
@@ -257,16 +272,14 @@ fn ledgers(nodes: &[&Node]) -> Finding {
         node.accounting_error_ratio.is_some_and(|error| error > LEDGERS)
             && node.cpu_cores.is_some_and(|cores| cores >= COMPARED)
     };
-    match named(nodes, differ) {
-        (0, _) => {
-            Finding::pass("CPU ledgers", "agree, where there are two and they have something to compare")
-        }
-        (_, names) => Finding::warn(
-            "CPU ledgers",
-            format!("differ by more than 5 %: {names}"),
-            "the kernel's own is shown; restart the agent there, and report it if it comes back",
-        ),
-    }
+    of_each(
+        nodes,
+        "CPU ledgers",
+        differ,
+        "agree, where there are two and they have something to compare",
+        "differ by more than 5 %: ",
+        "the kernel's own is shown; restart the agent there, and report it if it comes back",
+    )
 }
 
 /// One finding for each reason that something cannot be measured for.

@@ -184,8 +184,7 @@ impl Metrics {
         text.family("build_info", Gauge, "The version that runs", vec![(version, 1.0)]);
         let answers = "1 when the control loop answered this scrape in time";
         text.family("loop_answers", Gauge, answers, one(flag(facts.is_some())));
-        let expiry = self.certificate_expiry.get();
-        if expiry > 0 {
+        if let Some(expiry) = self.certificate_expiry_s() {
             let help = "When this service's certificate expires, seconds since the Unix epoch";
             text.family("certificate_expiry_seconds", Gauge, help, one(expiry as f64));
         }

@@ -14,9 +14,8 @@ use crate::api::{Doctor, Node, Service};
 pub(super) async fn doctor(State(app): State<App>) -> Result<Json<Doctor>, Failure> {
     let status = status_of(&app).await?;
     let nodes: Vec<Node> = app.control.nodes().await?.into_iter().map(Node::from).collect();
-    let expiry = app.metrics.certificate_expiry.get();
     let service = Service {
-        certificate_expiry_s: u64::try_from(expiry).ok().filter(|at| *at > 0),
+        certificate_expiry_s: app.metrics.certificate_expiry_s(),
         history_failed: app.metrics.history_failed.get(),
         history_dropped: app.metrics.history_dropped.get(),
     };
